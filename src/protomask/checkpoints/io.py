@@ -1,0 +1,290 @@
+"""Weights on disk: our own .safetensors with a header, and foreign files, never unpickling arbitrary objects."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from protomask.checkpoints import official_yolact
+from protomask.errors import CheckpointError, ConfigError
+from protomask.models.config import YolactConfig
+from protomask.models.yolact.model import Yolact
+from protomask.models.zoo import ZOO, ZooEntry, build_network, zoo_entry
+
+FORMAT_VERSION = "1"
+_HEADER = "protomask"
+
+
+def save_weights(
+    network: Yolact,
+    path: str | Path,
+    *,
+    provenance: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> Path:
+    """Write a network to one .safetensors file: tensors, config, class names, preprocessing, provenance.
+
+    Args:
+        network: to save.
+        path: file to write; it appears whole or not at all.
+        provenance: where the weights come from; plain JSON types.
+        dtype: store floating-point tensors in this type (float16 halves the file).
+
+    Raises:
+        CheckpointError: the file cannot be written.
+
+    """
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    geometry = network.geometry
+    header = {
+        "format_version": FORMAT_VERSION,
+        "family": "yolact",
+        "config": network.config.to_dict(),
+        "class_names": list(network.class_names),
+        "preprocessing": {
+            "image_size": geometry.image_size,
+            "channel_order": "RGB",
+            "mean": geometry.mean,
+            "std": geometry.std,
+            "antialias": geometry.antialias,
+        },
+        "provenance": dict(provenance or {}),
+    }
+    tensors = {
+        key: (value.to(dtype) if dtype is not None and value.is_floating_point() else value).detach().cpu().contiguous()
+        for key, value in network.state_dict().items()
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, temporary, metadata={_HEADER: json.dumps(header)})
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(f"{path}: cannot write weights: {error}") from error
+    return path
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """The JSON header of one of our files.
+
+    Raises:
+        CheckpointError: not a file of ours.
+
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: not a readable .safetensors file: {error}") from error
+    if _HEADER not in metadata:
+        raise CheckpointError(f"{path}: expected weights saved by protomask, found no {_HEADER!r} header")
+    header: dict[str, Any] = json.loads(metadata[_HEADER])
+    if header.get("format_version") != FORMAT_VERSION or header.get("family") != "yolact":
+        raise CheckpointError(
+            f"{path}: expected format version {FORMAT_VERSION} of family yolact, "
+            f"got version {header.get('format_version')} of family {header.get('family')}"
+        )
+    return header
+
+
+def load_weights(path: str | Path, *, map_location: str | torch.device = "cpu") -> Yolact:
+    """Read one of our .safetensors files into a new network, in evaluation mode.
+
+    Raises:
+        CheckpointError: missing file, not a file of ours, or tensors that do not fit the config in the header.
+
+    """
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such weights file")
+    header = read_header(path)
+    try:
+        config = YolactConfig.from_dict(header["config"])
+    except (ConfigError, KeyError) as error:
+        raise CheckpointError(f"{path}: the header's config cannot be read: {error}") from error
+    network = build_network(config, class_names=header["class_names"])
+    tensors = {
+        key: value.float() if value.is_floating_point() else value
+        for key, value in load_file(path, device=str(map_location)).items()
+    }
+    load_exactly(network, tensors, source=str(path))
+    return network.to(map_location).eval()
+
+
+def load_exactly(network: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> None:
+    """Copy tensors into a network that must have exactly these.
+
+    Raises:
+        CheckpointError: lists every missing, unexpected and misshapen key.
+
+    """
+    own = network.state_dict()
+    missing = [key for key in own if key not in tensors]
+    unexpected = [key for key in tensors if key not in own]
+    misshapen = [
+        f"{key} (model {tuple(own[key].shape)}, file {tuple(tensors[key].shape)})"
+        for key in own
+        if key in tensors and own[key].shape != tensors[key].shape
+    ]
+    problems = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
+    if any(problems.values()):
+        lines = [f"{source}: the weights do not fit the model"]
+        lines += [f"  {len(keys)} {kind}: {', '.join(keys)}" for kind, keys in problems.items() if keys]
+        raise CheckpointError("\n".join(lines))
+    network.load_state_dict(dict(tensors))
+
+
+def load_matching(network: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Copy the tensors whose name and shape fit; the rest of the network stays as it is.
+
+    Returns:
+        Names in the network that were not loaded.
+
+    """
+    own = network.state_dict()
+    fitting = {key: value for key, value in tensors.items() if key in own and own[key].shape == value.shape}
+    network.load_state_dict(fitting, strict=False)
+    return [key for key in own if key not in fitting]
+
+
+def load_foreign(
+    path: str | Path,
+    *,
+    model: str | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Yolact:
+    """Read an official YOLACT ``.pth`` file into a new network, in evaluation mode.
+
+    Args:
+        path: the file.
+        model: zoo name; read from the file name (``yolact_base_54_800000.pth``) when not given.
+        class_names: of a model trained on other classes than the zoo's.
+
+    Raises:
+        CheckpointError: missing or unreadable file, no model in its name, or keys that do not fit.
+
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such weights file")
+    name = model if model is not None else model_from_filename(path.name)
+    entry = zoo_entry(name)
+    tensors = official_yolact.rename(read_tensors(path))
+    network = build_network(name, class_names=class_names)
+    load_exactly(network, _backbone_as_used(network, tensors), source=f"{path} as {name} ({_official(entry)})")
+    return network.eval()
+
+
+def _official(entry: ZooEntry) -> str:
+    return f"official name {entry.official_name}" if entry.official_name else "no official name"
+
+
+def _backbone_as_used(network: Yolact, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Fill in the batch norm counters that files of old PyTorch versions lack; they play no part in prediction."""
+    for key, value in network.state_dict().items():
+        if key.endswith("num_batches_tracked") and key not in tensors:
+            tensors[key] = torch.zeros_like(value)
+    return tensors
+
+
+def model_from_filename(filename: str) -> str:
+    """Zoo name from an official file name such as ``yolact_base_54_800000.pth``.
+
+    Raises:
+        CheckpointError: the name says nothing; the message says how to name the model.
+
+    """
+    stem = filename.partition(".")[0]
+    names = {entry.official_name: name for name, entry in ZOO.items() if entry.official_name}
+    names |= {name: name for name in ZOO}
+    fitting = [official for official in names if stem == official or stem.startswith(f"{official}_")]
+    if not fitting:
+        raise CheckpointError(
+            f"{filename}: cannot tell the model from the file name; say which with model=NAME (--model NAME), "
+            f"one of {', '.join(ZOO)}"
+        )
+    return names[max(fitting, key=len)]
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Named tensors of a foreign file, unpickling nothing but tensors and plain containers.
+
+    A ``module.`` prefix (data-parallel training) is dropped; a dict under ``state_dict`` or ``model`` is looked into.
+
+    Raises:
+        CheckpointError: the file cannot be read, or holds something else than named tensors.
+
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: refused, the file asks to run code while loading, which weights never need: {error}"
+        ) from error
+    except Exception as error:  # torch.load raises many kinds for damaged files
+        raise CheckpointError(f"{path}: not a readable weights file: {error}") from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    named = isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values())
+    if not named or not content:
+        raise CheckpointError(f"{path}: expected named tensors, got {type(content).__name__}")
+    return {str(key).removeprefix("module."): value for key, value in content.items()}
+
+
+def fetch_published(name: str) -> Path:
+    """The official weights file of a zoo name, downloaded once and cached by `huggingface_hub`.
+
+    Raises:
+        CheckpointError: nobody publishes this model, or it is neither cached nor reachable.
+
+    """
+    entry = zoo_entry(name)
+    if entry.repository is None or entry.filename is None:
+        raise CheckpointError(
+            f"{name}: no published weights to download; train it (protomask train --model {name} ...) or load a file "
+            f"of yours with load('FILE.pth', model={name!r})"
+        )
+    return fetch_from_hub(entry.repository, entry.filename)
+
+
+def fetch_from_hub(repository: str, filename: str) -> Path:
+    """A file of a Hugging Face repository, from the cache or downloaded.
+
+    Raises:
+        CheckpointError: neither cached nor reachable; the message says what to do.
+
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    try:
+        return Path(hf_hub_download(repository, filename))
+    except Exception as error:  # the hub raises its own, httpx's and the operating system's errors
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise CheckpointError(
+            f"{repository}/{filename}: not in the cache ({HF_HUB_CACHE}) and the download failed: "
+            f"{type(error).__name__}: {reason[0]}\n"
+            f"Either connect to the internet and try again, or download the file from the Hugging Face repository "
+            f"{repository} on another machine and load it by its path: load('{filename}')."
+        ) from error

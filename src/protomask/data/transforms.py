@@ -1,0 +1,403 @@
+"""From a dataset's (image, target) to what the network trains on or is evaluated on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as transforms
+
+from protomask.errors import ConfigError
+from protomask.structures.geometry import ImageGeometry
+from protomask.structures.instances import Target
+
+_CROP_TRIALS = 50
+_MAX_CROP_ASPECT = 2.0
+_MIN_SIDE = 1.0  # px of the network frame; anything thinner is no object to learn
+
+# Luma and two chroma axes (NTSC YIQ): hue and saturation are a turn and a stretch of the chroma plane.
+_RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+_YIQ_TO_RGB = np.linalg.inv(_RGB_TO_YIQ)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationConfig:
+    """How much training images are varied. The defaults are YOLACT's, in intent.
+
+    Attributes:
+        photometric: probability of each of the four colour changes.
+        brightness: largest value added to or taken from all channels, 0..255 scale.
+        contrast: pixels are multiplied by 1 - contrast .. 1 + contrast.
+        saturation: chroma is multiplied by 1 - saturation .. 1 + saturation.
+        hue: largest turn of the hue in degrees, either way.
+        zoom_out: probability of placing the image on a larger canvas of the mean colour.
+        zoom_out_max: largest ratio of the canvas' sides to the image's.
+        crop: probability of cropping.
+        crop_min: smallest side of the crop relative to the canvas' side.
+        horizontal_flip: probability.
+        vertical_flip: probability; for pictures without an up, as microscopy and aerial ones.
+        rotate90: probability of a quarter turn to the left or right; likewise.
+
+    Raises:
+        ConfigError: a value is out of its range.
+
+    """
+
+    photometric: float = 0.5
+    brightness: float = 32.0
+    contrast: float = 0.5
+    saturation: float = 0.5
+    hue: float = 18.0
+    zoom_out: float = 0.5
+    zoom_out_max: float = 4.0
+    crop: float = 5 / 6
+    crop_min: float = 0.3
+    horizontal_flip: float = 0.5
+    vertical_flip: float = 0.0
+    rotate90: float = 0.0
+
+    def __post_init__(self) -> None:
+        bounds = {
+            "brightness": (0.0, 255.0),
+            "hue": (0.0, 180.0),
+            "zoom_out_max": (1.0, 16.0),
+            "crop_min": (0.05, 1.0),
+        }
+        for field in fields(self):
+            low, high = bounds.get(field.name, (0.0, 1.0))
+            value = getattr(self, field.name)
+            if not low <= value <= high:
+                raise ConfigError(f"{field.name}: expected a number in [{low:g}, {high:g}], got {value}")
+
+    @classmethod
+    def off(cls) -> AugmentationConfig:
+        """No variation at all: images are only resized. For overfitting checks."""
+        return cls(photometric=0.0, zoom_out=0.0, crop=0.0, horizontal_flip=0.0)
+
+
+class _Rectangle(NamedTuple):
+    """Whole px, half open."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+    @property
+    def width(self) -> int:
+        return self.x1 - self.x0
+
+    @property
+    def height(self) -> int:
+        return self.y1 - self.y0
+
+    def intersect(self, other: _Rectangle) -> _Rectangle:
+        return _Rectangle(
+            max(self.x0, other.x0), max(self.y0, other.y0), min(self.x1, other.x1), min(self.y1, other.y1)
+        )
+
+
+class _Axis(NamedTuple):
+    """One axis of the way from source px to network px: ``out = source * scale + shift``."""
+
+    scale: float
+    shift: float
+
+    def to_source(self, out: float) -> float:
+        return (out - self.shift) / self.scale
+
+
+class _Placement(NamedTuple):
+    """Which part of the source is seen, and where in the network frame it goes."""
+
+    source: _Rectangle
+    out: _Rectangle
+
+    @property
+    def x(self) -> _Axis:
+        scale = self.out.width / self.source.width
+        return _Axis(scale, self.out.x0 - self.source.x0 * scale)
+
+    @property
+    def y(self) -> _Axis:
+        scale = self.out.height / self.source.height
+        return _Axis(scale, self.out.y0 - self.source.y0 * scale)
+
+
+class TrainTransform:
+    """YOLACT's training augmentation: flip, zoom out, crop, resize, photometric distortion.
+
+    All geometry is composed before a pixel is touched: the image is resized once, each mask once and only around its
+    object, and no enlarged canvas is ever made. Hue and saturation turn and stretch the chroma plane, so that all four
+    colour changes are one 3x3 matrix.
+
+    Kept from the official recipe: the probabilities and strengths, the fill with the mean colour, the aspect limits
+    (1/2 .. 2) and the 50 trials of the crop, objects stay if their box centre is strictly inside it, a crop without any
+    object or with crowds only is rejected. The official minimum-IoU condition of the crop never rejects anything (and
+    its authors report that enforcing it hurts), so there is none; one mode of six, whole image, is the ``crop``
+    probability 5/6.
+
+    Official slips not kept: colours leaving 0..255 (clipped here, and the fill is never distorted); the rotation
+    obeying the switch of the flip; the minimum object size applied in the wrong unit (here: more than 1 px on both
+    sides, and a mask that is not empty); boxes of cut objects looser than what is left of them (here: from the mask);
+    another image being drawn when no object is left (here: an empty target).
+
+    Called with image (3, H, W) uint8 RGB and target in its frame, returns image (3, *geometry.image_size) uint8 RGB
+    and target in that frame, boxes inside it. Random numbers come from torch's global generator.
+
+    Args:
+        augmentation: probabilities and strengths.
+        geometry: the model's; gives the size, the fill colour (its mean) and whether to resize with antialiasing.
+
+    """
+
+    def __init__(self, augmentation: AugmentationConfig, geometry: ImageGeometry) -> None:
+        self.augmentation = augmentation
+        self.geometry = geometry
+        self._fill = np.rint(geometry.mean).astype(np.uint8)
+
+    def __call__(self, image: Tensor, target: Target) -> tuple[Tensor, Target]:
+        pixels: NDArray[np.uint8] = image.permute(1, 2, 0).numpy()
+        masks: NDArray[np.uint8] = target.masks.numpy().view(np.uint8)
+        boxes: NDArray[np.float32] = target.boxes.numpy()
+        pixels, masks, boxes = self._orient(pixels, masks, boxes)
+        whole = _Rectangle(0, 0, pixels.shape[1], pixels.shape[0])
+        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+        view = self._choose_view(whole, centres[~target.is_crowd.numpy()], len(boxes) > 0)
+        placement = _place(whole.intersect(view), view, self.geometry.image_size)
+        inside = ((centres > (view.x0, view.y0)) & (centres < (view.x1, view.y1))).all(axis=1)
+        candidates = np.flatnonzero(inside)
+        image = self._render_image(pixels, placement)
+        out_masks, out_boxes = _render_objects(
+            masks[candidates] if len(candidates) < len(masks) else masks,
+            boxes[candidates],
+            placement,
+            self.geometry.image_size,
+        )
+        sides = out_boxes[:, 2:] - out_boxes[:, :2]
+        keep = torch.from_numpy((sides > _MIN_SIDE).all(axis=1))
+        chosen = torch.from_numpy(candidates)[keep]
+        kept_masks = torch.from_numpy(out_masks)
+        return image, Target(
+            boxes=torch.from_numpy(out_boxes)[keep],
+            labels=target.labels[chosen],
+            masks=kept_masks if bool(keep.all()) else kept_masks[keep],
+            is_crowd=target.is_crowd[chosen],
+            image_size=self.geometry.image_size,
+            image_id=target.image_id,
+        )
+
+    def _orient(
+        self, pixels: NDArray[np.uint8], masks: NDArray[np.uint8], boxes: NDArray[np.float32]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
+        """Flips and quarter turns; views of the same memory."""
+        augmentation = self.augmentation
+        mirror, flip, turn, side = torch.rand(4).tolist()
+        if mirror < augmentation.horizontal_flip:
+            width = pixels.shape[1]
+            pixels, masks = pixels[:, ::-1], masks[:, :, ::-1]
+            x0, y0, x1, y1 = boxes.T
+            boxes = np.stack([width - x1, y0, width - x0, y1], axis=1)
+        if flip < augmentation.vertical_flip:
+            height = pixels.shape[0]
+            pixels, masks = pixels[::-1], masks[:, ::-1]
+            x0, y0, x1, y1 = boxes.T
+            boxes = np.stack([x0, height - y1, x1, height - y0], axis=1)
+        if turn < augmentation.rotate90:
+            height, width = pixels.shape[:2]
+            x0, y0, x1, y1 = boxes.T
+            if side < 0.5:
+                pixels, masks = np.rot90(pixels), np.rot90(masks, axes=(1, 2))
+                boxes = np.stack([y0, width - x1, y1, width - x0], axis=1)
+            else:
+                pixels, masks = np.rot90(pixels, -1), np.rot90(masks, -1, axes=(1, 2))
+                boxes = np.stack([height - y1, x0, height - y0, x1], axis=1)
+        return pixels, masks, boxes
+
+    def _choose_view(self, whole: _Rectangle, centres: NDArray[np.float32], has_objects: bool) -> _Rectangle:
+        """The rectangle to look at, in source px; it may reach outside the image.
+
+        Args:
+            whole: the image.
+            centres: (M, 2) box centres of the objects that are not crowds.
+            has_objects: whether there is any object, crowds included.
+
+        """
+        augmentation = self.augmentation
+        zoom, ratio, left, top, crop = torch.rand(5).tolist()
+        canvas = whole
+        if zoom < augmentation.zoom_out:
+            ratio = 1 + ratio * (augmentation.zoom_out_max - 1)
+            width, height = int(whole.width * ratio), int(whole.height * ratio)
+            x0, y0 = -int(left * (width - whole.width)), -int(top * (height - whole.height))
+            canvas = _Rectangle(x0, y0, x0 + width, y0 + height)
+        if crop >= augmentation.crop or (has_objects and not len(centres)):
+            return canvas
+        draws = torch.rand(_CROP_TRIALS, 4, dtype=torch.float64).numpy()
+        side = np.array([canvas.width, canvas.height])
+        size = np.maximum(side * (augmentation.crop_min + (1 - augmentation.crop_min) * draws[:, :2]), 1)
+        start = (np.array([canvas.x0, canvas.y0]) + (side - size) * draws[:, 2:]).astype(np.int64)
+        stop = start + size.astype(np.int64)
+        aspect = size[:, 1] / size[:, 0]
+        valid = (aspect >= 1 / _MAX_CROP_ASPECT) & (aspect <= _MAX_CROP_ASPECT)
+        # A crop that sees only the fill teaches nothing.
+        valid &= ((stop > 0) & (start < (whole.x1, whole.y1))).all(axis=1)
+        if has_objects:
+            hit = (centres[None] > start[:, None]) & (centres[None] < stop[:, None])
+            valid &= hit.all(axis=2).any(axis=1)
+        trials = np.flatnonzero(valid)
+        if not len(trials):
+            return canvas
+        x0, y0 = start[trials[0]].tolist()
+        x1, y1 = stop[trials[0]].tolist()
+        return _Rectangle(x0, y0, x1, y1)
+
+    def _render_image(self, pixels: NDArray[np.uint8], placement: _Placement) -> Tensor:
+        source, out = placement
+        part = np.ascontiguousarray(pixels[source.y0 : source.y1, source.x0 : source.x1])
+        resized = transforms.resize(
+            torch.from_numpy(part).permute(2, 0, 1), [out.height, out.width], antialias=self.geometry.antialias
+        )
+        resized = self._distort(resized)
+        height, width = self.geometry.image_size
+        if (out.height, out.width) == (height, width):
+            return resized
+        canvas = torch.from_numpy(self._fill)[:, None, None].repeat(1, height, width)
+        canvas[:, out.y0 : out.y1, out.x0 : out.x1] = resized
+        return canvas
+
+    def _distort(self, image: Tensor) -> Tensor:
+        """Brightness, contrast, saturation and hue of a (3, H, W) uint8 image as one affine map of its colours."""
+        augmentation = self.augmentation
+        coins = (torch.rand(4) < augmentation.photometric).tolist()
+        amounts = (torch.rand(4, dtype=torch.float64) * 2 - 1).tolist()
+        if not any(coins):
+            return image
+        brightness, contrast, saturation, hue = (
+            amount if coin else 0.0 for amount, coin in zip(amounts, coins, strict=True)
+        )
+        gain = 1 + contrast * augmentation.contrast
+        chroma = 1 + saturation * augmentation.saturation
+        angle = math.radians(hue * augmentation.hue)
+        cos, sin = chroma * math.cos(angle), chroma * math.sin(angle)
+        turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
+        matrix = torch.from_numpy(gain * (_YIQ_TO_RGB @ turn @ _RGB_TO_YIQ)).float()
+        offset = torch.full((3, 1), gain * brightness * augmentation.brightness)
+        colours = torch.addmm(offset, matrix, image.reshape(3, -1).float())
+        return colours.round_().clamp_(0, 255).to(torch.uint8).reshape(image.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalTransform:
+    """The model's own resize and nothing else, so that evaluation sees what prediction sees.
+
+    Called with image (3, H, W) uint8 RGB and target, returns image (3, *geometry.image_size) float32 RGB, 0..255, not
+    normalised, and the target unchanged: in the frame of the original image, to which predictions are brought back.
+    """
+
+    geometry: ImageGeometry
+
+    def __call__(self, image: Tensor, target: Target) -> tuple[Tensor, Target]:
+        return self.geometry.resize(image), target
+
+
+def _place(seen: _Rectangle, view: _Rectangle, image_size: tuple[int, int]) -> _Placement:
+    """Where the ``seen`` part of the image goes when ``view`` fills the network frame, in whole px and never empty."""
+    starts, stops = [], []
+    for low, high, view_low, view_high, size in (
+        (seen.x0, seen.x1, view.x0, view.x1, image_size[1]),
+        (seen.y0, seen.y1, view.y0, view.y1, image_size[0]),
+    ):
+        scale = size / (view_high - view_low)
+        start = min(round((low - view_low) * scale), size - 1)
+        starts.append(start)
+        stops.append(min(max(round((high - view_low) * scale), start + 1), size))
+    return _Placement(seen, _Rectangle(starts[0], starts[1], stops[0], stops[1]))
+
+
+def _render_objects(
+    masks: NDArray[np.uint8], boxes: NDArray[np.float32], placement: _Placement, image_size: tuple[int, int]
+) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Masks and boxes in the network frame; a mask that becomes empty has the box 0, 0, 0, 0.
+
+    Args:
+        masks: (N, h, w) uint8 0 or 1, source px.
+        boxes: (N, 4) float32 xyxy, source px.
+        placement: from source to network px.
+        image_size: (H, W) of the network frame.
+
+    Returns:
+        masks (N, H, W) bool and boxes (N, 4) float32 xyxy clipped to the frame.
+
+    """
+    source, out = placement
+    out_masks = np.zeros((len(masks), *image_size), dtype=np.bool_)
+    out_boxes = np.zeros((len(masks), 4), dtype=np.float32)
+    x, y = placement.x, placement.y
+    # Bilinear weights reach this many source px around an object.
+    reach_x, reach_y = math.ceil(1 / x.scale) + 1, math.ceil(1 / y.scale) + 1
+    for index, mask in enumerate(masks):
+        seen = mask[source.y0 : source.y1, source.x0 : source.x1]
+        bounds = _bounds(seen)
+        if bounds is None:
+            continue
+        # The object and its surroundings, relative to what is seen; then the network px its enlarged copy can touch.
+        left, top = max(bounds.x0 - reach_x, 0), max(bounds.y0 - reach_y, 0)
+        right, bottom = min(bounds.x1 + reach_x, source.width), min(bounds.y1 + reach_y, source.height)
+        columns = _touched(bounds.x0 + source.x0, bounds.x1 + source.x0, x, out.x0, out.x1)
+        rows = _touched(bounds.y0 + source.y0, bounds.y1 + source.y0, y, out.y0, out.y1)
+        area = (
+            max(x.to_source(columns[0]) - source.x0 - left, 0.0),
+            max(y.to_source(rows[0]) - source.y0 - top, 0.0),
+            min(x.to_source(columns[1]) - source.x0 - left, float(right - left)),
+            min(y.to_source(rows[1]) - source.y0 - top, float(bottom - top)),
+        )
+        surroundings = Image.fromarray(seen[top:bottom, left:right] * np.uint8(255))
+        resized = surroundings.resize((columns[1] - columns[0], rows[1] - rows[0]), Image.Resampling.BILINEAR, box=area)
+        patch = np.asarray(resized) >= 128
+        patch_bounds = _bounds(patch)
+        if patch_bounds is None:
+            continue
+        out_masks[index, rows[0] : rows[1], columns[0] : columns[1]] = patch
+        x0, y0, x1, y1 = boxes[index].tolist()
+        if x0 < source.x0 - 1 or y0 < source.y0 - 1 or x1 > source.x1 + 1 or y1 > source.y1 + 1:
+            out_boxes[index] = (
+                columns[0] + patch_bounds.x0,
+                rows[0] + patch_bounds.y0,
+                columns[0] + patch_bounds.x1,
+                rows[0] + patch_bounds.y1,
+            )
+        else:
+            out_boxes[index] = (
+                max(x0 * x.scale + x.shift, out.x0),
+                max(y0 * y.scale + y.shift, out.y0),
+                min(x1 * x.scale + x.shift, out.x1),
+                min(y1 * y.scale + y.shift, out.y1),
+            )
+    return out_masks, out_boxes
+
+
+def _bounds(mask: NDArray[np.generic]) -> _Rectangle | None:
+    """Smallest rectangle around what is set; reduces along the fast axis first and then only where that found any."""
+    by_columns = mask.strides[0] < mask.strides[1]
+    lines = mask.T if by_columns else mask
+    outer = np.flatnonzero(lines.any(axis=1))
+    if not len(outer):
+        return None
+    first, last = int(outer[0]), int(outer[-1]) + 1
+    inner = np.flatnonzero(lines[first:last].any(axis=0))
+    start, stop = int(inner[0]), int(inner[-1]) + 1
+    return _Rectangle(first, start, last, stop) if by_columns else _Rectangle(start, first, stop, last)
+
+
+def _touched(low: int, high: int, axis: _Axis, out_low: int, out_high: int) -> tuple[int, int]:
+    """Network px that source px ``low .. high`` can reach, at least one of ``out_low .. out_high``."""
+    start = max(math.floor(low * axis.scale + axis.shift - axis.scale) - 1, out_low)
+    stop = min(math.ceil(high * axis.scale + axis.shift + axis.scale) + 1, out_high)
+    return start, stop

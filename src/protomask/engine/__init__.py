@@ -1,0 +1,1 @@
+"""Training: settings, optimizer and schedule, the training step, and a run from start to end."""

@@ -1,0 +1,151 @@
+"""Training and validation images in batches; what a run sees depends on the seed and the iteration alone."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from protomask.data.coco import CocoDataset
+from protomask.data.loader import collate
+from protomask.structures.geometry import ImageGeometry
+from protomask.structures.instances import Target
+
+SampleKey = tuple[int, int]
+TrainBatch = tuple[Tensor, list[Target]]
+ValidationBatch = tuple[Tensor, list[tuple[int, int]], list[int]]
+
+
+class TrainingDataset(Protocol):
+    """Images of one size with their truth, such as a `CocoDataset` with a transform."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+        """Image (3, H, W) uint8 RGB and its truth in the same frame."""
+        ...
+
+
+def batches_per_epoch(num_images: int, batch_size: int) -> int:
+    """Full batches in a pass over the images; what is left over is drawn in another epoch. At least 1."""
+    return max(num_images // batch_size, 1)
+
+
+def training_batches(
+    dataset: TrainingDataset,
+    *,
+    batch_size: int,
+    seed: int,
+    first_iteration: int,
+    last_iteration: int,
+    num_workers: int,
+    pin_memory: bool = False,
+) -> Iterable[TrainBatch]:
+    """Batches of the iterations ``first_iteration`` to ``last_iteration`` - 1, across epochs without a pause.
+
+    Batch k is the same whatever the first iteration, the number of workers and the state of the random generators.
+
+    Returns:
+        Pairs: images (B, 3, S, S) uint8 RGB, and B targets in their frame.
+
+    """
+    loader: DataLoader[Any] = DataLoader(
+        _SeededSamples(dataset, seed),
+        batch_sampler=_RunOrder(len(dataset), batch_size, seed, first_iteration, last_iteration),
+        num_workers=num_workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        worker_init_fn=_prepare_worker,
+        generator=torch.Generator(),  # the loader must not draw its workers' seed from the generator the training uses
+    )
+    return loader
+
+
+def validation_batches(
+    dataset: CocoDataset, geometry: ImageGeometry, *, batch_size: int, num_workers: int, pin_memory: bool = False
+) -> Iterable[ValidationBatch]:
+    """Every image once, in order, prepared exactly as for prediction.
+
+    Returns:
+        Triples: images (B, 3, S, S) float32 normalised, their original sizes (H, W), their ids.
+
+    """
+    loader: DataLoader[Any] = DataLoader(
+        _PreparedImages(dataset, geometry),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=_collate_validation,
+        pin_memory=pin_memory,
+        worker_init_fn=_prepare_worker,
+        generator=torch.Generator(),
+    )
+    return loader
+
+
+class _RunOrder(Sampler[list[SampleKey]]):
+    """Yields one list of (epoch, image index) per iteration; every epoch has its own shuffle."""
+
+    def __init__(self, num_images: int, batch_size: int, seed: int, first_iteration: int, last_iteration: int) -> None:
+        self.num_images = num_images
+        self.batch_size = batch_size
+        self.seed = seed
+        self.iterations = range(first_iteration, last_iteration)
+
+    def __len__(self) -> int:
+        return len(self.iterations)
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        per_epoch = batches_per_epoch(self.num_images, self.batch_size)
+        shuffled_epoch, order = -1, np.empty(0, dtype=np.int64)
+        for iteration in self.iterations:
+            epoch, position = divmod(iteration, per_epoch)
+            if epoch != shuffled_epoch:
+                order = np.random.default_rng((self.seed, epoch)).permutation(self.num_images)
+                shuffled_epoch = epoch
+            start = position * self.batch_size
+            yield [(epoch, int(index)) for index in order[start : start + self.batch_size]]
+
+
+class _SeededSamples(Dataset[tuple[Tensor, Target]]):
+    """Draws the augmentation of a sample from the seed, the epoch and the image, and from nothing else."""
+
+    def __init__(self, dataset: TrainingDataset, seed: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+
+    def __getitem__(self, key: SampleKey) -> tuple[Tensor, Target]:
+        epoch, index = key
+        sample_seed = int(np.random.SeedSequence((self.seed, epoch, index)).generate_state(1)[0])
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(sample_seed)
+            return self.dataset[index]
+
+
+class _PreparedImages(Dataset[tuple[Tensor, tuple[int, int], int]]):
+    def __init__(self, dataset: CocoDataset, geometry: ImageGeometry) -> None:
+        self.dataset = dataset
+        self.geometry = geometry
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, tuple[int, int], int]:
+        image = self.dataset.load_image(index)
+        return self.geometry.preprocess(image), (image.shape[1], image.shape[2]), self.dataset.image_ids[index]
+
+
+def _collate_validation(samples: Sequence[tuple[Tensor, tuple[int, int], int]]) -> ValidationBatch:
+    images, sizes, ids = zip(*samples, strict=True)
+    return torch.stack(images), list(sizes), list(ids)
+
+
+def _prepare_worker(_: int) -> None:
+    # Ctrl-C reaches every process of the terminal: only the training process decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)

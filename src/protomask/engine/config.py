@@ -1,0 +1,199 @@
+"""Settings of one training run: what `protomask train --help` shows and `config.yaml` in the run folder holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from protomask.data.transforms import AugmentationConfig
+from protomask.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Settings of one training run.
+
+    Attributes:
+        data: Data set: a folder with annotations/{train,val}.json and images/{train,val}/, or a YAML file naming the
+            four paths.
+        model: Name of the model in the zoo (`protomask models` lists them); by default that of the weights, else
+            yolact_nano.
+        weights: Weights to start from: a zoo name with published weights or a file. Layers that depend on the number of
+            classes are made anew where it differs.
+        pretrained_backbone: Start the backbone from published ImageNet weights (downloaded once) where no weights
+            are given.
+        output: Run folder, made by the run. An existing run is only touched with resume.
+        resume: Continue the run in the output folder where it stopped.
+        image_size: Side of the square network input in pixels; the model's own by default.
+        model_options: Further fields of the model's configuration to change, by name.
+        epochs: Length of the run in passes over the training images.
+        iterations: Length of the run in optimizer steps; takes the place of epochs.
+        batch_size: Images per step. The learning rate is multiplied by batch_size / 8.
+        learning_rate: Learning rate at batch size 8, after the warm-up.
+        schedule: "step" divides the rate by ten at each of lr_steps (published), "cosine" lets it fall
+            smoothly to zero.
+        lr_steps: Where the steps come, as fractions of the run.
+        warmup_iterations: Length of the linear warm-up, at most a tenth of the run.
+        warmup_init: Learning rate of the first iteration.
+        momentum: Momentum of SGD.
+        weight_decay: Weight decay, on all parameters.
+        freeze_bn: Fix batch norm: true, false, or "auto" for the published rule, which does so for batches below 6.
+        augmentation: Random changes of the training images.
+        validate_every: Epochs between two validations; the last epoch is always validated.
+        max_detections: Detections per image that validation counts; COCO's rule is 100, crowded images need more.
+        checkpoint_minutes: Longest time between two saved states of the run.
+        log_every: Iterations per line of metrics.jsonl.
+        seed: Seed of everything random.
+        num_workers: Processes that load images; 0 loads in the training process.
+        device: "auto" takes a CUDA or Apple GPU if there is one, else the CPU; or "cpu", "cuda", "mps".
+        mixed_precision: "no", "bf16" or "fp16".
+        channels_last: Keep images and weights in channels-last order, faster on most CPUs and GPUs.
+
+    """
+
+    data: str
+    model: str | None = None
+    weights: str | None = None
+    pretrained_backbone: bool = True
+    output: str = "runs/train"
+    resume: bool = False
+    image_size: int | None = None
+    model_options: dict[str, Any] = field(default_factory=dict)
+    epochs: int = 50
+    iterations: int | None = None
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+    schedule: Literal["step", "cosine"] = "step"
+    lr_steps: tuple[float, ...] = (0.35, 0.75, 0.875, 0.9375)
+    warmup_iterations: int = 500
+    warmup_init: float = 1e-4
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    freeze_bn: Literal["auto"] | bool = "auto"
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    validate_every: int = 1
+    max_detections: int = 100
+    checkpoint_minutes: float = 10.0
+    log_every: int = 20
+    seed: int = 0
+    num_workers: int = 2
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    channels_last: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("data", "output"):
+            _expect(self, name, isinstance(getattr(self, name), str) and getattr(self, name) != "", "a non-empty text")
+        for name in ("epochs", "batch_size", "validate_every", "max_detections", "log_every"):
+            _expect(self, name, _is_integer(getattr(self, name), at_least=1), "a whole number of at least 1")
+        for name in ("image_size", "iterations"):
+            value = getattr(self, name)
+            _expect(self, name, value is None or _is_integer(value, at_least=1), "a whole number of at least 1 or none")
+        for name in ("num_workers", "warmup_iterations", "seed"):
+            _expect(self, name, _is_integer(getattr(self, name), at_least=0), "a whole number of at least 0")
+        for name in ("learning_rate", "warmup_init", "checkpoint_minutes"):
+            _expect(self, name, _is_number(getattr(self, name)) and getattr(self, name) > 0, "a positive number")
+        _expect(self, "momentum", _is_number(self.momentum) and 0 <= self.momentum < 1, "a number in [0, 1)")
+        _expect(self, "weight_decay", _is_number(self.weight_decay) and self.weight_decay >= 0, "a number >= 0")
+        rising = all(_is_number(step) and 0 < step < 1 for step in self.lr_steps)
+        rising = rising and list(self.lr_steps) == sorted(self.lr_steps)
+        _expect(self, "lr_steps", rising, "rising fractions of the run, each between 0 and 1")
+        for name, choices in (
+            ("schedule", ("step", "cosine")),
+            ("freeze_bn", ("auto", True, False)),
+            ("device", ("auto", "cpu", "cuda", "mps")),
+            ("mixed_precision", ("no", "bf16", "fp16")),
+        ):
+            _expect(self, name, getattr(self, name) in choices, f"one of {', '.join(map(str, choices))}")
+        if self.image_size is not None and "image_size" in self.model_options:
+            raise ConfigError(
+                "model_options: image_size is already set by the field of that name, expected one of the two"
+            )
+
+    @property
+    def freezes_batch_norm(self) -> bool:
+        """Whether batch norm is fixed, with the published rule (batch below 6) for "auto"."""
+        return self.batch_size < 6 if self.freeze_bn == "auto" else bool(self.freeze_bn)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, as `config.yaml` holds them."""
+        values: dict[str, Any] = _plain(asdict(self))
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """The inverse of `to_dict`; missing fields take their defaults.
+
+        Raises:
+            ConfigError: a field is unknown or has a value that cannot work.
+
+        """
+        known = _known_fields(cls, values, "settings of a training run")
+        if isinstance(known.get("augmentation"), Mapping):
+            augmentation = _known_fields(AugmentationConfig, known["augmentation"], "augmentation")
+            known["augmentation"] = AugmentationConfig(**augmentation)
+        if "data" not in known:
+            raise ConfigError("data: expected the path of a data set, got nothing")
+        return cls(**known)
+
+    def save(self, path: str | Path) -> None:
+        """Write the settings as YAML, under a temporary name first."""
+        import yaml
+
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> TrainConfig:
+        """Read settings written by `save`.
+
+        Raises:
+            ConfigError: the file cannot be read, is not YAML, or has a wrong setting.
+
+        """
+        import yaml
+
+        try:
+            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path}: expected a YAML file with the settings of a run: {error}") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path}: expected settings as 'name: value' lines, got {type(values).__name__}")
+        return cls.from_dict(values)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_integer(value: object, *, at_least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= at_least
+
+
+def _expect(config: TrainConfig, name: str, holds: bool, expected: str) -> None:
+    if not holds:
+        raise ConfigError(f"{name}: expected {expected}, got {getattr(config, name)!r}")
+
+
+def _known_fields(kind: type[Any], values: Mapping[str, Any], what: str) -> dict[str, Any]:
+    known = {entry.name: entry for entry in fields(kind) if entry.init}
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ConfigError(f"{what}: unknown {', '.join(unknown)}; expected some of {', '.join(sorted(known))}")
+    return {
+        name: tuple(value) if isinstance(value, list) and isinstance(known[name].default, tuple) else value
+        for name, value in values.items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,219 @@
+"""The run folder: settings, metrics, weights, and the state from which a run continues."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from protomask.engine.config import TrainConfig
+from protomask.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from protomask.evaluation.coco import CocoMetrics
+
+# These may differ between a run and its continuation: they change neither the network nor what it is shown.
+_MAY_CHANGE = frozenset(
+    {"data", "weights", "output", "resume", "device", "num_workers", "log_every", "validate_every", "max_detections"}
+    | {"checkpoint_minutes", "channels_last", "mixed_precision"}
+)
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        iteration: steps done.
+        validated_iteration: steps done at the last validation, -1 before the first.
+        best_mask_ap: mask AP in [0, 1] of best.safetensors, None while no validation found one.
+        skipped_steps: steps left out because their loss was not finite.
+
+    """
+
+    iteration: int = 0
+    validated_iteration: int = -1
+    best_mask_ap: float | None = None
+    skipped_steps: int = 0
+
+    def validated(self, metrics: CocoMetrics) -> bool:
+        """Note a validation of the weights as they are now, and tell whether they are the best so far."""
+        self.validated_iteration = self.iteration
+        mask_ap = None if metrics.mask is None else metrics.mask.AP
+        if mask_ap is None or (self.best_mask_ap is not None and mask_ap <= self.best_mask_ap):
+            return False
+        self.best_mask_ap = mask_ap
+        return True
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where everything of one run lies."""
+
+    path: Path
+
+    @property
+    def settings_file(self) -> Path:
+        """The run's `TrainConfig`."""
+        return self.path / "config.yaml"
+
+    @property
+    def state_file(self) -> Path:
+        """Everything a run needs to continue."""
+        return self.path / "checkpoints" / "last" / "state.pt"
+
+    @property
+    def last_weights(self) -> Path:
+        """Weights at the time of the saved state."""
+        return self.path / "last.safetensors"
+
+    @property
+    def best_weights(self) -> Path:
+        """Weights with the highest mask AP so far."""
+        return self.path / "best.safetensors"
+
+    def check(self, config: TrainConfig) -> None:
+        """See that a run with these settings may write here.
+
+        Raises:
+            ConfigError: another run is there and is not to be continued, or was made with settings that contradict.
+
+        """
+        if not self.state_file.is_file() and not (self.path / "metrics.jsonl").is_file():
+            return
+        if not config.resume:
+            raise ConfigError(
+                f"output: {self.path} already holds a run; expected another folder, or resume to continue that run"
+            )
+        before, now = TrainConfig.load(self.settings_file).to_dict(), config.to_dict()
+        changed = [name for name in now if name not in _MAY_CHANGE and now[name] != before[name]]
+        if changed:
+            differences = "; ".join(f"{name} was {before[name]}, got {now[name]}" for name in changed)
+            raise ConfigError(f"resume: expected the settings of the run in {self.path}: {differences}")
+
+    def open(self, config: TrainConfig) -> None:
+        """Make the folder and write the settings into it.
+
+        Raises:
+            ConfigError: as `check`, or the folder cannot be written.
+
+        """
+        self.check(config)
+        try:
+            self.state_file.parent.mkdir(parents=True, exist_ok=True)
+            replace(config, resume=False).save(self.settings_file)
+        except OSError as error:
+            raise ConfigError(f"output: expected a folder that can be written, got {self.path}: {error}") from error
+
+    def save_state(
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any | None, progress: Progress
+    ) -> None:
+        """Write the full state; at every moment the file is either the former state or this one.
+
+        Raises:
+            CheckpointError: the file cannot be written; the former state is still there.
+
+        """
+        state = {
+            "network": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "progress": asdict(progress),
+            "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "python_rng": random.getstate(),
+        }
+        temporary = self.state_file.with_name(".state.pt.tmp")
+        try:
+            with temporary.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.state_file)
+            _sync_directory(self.state_file.parent)
+        except (OSError, RuntimeError) as error:  # torch reports a failed write as either
+            temporary.unlink(missing_ok=True)
+            raise CheckpointError(f"{self.state_file}: cannot write the state of the run: {error}") from error
+
+    def load_state(self, network: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any | None) -> Progress:
+        """Bring network, optimizer, loss scaler and random generators to the saved state.
+
+        Raises:
+            CheckpointError: the file cannot be read or belongs to another network.
+
+        """
+        try:
+            state = torch.load(self.state_file, map_location="cpu", weights_only=True)
+            network.load_state_dict(state["network"])
+            optimizer.load_state_dict(state["optimizer"])
+            if scaler is not None and state["scaler"] is not None:
+                scaler.load_state_dict(state["scaler"])
+            torch.set_rng_state(state["torch_rng"])
+            if torch.cuda.is_available() and len(state["cuda_rng"]) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all(state["cuda_rng"])
+            version, internal, gauss = state["python_rng"]
+            random.setstate((version, tuple(internal), gauss))
+            return Progress(**state["progress"])
+        except Exception as error:  # a damaged archive surfaces as almost any exception
+            raise CheckpointError(f"{self.state_file}: expected the state of this run: {error}") from error
+
+
+class MetricsLog:
+    """metrics.jsonl and tensorboard/ of a run.
+
+    Args:
+        folder: the run folder.
+        iteration: steps done before; lines of later iterations, left by an interrupted run, are dropped.
+
+    """
+
+    def __init__(self, folder: Path, iteration: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        path = folder / "metrics.jsonl"
+        kept = list(_lines_until(path, iteration)) if path.is_file() else []
+        temporary = path.with_name(".metrics.jsonl.tmp")
+        temporary.write_text("".join(kept), encoding="utf-8")
+        temporary.replace(path)
+        self._file = path.open("a", encoding="utf-8")
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=iteration + 1 if iteration else None)
+
+    def write(self, kind: str, record: Mapping[str, Any]) -> None:
+        """Add one line; numbers also go to TensorBoard as ``kind/name``."""
+        self._file.write(json.dumps({"kind": kind, **record}) + "\n")
+        self._file.flush()
+        for name, value in record.items():
+            if name != "iteration" and isinstance(value, (int, float)):
+                self._writer.add_scalar(f"{kind}/{name}", value, record["iteration"])
+
+    def close(self) -> None:
+        """Finish both files."""
+        self._file.close()
+        self._writer.close()
+
+
+def _lines_until(path: Path, iteration: int) -> Iterable[str]:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            try:
+                done = json.loads(line)["iteration"]
+            except (ValueError, KeyError, TypeError):  # cut off when the run was killed
+                continue
+            if done <= iteration:
+                yield line if line.endswith("\n") else line + "\n"
+
+
+def _sync_directory(path: Path) -> None:
+    if os.name == "posix":
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,431 @@
+"""One training run: parts from the settings, then epochs, validations and saved states until it ends or is stopped."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from protomask.checkpoints.io import fetch_published, load_foreign, load_matching, load_weights, save_weights
+from protomask.data.coco import CocoDataset, open_dataset
+from protomask.data.transforms import TrainTransform
+from protomask.engine.batches import TrainingDataset, batches_per_epoch, training_batches, validation_batches
+from protomask.engine.config import TrainConfig
+from protomask.engine.folder import MetricsLog, Progress, RunFolder
+from protomask.engine.loop import Criterion, StepResult, evaluate, train_one_epoch
+from protomask.engine.optim import build_optimizer, freeze_batch_norm, schedule_for_run
+from protomask.errors import ConfigError
+from protomask.models.yolact.model import Yolact
+from protomask.models.zoo import DEFAULT_MODEL, ZOO, build_criterion, build_network
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from protomask.evaluation.coco import CocoMetrics
+
+Metrics = Mapping[str, Any]
+
+
+class Reporter(Protocol):
+    """Who is told how the run goes; the engine itself prints nothing."""
+
+    def on_step(self, metrics: Metrics) -> None:
+        """A training line of metrics.jsonl, every ``log_every`` iterations; see `Interval.record` for its names."""
+        ...
+
+    def on_validation(self, metrics: Metrics) -> None:
+        """A validation line of metrics.jsonl: iteration, epoch, {box,mask}_{AP,AP50,AP75}, best_mask_AP, seconds."""
+        ...
+
+    def message(self, text: str) -> None:
+        """Something worth a line."""
+        ...
+
+
+class SilentReporter:
+    """Tells nobody."""
+
+    def on_step(self, metrics: Metrics) -> None:
+        """Nothing."""
+
+    def on_validation(self, metrics: Metrics) -> None:
+        """Nothing."""
+
+    def message(self, text: str) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a run left behind.
+
+    Attributes:
+        output: run folder.
+        iteration: steps done, over all parts of the run.
+        epoch: passes completed.
+        metrics: the last validation, None if there was none in this part of the run.
+        best_mask_ap: mask AP in [0, 1] of ``best_weights``, None while no validation found one.
+        best_weights: file, None while no validation found a mask AP.
+        last_weights: file.
+        skipped_steps: steps left out because their loss was not finite.
+        interrupted: the run was asked to stop before its end; it continues with ``resume``.
+
+    """
+
+    output: Path
+    iteration: int
+    epoch: int
+    metrics: CocoMetrics | None
+    best_mask_ap: float | None
+    best_weights: Path | None
+    last_weights: Path
+    skipped_steps: int
+    interrupted: bool
+
+
+def train(config: TrainConfig, *, reporter: Reporter | None = None) -> TrainResult:
+    """Train as the settings say.
+
+    Raises:
+        ConfigError: a setting does not fit the data, the machine or the run to be continued.
+        DataError: the data set cannot be used.
+        CheckpointError: weights or the saved state cannot be used.
+
+    """
+    reporter = reporter or SilentReporter()
+    RunFolder(Path(config.output)).check(config)
+    torch.manual_seed(config.seed)
+    random.seed(config.seed)
+    paths = open_dataset(config.data)
+    train_dataset = CocoDataset(paths.train_annotations, paths.train_images)
+    classes = train_dataset.class_names
+    network = _network_for(config, classes, reporter)
+    train_dataset.transform = TrainTransform(geometry=network.geometry, augmentation=config.augmentation)
+    return fit(
+        config,
+        network=network,
+        criterion=build_criterion(network),
+        train_dataset=train_dataset,
+        val_dataset=CocoDataset(paths.val_annotations, paths.val_images, class_names=classes),
+        reporter=reporter,
+    )
+
+
+def fit(
+    config: TrainConfig,
+    *,
+    network: Yolact,
+    criterion: Criterion,
+    train_dataset: TrainingDataset,
+    val_dataset: CocoDataset,
+    reporter: Reporter,
+) -> TrainResult:
+    """Train a network on data sets: the part of `train` after everything is built."""
+    if len(train_dataset) == 0:
+        raise ConfigError(f"data: expected at least one training image, got none in {config.data}")
+    accelerator = _accelerator(config)
+    folder = RunFolder(Path(config.output))
+    folder.open(config)
+    device = accelerator.device
+    memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+    network.to(device, memory_format=memory_format)  # type: ignore[call-overload]
+    if config.freezes_batch_norm:
+        frozen = freeze_batch_norm(network)
+        reporter.message(f"batch norm: {frozen} layers fixed (freeze_bn {config.freeze_bn}, batch {config.batch_size})")
+
+    batch_size = min(config.batch_size, len(train_dataset))
+    per_epoch = batches_per_epoch(len(train_dataset), batch_size)
+    max_iterations = config.iterations or config.epochs * per_epoch
+    schedule = schedule_for_run(
+        max_iterations,
+        base_lr=config.learning_rate,
+        batch_size=batch_size,
+        step_fractions=config.lr_steps,
+        warmup_iterations=config.warmup_iterations,
+        warmup_init=config.warmup_init,
+        kind=config.schedule,
+    )
+    optimizer = build_optimizer(
+        network, learning_rate=schedule.base_lr, momentum=config.momentum, weight_decay=config.weight_decay
+    )
+    prepared, optimizer = accelerator.prepare(network, optimizer)
+    progress = Progress()
+    if config.resume and folder.state_file.is_file():
+        progress = folder.load_state(network, optimizer, accelerator.scaler)
+        reporter.message(f"continuing {folder.path} at iteration {progress.iteration} of {max_iterations}")
+    batches = iter(
+        training_batches(
+            train_dataset,
+            batch_size=batch_size,
+            seed=config.seed,
+            first_iteration=progress.iteration,
+            last_iteration=max_iterations,
+            num_workers=config.num_workers,
+            pin_memory=device.type == "cuda",
+        )
+    )
+
+    def save(*weights: Path) -> None:
+        folder.save_state(network, optimizer, accelerator.scaler, progress)
+        provenance = {
+            "source": "protomask train",
+            "iteration": progress.iteration,
+            "best_mask_ap": progress.best_mask_ap,
+            "settings": config.to_dict(),
+        }
+        for path in weights:
+            save_weights(network, path, provenance=provenance)
+
+    metrics: CocoMetrics | None = None
+    interval = Interval()
+    saved_at = time.monotonic()
+    with closing(MetricsLog(folder.path, progress.iteration)) as log, StopRequest() as stop:
+        while not stop.requested():
+            epoch, position = divmod(progress.iteration, per_epoch)
+            finished = progress.iteration >= max_iterations
+            validates = finished or (position == 0 and epoch > 0 and epoch % config.validate_every == 0)
+            if validates and progress.validated_iteration != progress.iteration:
+                started = time.perf_counter()
+                metrics = _validate(config, network, val_dataset, device, memory_format)
+                improved = progress.validated(metrics)
+                save(folder.last_weights, *([folder.best_weights] if improved else []))
+                saved_at = time.monotonic()
+                record = _validation_record(metrics, progress, epoch, time.perf_counter() - started)
+                log.write("validation", record)
+                reporter.on_validation(record)
+            if finished:
+                break
+
+            left_in_epoch = min((epoch + 1) * per_epoch, max_iterations) - progress.iteration
+            for step in train_one_epoch(
+                prepared,
+                criterion,
+                islice(batches, left_in_epoch),
+                optimizer,
+                accelerator,
+                geometry=network.geometry,
+                schedule=schedule,
+                iteration=progress.iteration,
+                memory_format=memory_format,
+            ):
+                progress.iteration = step.iteration
+                interval.add(step)
+                if step.skipped:
+                    progress.skipped_steps += 1
+                    reporter.message(_skip_message(step))
+                if step.iteration % config.log_every == 0 or step.iteration == max_iterations:
+                    record = interval.record(per_epoch, max_iterations)
+                    log.write("train", record)
+                    reporter.on_step(record)
+                    interval = Interval()
+                if stop.requested():
+                    break
+                if time.monotonic() - saved_at > 60 * config.checkpoint_minutes:
+                    save(folder.last_weights)
+                    saved_at = time.monotonic()
+        complete = progress.iteration == progress.validated_iteration == max_iterations
+        if not complete:
+            save(folder.last_weights)
+            reporter.message(f"stopped at iteration {progress.iteration} of {max_iterations}, saved; resume continues")
+
+    return TrainResult(
+        output=folder.path,
+        iteration=progress.iteration,
+        epoch=progress.iteration // per_epoch,
+        metrics=metrics,
+        best_mask_ap=progress.best_mask_ap,
+        best_weights=None if progress.best_mask_ap is None else folder.best_weights,
+        last_weights=folder.last_weights,
+        skipped_steps=progress.skipped_steps,
+        interrupted=not complete,
+    )
+
+
+class Interval:
+    """Steps since the last line of metrics.jsonl."""
+
+    def __init__(self) -> None:
+        self.steps: list[StepResult] = []
+
+    def add(self, step: StepResult) -> None:
+        """Count one more step."""
+        self.steps.append(step)
+
+    def record(self, per_epoch: int, max_iterations: int) -> dict[str, Any]:
+        """Means over the steps.
+
+        Returns:
+            iteration, max_iterations, epoch (fraction), learning_rate (of the last step), every loss (mean of the
+            finite steps, None without any), images_per_second, data_wait (share of the time), skipped_steps.
+
+        """
+        last = self.steps[-1]
+        finite = [step for step in self.steps if not step.skipped]
+        seconds = sum(step.seconds for step in self.steps)
+        losses = {
+            name: sum(step.losses[name] for step in finite) / len(finite) if finite else None for name in last.losses
+        }
+        return {
+            "iteration": last.iteration,
+            "max_iterations": max_iterations,
+            "epoch": last.iteration / per_epoch,
+            "learning_rate": last.learning_rate,
+            **losses,
+            "images_per_second": sum(len(step.image_ids) for step in self.steps) / seconds,
+            "data_wait": sum(step.data_seconds for step in self.steps) / seconds,
+            "skipped_steps": len(self.steps) - len(finite),
+        }
+
+
+class StopRequest:
+    """Within its block Ctrl-C and SIGTERM ask the run to stop after the current step; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self._requested = False
+        self._former: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():  # elsewhere signals cannot be handled
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._former[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, former in self._former.items():
+            signal.signal(number, former)
+
+    def requested(self) -> bool:
+        """Whether a signal came."""
+        return self._requested
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self._requested:
+            raise KeyboardInterrupt
+        self._requested = True
+
+
+def _network_for(config: TrainConfig, class_names: tuple[str, ...], reporter: Reporter) -> Yolact:
+    folder = RunFolder(Path(config.output))
+    if config.resume and folder.state_file.is_file():
+        network = load_weights(folder.last_weights)
+        if network.class_names != class_names:
+            raise ConfigError(
+                f"resume: the run in {folder.path} learns {', '.join(network.class_names)}, "
+                f"got a data set with {', '.join(class_names)}"
+            )
+        return network
+    options = dict(config.model_options)
+    if config.image_size is not None:
+        options["image_size"] = config.image_size
+    if config.weights is None:
+        return build_network(
+            config.model or DEFAULT_MODEL,
+            class_names=class_names,
+            pretrained_backbone=config.pretrained_backbone,
+            **options,
+        )
+    source = _read_weights(config.weights, config.model)
+    network = build_network(
+        source.config.override(**{**options, "num_classes": len(class_names)}), class_names=class_names
+    )
+    anew = load_matching(network, source.state_dict())
+    kept = len(network.state_dict()) - len(anew)
+    reporter.message(f"{config.weights}: {kept} tensors taken" + (f", made anew: {', '.join(anew)}" if anew else ""))
+    return network
+
+
+def _read_weights(weights: str, model: str | None) -> Yolact:
+    if weights in ZOO:
+        return load_foreign(fetch_published(weights), model=weights)
+    if Path(weights).suffix != ".safetensors":
+        return load_foreign(weights, model=model)
+    network = load_weights(weights)
+    if model not in (None, network.config.name):
+        raise ConfigError(f"model: expected {network.config.name}, which {weights} holds, got {model}")
+    return network
+
+
+def _accelerator(config: TrainConfig) -> Accelerator:
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(config.device, True):
+        raise ConfigError(f"device: expected one this machine has, got {config.device}")
+    if config.device == "mps" and available["cuda"]:
+        raise ConfigError("device: expected cuda or cpu on a machine with a CUDA GPU, got mps")
+    # accelerate remembers device and precision for the whole process; every run states its own.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision=config.mixed_precision)
+    except ValueError as error:
+        raise ConfigError(
+            f"mixed_precision: got {config.mixed_precision}, which does not work here: {error}"
+        ) from error
+    if config.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise ConfigError("mixed_precision: expected no or bf16 on a CPU, got fp16")
+    if accelerator.num_processes > 1:
+        raise ConfigError(f"expected one process, got {accelerator.num_processes}: training is not distributed yet")
+    return accelerator
+
+
+def _validate(
+    config: TrainConfig,
+    network: Yolact,
+    dataset: CocoDataset,
+    device: torch.device,
+    memory_format: torch.memory_format,
+) -> CocoMetrics:
+    from protomask.evaluation.coco import CocoEvaluator
+
+    batches = validation_batches(
+        dataset,
+        network.geometry,
+        batch_size=config.batch_size,
+        num_workers=config.num_workers,
+        pin_memory=device.type == "cuda",
+    )
+    evaluator = CocoEvaluator(
+        dataset.annotation_file, category_ids=dataset.category_ids, max_detections=config.max_detections
+    )
+    return evaluate(
+        network,
+        batches,
+        evaluator,
+        device=device,
+        max_detections=config.max_detections,
+        memory_format=memory_format,
+    )
+
+
+def _validation_record(metrics: CocoMetrics, progress: Progress, epoch: int, seconds: float) -> dict[str, Any]:
+    values = {
+        f"{kind}_{name}": getattr(table, name)
+        for kind, table in metrics.tables.items()
+        for name in ("AP", "AP50", "AP75")
+    }
+    return {
+        "iteration": progress.iteration,
+        "epoch": epoch,
+        **values,
+        "best_mask_AP": progress.best_mask_ap,
+        "seconds": seconds,
+    }
+
+
+def _skip_message(step: StepResult) -> str:
+    terms = ", ".join(f"{name} {value}" for name, value in step.losses.items())
+    images = ", ".join(map(str, step.image_ids))
+    return f"iteration {step.iteration}: loss is not finite ({terms}) on images {images}; the step was left out"

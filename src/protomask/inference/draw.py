@@ -1,0 +1,277 @@
+"""Overlays: the masks, boxes, classes and scores of one image drawn on it, with Pillow and NumPy alone.
+
+Objects are drawn on crops around them and masks are taken a few at a time, so memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from protomask.errors import ConfigError, DataError
+from protomask.inference.sources import ImageSource, read_image
+from protomask.structures.instances import Instances
+
+Color = tuple[int, int, int]
+
+PALETTE: tuple[Color, ...] = (
+    (0, 114, 178),  # blue
+    (230, 159, 0),  # orange
+    (0, 158, 115),  # green
+    (204, 121, 167),  # pink
+    (213, 94, 0),  # vermilion
+    (86, 180, 233),  # sky
+    (240, 228, 66),  # yellow
+    (136, 34, 85),  # wine
+    (68, 170, 153),  # teal
+    (153, 153, 51),  # olive
+    (204, 102, 119),  # rose
+    (51, 34, 136),  # indigo
+)
+"""Colours told apart by colour-blind eyes too: Okabe and Ito 2008, then the "muted" set of Tol 2021."""
+
+_PIXELS_PER_BLEND = 1 << 18  # keeps the temporary arrays of huge images small
+_LABELLED_SHARE = 0.15  # of the frame; beyond it the labels become the picture
+
+
+def draw_instances(
+    image: ImageSource,
+    instances: Instances,
+    *,
+    masks: bool = True,
+    boxes: bool = True,
+    labels: bool = True,
+    opacity: float = 0.45,
+    color_by: Literal["auto", "class", "instance"] = "auto",
+) -> NDArray[np.uint8]:
+    """A copy of ``image`` with ``instances`` drawn on it.
+
+    Lines and letters scale with the image. A label stands where it covers least: next to its object, inside the frame.
+    One that would have to cover other labels or hide small objects is left out, the lowest scores first. Where all
+    labels together would cover much of the picture they give the score alone, and then only the best keep theirs.
+
+    Args:
+        image: what was predicted, in any form `read_image` takes; its frame is that of ``instances``.
+        instances: the objects to draw; none gives the image back unchanged.
+        masks: fill masks and outline them.
+        boxes: draw boxes.
+        labels: write class and ranking score.
+        opacity: of the fill, 0..1; outlines stay opaque.
+        color_by: ``class`` keeps the colour of a class over all images, ``instance`` numbers the objects of this one,
+            ``auto`` takes ``class`` where the model knows more than one.
+
+    Returns:
+        (H, W, 3) uint8 RGB, a new array.
+
+    Raises:
+        DataError: the image cannot be read or its size is not ``instances.image_size``.
+        ConfigError: ``opacity`` or ``color_by`` has an impossible value.
+    """
+    if not 0.0 <= opacity <= 1.0:
+        raise ConfigError(f"opacity: expected 0..1, got {opacity}")
+    if color_by not in ("auto", "class", "instance"):
+        raise ConfigError(f"color_by: expected auto, class or instance, got {color_by!r}")
+    canvas = np.ascontiguousarray(read_image(image).permute(1, 2, 0).cpu().numpy())
+    height, width = canvas.shape[:2]
+    if (height, width) != tuple(instances.image_size):
+        raise DataError(f"image: expected (H, W) = {tuple(instances.image_size)} as predicted, got {(height, width)}")
+    if not len(instances):
+        return canvas
+
+    by_class = color_by == "class" or (color_by == "auto" and len(instances.class_names) > 1)
+    color_ids = instances.labels.cpu().numpy() if by_class else np.arange(len(instances))
+    color_ids = color_ids % len(PALETTE)
+    style = _Style.for_frame(height, width)
+    if masks:
+        _draw_masks(canvas, instances, color_ids, style, opacity)
+    if not boxes and not labels:
+        return canvas
+    picture = Image.fromarray(canvas)
+    pen = ImageDraw.Draw(picture)
+    corners = _pixel_corners(instances, height, width)
+    if boxes:
+        # Around an outlined mask a thin box is enough; alone it has to carry the colour.
+        line = max(1, style.line // 2) if masks else style.line
+        for (x1, y1, x2, y2), color_id in zip(corners.tolist(), color_ids.tolist(), strict=True):
+            thin = min(line, max(1, min(x2 - x1, y2 - y1) // 6))
+            pen.rectangle((x1, y1, x2 - 1, y2 - 1), outline=PALETTE[color_id], width=thin)
+    if labels:
+        _draw_labels(pen, instances, corners, color_ids, style)
+    return np.array(picture)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Style:
+    """Sizes in pixels that suit one frame."""
+
+    frame: tuple[int, int]  # (H, W)
+    line: int
+    font_size: int
+
+    @classmethod
+    def for_frame(cls, height: int, width: int) -> _Style:
+        side = float(np.sqrt(height * width))
+        return cls(
+            frame=(height, width),
+            line=max(1, round(side / 330)),
+            # Letters grow slower than the frame: large photographs are looked at on the same screen.
+            font_size=max(9, round(15 * (side / 650) ** 0.8)),
+        )
+
+
+def _pixel_corners(instances: Instances, height: int, width: int) -> NDArray[np.int64]:
+    """Boxes (N, 4) as whole pixels inside the frame, at least one pixel wide and high, the far side excluded."""
+    boxes = instances.boxes.double().cpu().numpy()
+    low = np.clip(np.floor(boxes[:, :2]), 0, (width - 1, height - 1))
+    high = np.clip(np.ceil(boxes[:, 2:]), low + 1, (width, height))
+    return np.concatenate((low, high), axis=1).astype(np.int64)
+
+
+def _draw_masks(
+    canvas: NDArray[np.uint8], instances: Instances, color_ids: NDArray[np.int64], style: _Style, opacity: float
+) -> None:
+    """Tint the pixels of ``canvas`` (H, W, 3) in place: small objects over large ones, outlines over everything."""
+    sides = (instances.boxes[:, 2:] - instances.boxes[:, :2]).clamp(min=0)
+    order = sides.prod(dim=1).argsort(descending=True, stable=True)
+    # 0 is untouched, then one code per fill colour, then one per outline colour.
+    height, width = style.frame
+    layer = np.zeros((height, width), dtype=np.uint8)
+    outlines: list[tuple[NDArray[np.intp], int]] = []
+    for index in order.tolist():  # one at a time: a single mask of a large photograph is large already
+        for chunk in instances[index].iter_masks():
+            mask, color_id = chunk[0].cpu().numpy(), int(color_ids[index])
+            rows = np.flatnonzero(mask.any(axis=1))
+            if not len(rows):
+                continue
+            top, bottom = rows[0], rows[-1] + 1
+            columns = np.flatnonzero(mask[top:bottom].any(axis=0))
+            left, right = columns[0], columns[-1] + 1
+            crop = mask[top:bottom, left:right]
+            layer[top:bottom, left:right][crop] = 1 + color_id
+            thickness = min(style.line, max(1, min(crop.shape) // 12))
+            ys, xs = np.nonzero(crop & ~_erode(crop, thickness))
+            outlines.append(((ys + top) * width + xs + left, 1 + len(PALETTE) + color_id))
+    flat = layer.reshape(-1)
+    for pixels, code in outlines:
+        flat[pixels] = code
+    _blend(canvas, layer, opacity)
+
+
+def _erode(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
+    """``mask`` (h, w) without its outermost ``steps`` pixels; outside the crop there is nothing."""
+    inner = np.pad(mask, 1)
+    for step in range(steps):
+        shrunk = inner.copy()
+        shrunk[1:-1, 1:-1] &= inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:]
+        if step % 2:  # plain crosses would leave slanted lines thinner than upright ones
+            shrunk[1:-1, 1:-1] &= inner[:-2, :-2] & inner[2:, 2:] & inner[:-2, 2:] & inner[2:, :-2]
+        inner = shrunk
+    return inner[1:-1, 1:-1]
+
+
+def _blend(canvas: NDArray[np.uint8], layer: NDArray[np.uint8], opacity: float) -> None:
+    weight = round(256 * opacity)
+    weights = np.array([0] + [weight] * len(PALETTE) + [256] * len(PALETTE), dtype=np.uint16)[:, None]
+    tints = np.array([(0, 0, 0), *PALETTE, *PALETTE], dtype=np.uint16) * weights + np.uint16(128)
+    codes, pixels = layer.reshape(-1), canvas.reshape(-1, 3)
+    for start in range(0, len(codes), _PIXELS_PER_BLEND):
+        touched = start + np.flatnonzero(codes[start : start + _PIXELS_PER_BLEND])
+        code = codes[touched]
+        pixels[touched] = (pixels[touched] * (256 - weights[code]) + tints[code]) >> 8  # at most 65408: fits 16 bits
+
+
+def _draw_labels(
+    pen: ImageDraw.ImageDraw,
+    instances: Instances,
+    corners: NDArray[np.int64],
+    color_ids: NDArray[np.int64],
+    style: _Style,
+) -> None:
+    height, width = style.frame
+    font = ImageFont.load_default(style.font_size)
+    pad = max(2, style.font_size // 4)
+    label_height = min(height, style.font_size + pad)
+    order = instances.scores.argsort(descending=True, stable=True).tolist()
+    scores = [f"{score:.2f}" for score in instances.scores.tolist()]
+    names = [instances.class_names[label] for label in instances.labels.tolist()]
+    texts = [_fit(name, score, font, width - 2 * pad) for name, score in zip(names, scores, strict=True)]
+    budget = _LABELLED_SHARE * height * width
+    if sum(font.getlength(text) + 2 * pad for text in texts) * label_height > budget:
+        texts = scores
+    taken = np.zeros((0, 4), dtype=np.int64)
+    for index in order:
+        label_width = min(width, round(font.getlength(texts[index])) + 2 * pad)
+        budget -= label_width * label_height
+        if budget < 0 and len(taken):
+            break
+        place = _place_label((label_width, label_height), corners[index], corners, taken, style.frame)
+        if place is None:
+            continue
+        x, y = place
+        taken = np.concatenate((taken, [[x, y, x + label_width, y + label_height]]))
+        color = PALETTE[color_ids[index]]
+        pen.rounded_rectangle((x, y, x + label_width - 1, y + label_height - 1), radius=pad / 2, fill=color)
+        pen.text((x + pad, y + label_height / 2), texts[index], fill=_readable_on(color), font=font, anchor="lm")
+
+
+def _fit(name: str, score: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> str:
+    """``name score``, the name shortened until the text is at most ``room`` pixels wide, then the score alone."""
+    text, kept = f"{name} {score}", name
+    while font.getlength(text) > room and kept:
+        kept = kept[:-1]
+        text = f"{kept}… {score}" if kept else score
+    return text
+
+
+def _place_label(
+    size: tuple[int, int],
+    box: NDArray[np.int64],
+    boxes: NDArray[np.int64],
+    taken: NDArray[np.int64],
+    frame: tuple[int, int],
+) -> tuple[int, int] | None:
+    """Top left corner (x, y) of a label of ``size`` (w, h) for ``box``, or None where every place hides too much."""
+    w, h = size
+    x1, y1, x2, y2 = box.tolist()
+    spots = np.array(
+        [
+            (x1, y1 - h),  # above
+            (x1, y1),  # inside
+            (x1, y2),  # below
+            (x2 - w, y1 - h),
+            (x2 - w, y1),
+            (x2 - w, y2),
+            (x2, y1),  # beside
+            (x1 - w, y1),
+            (x1, y2 - h),
+            (x2 - w, y2 - h),
+        ]
+    )
+    spots = np.clip(spots, 0, (frame[1] - w, frame[0] - h))
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    # A label may lie on what is much larger than itself; of smaller objects it hides a share.
+    small = areas < 6 * w * h
+    cost = 0.02 * np.arange(len(spots))
+    cost += 3 * _overlaps(spots, size, taken).sum(axis=1) / (w * h)  # half a label cannot be read
+    cost += (_overlaps(spots, size, boxes[small]) / areas[small]).sum(axis=1)
+    best = int(cost.argmin())
+    return (int(spots[best, 0]), int(spots[best, 1])) if cost[best] < 0.7 else None
+
+
+def _overlaps(spots: NDArray[np.int64], size: tuple[int, int], boxes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Pixels that a label of ``size`` (w, h) at each of K ``spots`` (x, y) shares with each of N ``boxes``: (K, N)."""
+    low = np.maximum(spots[:, None], boxes[None, :, :2])
+    high = np.minimum(spots[:, None] + np.array(size), boxes[None, :, 2:])
+    shared: NDArray[np.int64] = np.clip(high - low, 0, None).prod(axis=2)
+    return shared
+
+
+def _readable_on(color: Color) -> Color:
+    """Black or white, whichever has the higher contrast (relative luminance of WCAG 2)."""
+    channels = np.array(color) / 255.0
+    linear = np.where(channels <= 0.03928, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return (0, 0, 0) if float(linear @ (0.2126, 0.7152, 0.0722)) > 0.179 else (255, 255, 255)

@@ -1,0 +1,180 @@
+"""Backbones: an image goes in, feature maps of rising stride come out.
+
+The contract of every backbone: ``channels`` and ``strides`` are tuples, and ``forward`` returns a list of as many
+feature maps, finest first. C3 has stride 8, C4 16, C5 32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from protomask.errors import ConfigError, MissingExtraError
+
+STRIDES = {"C2": 4, "C3": 8, "C4": 16, "C5": 32}
+
+# Torchvision classifiers: for each, the modules that run in order and the level that the output of some of them is.
+# A dotted name reaches into a container.
+_RESNET_STEPS: tuple[tuple[str, str | None], ...] = (
+    ("conv1", None), ("bn1", None), ("relu", None), ("maxpool", None),
+    ("layer1", "C2"), ("layer2", "C3"), ("layer3", "C4"), ("layer4", "C5"),
+)  # fmt: skip
+_SHUFFLENET_STEPS: tuple[tuple[str, str | None], ...] = (
+    ("conv1", None), ("maxpool", "C2"), ("stage2", "C3"), ("stage3", "C4"), ("stage4", "C5"),
+)  # fmt: skip
+_REGNET_STEPS: tuple[tuple[str, str | None], ...] = (
+    ("stem", None), ("trunk_output.block1", "C2"), ("trunk_output.block2", "C3"),
+    ("trunk_output.block3", "C4"), ("trunk_output.block4", "C5"),
+)  # fmt: skip
+_TORCHVISION: dict[str, tuple[tuple[tuple[str, str | None], ...], dict[str, int]]] = {
+    "resnet18": (_RESNET_STEPS, {"C2": 64, "C3": 128, "C4": 256, "C5": 512}),
+    "resnet34": (_RESNET_STEPS, {"C2": 64, "C3": 128, "C4": 256, "C5": 512}),
+    "resnet50": (_RESNET_STEPS, {"C2": 256, "C3": 512, "C4": 1024, "C5": 2048}),
+    "resnet101": (_RESNET_STEPS, {"C2": 256, "C3": 512, "C4": 1024, "C5": 2048}),
+    "resnet152": (_RESNET_STEPS, {"C2": 256, "C3": 512, "C4": 1024, "C5": 2048}),
+    "shufflenet_v2_x1_0": (_SHUFFLENET_STEPS, {"C2": 24, "C3": 116, "C4": 232, "C5": 464}),
+    "regnet_x_400mf": (_REGNET_STEPS, {"C2": 32, "C3": 64, "C4": 160, "C5": 400}),
+}
+
+
+def build_backbone(
+    name: str, levels: Sequence[str] = ("C3", "C4", "C5"), *, pretrained: bool = False
+) -> TorchvisionBackbone | Darknet53 | TimmBackbone:
+    """Make a backbone by name.
+
+    Args:
+        name: "darknet53", one of the torchvision names of this module, or "timm:NAME" for any timm model that can give
+            features (extra ``timm``).
+        levels: which levels to return, finest first.
+        pretrained: start from the ImageNet weights that torchvision or timm publish (downloads them).
+
+    Raises:
+        ConfigError: no such backbone or level.
+        MissingExtraError: a timm backbone without timm installed.
+
+    """
+    for level in levels:
+        if level not in STRIDES:
+            raise ConfigError(f"backbone_levels: expected some of {', '.join(STRIDES)}, got {level!r}")
+    if list(levels) != sorted(levels):
+        raise ConfigError(f"backbone_levels: expected the finest level first, got {tuple(levels)}")
+    if name == "darknet53":
+        if pretrained:
+            raise ConfigError("backbone: torchvision has no ImageNet weights for darknet53; start from a checkpoint")
+        return Darknet53(levels)
+    if name.startswith("timm:"):
+        return TimmBackbone(name.removeprefix("timm:"), levels, pretrained=pretrained)
+    if name in _TORCHVISION:
+        return TorchvisionBackbone(name, levels, pretrained=pretrained)
+    known = ", ".join([*_TORCHVISION, "darknet53", "timm:NAME"])
+    raise ConfigError(f"backbone: expected one of {known}, got {name!r}")
+
+
+class TorchvisionBackbone(nn.Module):
+    """A torchvision classifier cut into levels; parameters keep torchvision's names under ``body``."""
+
+    def __init__(self, name: str, levels: Sequence[str] = ("C3", "C4", "C5"), *, pretrained: bool = False) -> None:
+        super().__init__()
+        from torchvision.models import get_model
+
+        steps, channels = _TORCHVISION[name]
+        classifier = get_model(name, weights="DEFAULT" if pretrained else None)
+        last = max(index for index, (_, level) in enumerate(steps) if level in levels)
+        self.levels = tuple(levels)
+        self.channels = tuple(channels[level] for level in levels)
+        self.strides = tuple(STRIDES[level] for level in levels)
+        self._level_of = {key.rpartition(".")[2]: level for key, level in steps}
+        kept = [key for key, _ in steps[: last + 1]]
+        self.body = nn.ModuleDict({key.rpartition(".")[2]: classifier.get_submodule(key) for key in kept})
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) to one feature map per level."""
+        features = []
+        x = images
+        for name, module in self.body.items():
+            x = module(x)
+            if self._level_of[name] in self.levels:
+                features.append(x)
+        return features
+
+
+class TimmBackbone(nn.Module):
+    """Any timm model that can return features at strides 4 to 32."""
+
+    def __init__(self, name: str, levels: Sequence[str] = ("C3", "C4", "C5"), *, pretrained: bool = False) -> None:
+        super().__init__()
+        try:
+            import timm
+        except ImportError as error:
+            raise MissingExtraError(f"backbone timm:{name} needs timm: pip install 'protomask[timm]'") from error
+        try:
+            body: Any = timm.create_model(name, pretrained=pretrained, features_only=True)
+        except RuntimeError as error:
+            raise ConfigError(f"backbone: timm cannot make features of {name!r}: {error}") from error
+        reductions = body.feature_info.reduction()
+        wanted = [STRIDES[level] for level in levels]
+        if not set(wanted) <= set(reductions):
+            raise ConfigError(f"backbone: timm:{name} has strides {reductions}, expected {wanted} among them")
+        self.body = body
+        self.strides = tuple(wanted)
+        self._indices = [max(i for i, stride in enumerate(reductions) if stride == want) for want in wanted]
+        self.channels = tuple(body.feature_info.channels()[index] for index in self._indices)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) to one feature map per level."""
+        features = self.body(images)
+        return [features[index] for index in self._indices]
+
+
+class ConvNormLeaky(nn.Sequential):
+    """Convolution, batch norm, leaky ReLU (Redmon & Farhadi 2018, YOLOv3)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.LeakyReLU(0.1, inplace=True),
+        )
+
+
+class DarknetBlock(nn.Module):
+    """1x1 then 3x3, activated before the addition and not after it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = ConvNormLeaky(channels, channels // 2, 1)
+        self.conv2 = ConvNormLeaky(channels // 2, channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv2(self.conv1(x)) + x
+        return out
+
+
+class Darknet53(nn.Module):
+    """Darknet-53 (YOLOv3, table 1) without its classifier."""
+
+    def __init__(self, levels: Sequence[str] = ("C3", "C4", "C5")) -> None:
+        super().__init__()
+        all_channels = {"C2": 128, "C3": 256, "C4": 512, "C5": 1024}
+        self.levels = tuple(levels)
+        self.channels = tuple(all_channels[level] for level in levels)
+        self.strides = tuple(STRIDES[level] for level in levels)
+        self.stem = ConvNormLeaky(3, 32, 3)
+        stages = []
+        for in_channels, blocks in ((32, 1), (64, 2), (128, 8), (256, 8), (512, 4)):
+            out_channels = 2 * in_channels
+            down = ConvNormLeaky(in_channels, out_channels, 3, stride=2)
+            stages.append(nn.Sequential(down, *(DarknetBlock(out_channels) for _ in range(blocks))))
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) to one feature map per level."""
+        features = []
+        x = self.stem(images)
+        for level, stage in zip(("C1", "C2", "C3", "C4", "C5"), self.stages, strict=True):
+            x = stage(x)
+            if level in self.levels:
+                features.append(x)
+        return features

@@ -1,0 +1,66 @@
+"""Feature pyramid as YOLACT uses it (Lin et al. 2017; Bolya et al. 2019, figure 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def convolution(
+    in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, norm: Literal["none", "batch"] = "none"
+) -> nn.Module:
+    """A same-size (or strided) convolution, with batch norm instead of the bias where asked."""
+    padding = kernel_size // 2
+    if norm == "none":
+        return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding)
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False), nn.BatchNorm2d(out_channels)
+    )
+
+
+class FeaturePyramid(nn.Module):
+    """Top-down pyramid: bilinear upsampling, ReLU after the output convolutions, extra levels by strided convolutions.
+
+    Args:
+        in_channels: of the backbone's levels, finest first.
+        out_channels: of every pyramid level.
+        num_levels: pyramid levels; those beyond the backbone's are made from the coarsest one.
+        norm: normalisation after every convolution.
+
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int,
+        num_levels: int = 5,
+        norm: Literal["none", "batch"] = "none",
+    ) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(convolution(channels, out_channels, 1, norm=norm) for channels in in_channels)
+        self.output = nn.ModuleList(convolution(out_channels, out_channels, 3, norm=norm) for _ in in_channels)
+        self.extra = nn.ModuleList(
+            convolution(out_channels, out_channels, 3, stride=2, norm=norm)
+            for _ in range(num_levels - len(in_channels))
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Backbone levels to ``num_levels`` maps of ``out_channels``, finest first.
+
+        There is no ReLU on the extra levels, as in the official network.
+        """
+        merged: list[Tensor] = []
+        above: Tensor | None = None
+        for feature, lateral in zip(reversed(features), reversed(self.lateral), strict=True):
+            x = lateral(feature)
+            if above is not None:
+                x = x + F.interpolate(above, size=x.shape[-2:], mode="bilinear", align_corners=False)
+            merged.insert(0, x)
+            above = x
+        levels = [F.relu(conv(x)) for conv, x in zip(self.output, merged, strict=True)]
+        for conv in self.extra:
+            levels.append(conv(levels[-1]))
+        return levels

@@ -1,0 +1,141 @@
+"""The training loss of YOLACT (section 3.4 and the official code's normalisation)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from protomask.models.config import YolactConfig
+from protomask.ops.boxes import encode_boxes
+from protomask.ops.losses import cropped_mask_bce_sums, mine_hard_negatives, smooth_l1_sum
+from protomask.ops.masks import crop_windows
+from protomask.ops.matching import BACKGROUND, Matcher
+from protomask.structures.instances import Target
+
+if TYPE_CHECKING:
+    from protomask.models.yolact.model import YolactOutput
+
+
+class YolactCriterion(nn.Module):
+    """Box, class (with hard negatives), mask and semantic terms.
+
+    Box, class and mask are divided by the positives of the whole batch, semantic by the images. A batch without
+    positives has a finite loss, and objects without area are left out.
+    """
+
+    def __init__(self, config: YolactConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.matcher = Matcher(
+            positive_iou=config.positive_iou, negative_iou=config.negative_iou, crowd_overlap=config.crowd_overlap
+        )
+
+    def forward(self, output: YolactOutput, targets: Sequence[Target]) -> dict[str, Tensor]:
+        """Score a prediction.
+
+        Args:
+            output: of a network in training mode; semantic_logits may be None, then that term is 0.
+            targets: one per image, in the network's frame.
+
+        Returns:
+            loss_box, loss_class, loss_mask, loss_semantic and their sum loss_total, scalars.
+
+        """
+        objects = [_learnable(target) for target in targets]
+        matches = [self.match(output.anchors, target, own) for target, own in zip(targets, objects, strict=True)]
+        matched_idxs = torch.stack([idxs for idxs, _ in matches])
+        matched_labels = torch.stack([labels for _, labels in matches])
+        positive = matched_labels > BACKGROUND
+        num_positive = positive.sum().clamp(min=1)
+
+        config = self.config
+        losses = {
+            "loss_box": config.loss_weight_box * self._box(output, objects, matched_idxs, positive) / num_positive,
+            "loss_class": config.loss_weight_class * self._class(output, matched_labels) / num_positive,
+            "loss_mask": config.loss_weight_mask * self._mask(output, objects, matched_idxs, positive) / num_positive,
+            "loss_semantic": config.loss_weight_semantic * self._semantic(output, objects),
+        }
+        losses["loss_total"] = torch.stack(list(losses.values())).sum()
+        return losses
+
+    def match(self, anchors: Tensor, target: Target, objects: Target) -> tuple[Tensor, Tensor]:
+        """(A,) matched_idxs into ``objects`` and (A,) matched_labels of one image, see `Matcher`."""
+        crowd_boxes = relative_boxes(target[target.is_crowd])
+        return self.matcher(relative_boxes(objects), objects.labels, anchors, crowd_boxes)
+
+    def _box(self, output: YolactOutput, objects: Sequence[Target], matched_idxs: Tensor, positive: Tensor) -> Tensor:
+        wanted = [
+            encode_boxes(relative_boxes(own)[idxs[chosen]], output.anchors[chosen])
+            for own, idxs, chosen in zip(objects, matched_idxs, positive, strict=True)
+        ]
+        return smooth_l1_sum(output.box_deltas[positive].float(), torch.cat(wanted))
+
+    def _class(self, output: YolactOutput, matched_labels: Tensor) -> Tensor:
+        logits = output.class_logits.float()
+        negatives = mine_hard_negatives(
+            logits, matched_labels, negatives_per_positive=self.config.negatives_per_positive
+        )
+        chosen = negatives | (matched_labels > BACKGROUND)
+        return F.cross_entropy(logits[chosen], matched_labels[chosen], reduction="sum")
+
+    def _mask(self, output: YolactOutput, objects: Sequence[Target], matched_idxs: Tensor, positive: Tensor) -> Tensor:
+        total = output.mask_coefficients.new_zeros((), dtype=torch.float32)
+        for image, own in enumerate(objects):
+            chosen = positive[image].nonzero()[:, 0]
+            if len(chosen) == 0:
+                continue
+            share = 1.0
+            if len(chosen) > self.config.masks_to_train:
+                share = len(chosen) / self.config.masks_to_train
+                order = torch.randperm(len(chosen), device=chosen.device)
+                chosen = chosen[order[: self.config.masks_to_train]]
+            prototypes = output.prototypes[image].float()
+            height, width, _ = prototypes.shape
+            logits = torch.einsum("nk,hwk->nhw", output.mask_coefficients[image, chosen].float(), prototypes)
+            owners = matched_idxs[image, chosen]
+            grid_masks = shrink_masks(own.masks, (height, width))[owners]
+            boxes = relative_boxes(own)[owners]
+            inside = crop_windows(boxes, (height, width), padding=1)
+            sums = cropped_mask_bce_sums(logits, grid_masks, inside)
+            # Each object counts alike whatever its size: the sum is divided by the box area in grid cells.
+            extent = boxes[:, 2:] - boxes[:, :2]
+            total = total + share * (sums / (extent[:, 0] * width) / (extent[:, 1] * height)).sum()
+        return total
+
+    def _semantic(self, output: YolactOutput, objects: Sequence[Target]) -> Tensor:
+        if output.semantic_logits is None:
+            return output.class_logits.new_zeros((), dtype=torch.float32)
+        logits = output.semantic_logits.float()
+        batch, _, height, width = logits.shape
+        wanted = torch.zeros_like(logits)
+        for image, own in enumerate(objects):
+            if len(own):
+                masks = shrink_masks(own.masks, (height, width)).float()
+                wanted[image].index_add_(0, own.labels, masks)
+        return F.binary_cross_entropy_with_logits(logits, wanted.clamp(max=1), reduction="sum") / (
+            height * width * batch
+        )
+
+
+def _learnable(target: Target) -> Target:
+    """The objects of a target: no crowds, and boxes with an area."""
+    extent = target.boxes[:, 2:] - target.boxes[:, :2]
+    return target[~target.is_crowd & (extent > 0).all(dim=1) & extent.isfinite().all(dim=1)]
+
+
+def relative_boxes(target: Target) -> Tensor:
+    """(N, 4) xyxy, divided by the size of the target's frame."""
+    height, width = target.image_size
+    return target.boxes / target.boxes.new_tensor([width, height, width, height])
+
+
+def shrink_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, H, W) bool to (N, h, w) bool: bilinear interpolation, then more than a half."""
+    if len(masks) == 0:
+        return masks.new_zeros(0, *size)
+    resized = F.interpolate(masks[None].float(), size, mode="bilinear", align_corners=False)[0]
+    return resized > 0.5

@@ -1,0 +1,125 @@
+"""YOLACT (Bolya et al. 2019): one network, put together in one expression."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from protomask.errors import ConfigError
+from protomask.models.config import YolactConfig
+from protomask.models.layers.backbone import build_backbone
+from protomask.models.layers.fpn import FeaturePyramid
+from protomask.models.yolact.heads import PredictionHead, Protonet
+from protomask.models.yolact.postprocess import YolactPostprocess
+from protomask.ops.anchors import pyramid_anchors
+from protomask.structures.geometry import ImageGeometry
+from protomask.structures.instances import Instances
+
+
+class YolactOutput(NamedTuple):
+    """What the network predicts for B images and A anchors.
+
+    Attributes:
+        box_deltas: (B, A, 4), encoded offsets of `protomask.ops.boxes.encode_boxes`.
+        class_logits: (B, A, num_classes + 1), background first.
+        mask_coefficients: (B, A, k) in [-1, 1].
+        prototypes: (B, h, w, k), not negative.
+        anchors: (A, 4) cxcywh, relative to the image.
+        semantic_logits: (B, num_classes, h3, w3) on P3 in training, None otherwise.
+
+    """
+
+    box_deltas: Tensor
+    class_logits: Tensor
+    mask_coefficients: Tensor
+    prototypes: Tensor
+    anchors: Tensor
+    semantic_logits: Tensor | None
+
+
+class Yolact(nn.Module):
+    """Backbone, pyramid, Protonet and heads.
+
+    Args:
+        config: defines every layer.
+        class_names: name of each label, as many as ``config.num_classes``.
+        pretrained_backbone: start from published ImageNet weights of the backbone (downloads them).
+
+    """
+
+    def __init__(self, config: YolactConfig, class_names: Sequence[str], *, pretrained_backbone: bool = False) -> None:
+        super().__init__()
+        if len(class_names) != config.num_classes:
+            raise ConfigError(f"class_names: expected {config.num_classes} names (num_classes), got {len(class_names)}")
+        self.config = config
+        self.class_names = tuple(class_names)
+        self.geometry = ImageGeometry(
+            image_size=(config.image_size, config.image_size),
+            mean=config.pixel_mean,
+            std=config.pixel_std,
+            antialias=config.antialias,
+        )
+        self.backbone = build_backbone(config.backbone, config.backbone_levels, pretrained=pretrained_backbone)
+        self.fpn = FeaturePyramid(self.backbone.channels, config.fpn_channels, config.num_levels, config.norm)
+        self.protonet = Protonet(config.fpn_channels, config.protonet_channels, config.num_prototypes, config.norm)
+        self.head = PredictionHead(
+            config.fpn_channels,
+            anchors_per_cell=config.anchors_per_cell,
+            num_classes=config.num_classes,
+            num_prototypes=config.num_prototypes,
+            num_levels=config.num_levels,
+            norm=config.norm,
+        )
+        self.semantic = nn.Conv2d(config.fpn_channels, config.num_classes, 1)
+        self._anchor_grids: dict[tuple[Any, ...], Tensor] = {}
+        self._initialize()
+
+    def _initialize(self) -> None:
+        """Xavier for every convolution outside the backbone, zero biases, as the official training starts."""
+        for part in (self.fpn, self.protonet, self.head, self.semantic):
+            for module in part.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.xavier_uniform_(module.weight)
+                    if module.bias is not None:
+                        nn.init.zeros_(module.bias)
+
+    def anchors(self, grid_sizes: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
+        """(A, 4) float32 cxcywh relative to the image, made once for every set of grid sizes and device."""
+        key = (*grid_sizes, device)
+        if key not in self._anchor_grids:
+            self._anchor_grids[key] = pyramid_anchors(
+                grid_sizes,
+                scales=self.config.anchor_scales,
+                aspect_ratios=self.config.anchor_aspect_ratios,
+                image_size=self.config.image_size,
+                square=self.config.square_anchors,
+            ).to(device)
+        return self._anchor_grids[key]
+
+    def forward(self, images: Tensor) -> YolactOutput:
+        """Predict.
+
+        Args:
+            images: (B, 3, S, S) float32, normalised by ``geometry``.
+
+        """
+        levels = self.fpn(self.backbone(images))
+        box_deltas, class_logits, mask_coefficients = self.head(levels)
+        grid_sizes = [(level.shape[-2], level.shape[-1]) for level in levels]
+        return YolactOutput(
+            box_deltas=box_deltas,
+            class_logits=class_logits,
+            mask_coefficients=mask_coefficients,
+            prototypes=self.protonet(levels[0]),
+            anchors=self.anchors(grid_sizes, images.device),
+            semantic_logits=self.semantic(levels[0]) if self.training else None,
+        )
+
+    def postprocess(
+        self, output: YolactOutput, original_sizes: Sequence[tuple[int, int]], **options: Any
+    ) -> list[Instances]:
+        """Network output to one `Instances` per image; options as in `YolactPostprocess.__call__`."""
+        return YolactPostprocess(self.config, self.class_names)(output, original_sizes, **options)

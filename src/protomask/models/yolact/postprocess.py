@@ -1,0 +1,144 @@
+"""From what the YOLACT network predicts to what was found: candidates, NMS, masks, original frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+from torchvision.ops import clip_boxes_to_image
+
+from protomask.errors import ConfigError
+from protomask.models.config import NmsMode, YolactConfig
+from protomask.ops.boxes import decode_boxes
+from protomask.ops.masks import assemble_masks, crop_masks
+from protomask.ops.nms import batched_nms, batched_soft_nms, cross_class_fast_nms, fast_nms
+from protomask.structures.instances import GridMasks, Instances
+
+if TYPE_CHECKING:
+    from protomask.models.yolact.model import YolactOutput
+
+
+class YolactPostprocess:
+    """Reads the output of a `Yolact` network.
+
+    Args:
+        config: thresholds and NMS used where a call does not say otherwise.
+        class_names: name of each label.
+
+    """
+
+    def __init__(self, config: YolactConfig, class_names: Sequence[str]) -> None:
+        self.config = config
+        self.class_names = tuple(class_names)
+
+    def __call__(
+        self,
+        output: YolactOutput,
+        original_sizes: Sequence[tuple[int, int]],
+        *,
+        score_threshold: float = 0.0,
+        iou_threshold: float | None = None,
+        max_detections: int | None = None,
+        nms: NmsMode | None = None,
+        candidate_threshold: float | None = None,
+    ) -> list[Instances]:
+        """Read a batch.
+
+        Args:
+            output: of the network, B images.
+            original_sizes: (H, W) of each image before it was resized.
+            score_threshold: return only instances whose class score is above this; 0 returns all.
+            iou_threshold: overlap above which NMS suppresses.
+            max_detections: at most so many instances per image. Not given, it is the config's, except for cross-class
+                fast NMS, which officially returns all that it keeps.
+            nms: fast, cross_class_fast, batched, soft_linear or soft_gaussian.
+            candidate_threshold: only anchors whose best class score is above this are looked at.
+
+        Returns:
+            One `Instances` per image, on the CPU, best first, boxes clipped to the image.
+
+        Raises:
+            ConfigError: an option is out of range.
+
+        """
+        if not 0 <= score_threshold <= 1:
+            raise ConfigError(f"score_threshold: expected a number from 0 to 1, got {score_threshold}")
+        chosen = {
+            "iou_threshold": iou_threshold,
+            "max_detections": max_detections,
+            "nms": nms,
+            "candidate_threshold": candidate_threshold,
+        }
+        config = self.config.override(**{key: value for key, value in chosen.items() if value is not None})
+        if max_detections is None and config.nms == "cross_class_fast":
+            config = config.override(max_detections=max(config.max_candidates, config.max_detections))
+        return [
+            self._read_image(output, image, size, score_threshold, config) for image, size in enumerate(original_sizes)
+        ]
+
+    def _read_image(
+        self, output: YolactOutput, image: int, original_size: tuple[int, int], score_threshold: float,
+        config: YolactConfig,
+    ) -> Instances:  # fmt: skip
+        class_scores = output.class_logits[image].float().softmax(dim=-1)[:, 1:]
+        candidates = (class_scores.amax(dim=-1) > config.candidate_threshold).nonzero()[:, 0]
+        boxes = decode_boxes(output.box_deltas[image, candidates].float(), output.anchors[candidates])
+        kept, labels, scores = select(boxes, class_scores[candidates].T.contiguous(), config)
+        if score_threshold > 0:
+            above = scores > score_threshold
+            kept, labels, scores = kept[above], labels[above], scores[above]
+        boxes = boxes[kept]
+
+        mask_coefficients = output.mask_coefficients[image, candidates[kept]].float()
+        mask_probs = assemble_masks(output.prototypes[image].float(), mask_coefficients)
+        mask_probs = crop_masks(mask_probs, boxes)
+        height, width = original_size
+        pixel_boxes = clip_boxes_to_image(boxes * boxes.new_tensor([width, height, width, height]), original_size)
+        return Instances(
+            boxes=pixel_boxes.cpu(),
+            labels=labels.cpu(),
+            class_scores=scores.cpu(),
+            masks=GridMasks(mask_probs.cpu(), original_size),
+            image_size=original_size,
+            class_names=self.class_names,
+        )
+
+
+def select(boxes: Tensor, class_scores: Tensor, config: YolactConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """Non-maximum suppression in the mode of the config.
+
+    Args:
+        boxes: (N, 4) xyxy relative to the image.
+        class_scores: (num_classes, N).
+        config: thresholds.
+
+    Returns:
+        kept: (M,) int64 indices into N, best first. Fast and soft NMS may return an anchor with several labels.
+        labels: (M,) int64.
+        scores: (M,) float32.
+
+    """
+    if config.nms == "fast":
+        return fast_nms(
+            boxes, class_scores, iou_threshold=config.iou_threshold,
+            max_candidates=config.max_candidates, max_detections=config.max_detections,
+        )  # fmt: skip
+    if config.nms == "cross_class_fast":
+        kept, labels, scores = cross_class_fast_nms(
+            boxes, class_scores, iou_threshold=config.iou_threshold, max_candidates=config.max_candidates
+        )
+        top = slice(config.max_detections)
+        return kept[top], labels[top], scores[top]
+    # The greedy modes measure pixels: the official one counts a box from 3 to 5 as three wide.
+    pixel_boxes = boxes * config.image_size
+    if config.nms == "batched":
+        return batched_nms(
+            pixel_boxes, class_scores, iou_threshold=config.iou_threshold, score_threshold=config.candidate_threshold,
+            max_detections=config.max_detections, legacy_offset=1.0, inclusive=True,
+        )  # fmt: skip
+    return batched_soft_nms(
+        pixel_boxes, class_scores, method="linear" if config.nms == "soft_linear" else "gaussian",
+        iou_threshold=config.iou_threshold, score_threshold=config.candidate_threshold,
+        max_detections=config.max_detections,
+    )  # fmt: skip

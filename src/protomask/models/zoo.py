@@ -1,0 +1,224 @@
+"""Names of models: their configs, class names, published weights and published results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from protomask.errors import ConfigError
+from protomask.models.config import YolactConfig
+from protomask.models.yolact.criterion import YolactCriterion
+from protomask.models.yolact.model import Yolact
+
+COCO_CLASS_NAMES: tuple[str, ...] = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
+    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
+    "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard",
+    "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle",
+    "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli",
+    "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "dining table", "toilet",
+    "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink",
+    "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
+)  # fmt: skip
+PASCAL_CLASS_NAMES: tuple[str, ...] = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+
+
+def yolact_resnet101() -> YolactConfig:
+    """The paper's main model, "yolact_base" in the official code."""
+    return YolactConfig(name="yolact_resnet101", num_classes=80, backbone="resnet101")
+
+
+def yolact_resnet50() -> YolactConfig:
+    """The paper's ResNet-50 model."""
+    return replace(yolact_resnet101(), name="yolact_resnet50", backbone="resnet50")
+
+
+def yolact_resnet101_400() -> YolactConfig:
+    """The paper's fastest model, "yolact_im400" in the official code."""
+    return replace(yolact_resnet101().at_image_size(400), name="yolact_resnet101_400")
+
+
+def yolact_resnet101_700() -> YolactConfig:
+    """The paper's largest model, "yolact_im700" in the official code."""
+    return replace(yolact_resnet101().at_image_size(700), name="yolact_resnet101_700", masks_to_train=300)
+
+
+def yolact_darknet53() -> YolactConfig:
+    """The paper's Darknet model; its input is scaled to 0..1 and not shifted."""
+    return replace(
+        yolact_resnet101(),
+        name="yolact_darknet53",
+        backbone="darknet53",
+        pixel_mean=(0.0, 0.0, 0.0),
+        pixel_std=(255.0, 255.0, 255.0),
+    )
+
+
+def yolact_resnet50_pascal() -> YolactConfig:
+    """The paper's Pascal SBD model: larger anchors with real aspect ratios."""
+    return replace(
+        yolact_resnet50(),
+        name="yolact_resnet50_pascal",
+        num_classes=20,
+        anchor_scales=((32.0,), (64.0,), (128.0,), (256.0,), (512.0,)),
+        square_anchors=False,
+    )
+
+
+def yolact_resnet18_256() -> YolactConfig:
+    """A small model on the first three stages of ResNet-18."""
+    return replace(
+        yolact_nano(), name="yolact_resnet18_256", backbone="resnet18", backbone_levels=("C3", "C4", "C5"),
+        fpn_channels=128, protonet_channels=128,
+    )  # fmt: skip
+
+
+def yolact_nano() -> YolactConfig:
+    """Our model for real time on a CPU: a light backbone, narrow pyramid and heads, batch norm everywhere."""
+    return YolactConfig(
+        name="yolact_nano",
+        num_classes=80,
+        image_size=256,
+        backbone="regnet_x_400mf",
+        backbone_levels=("C3", "C4"),
+        fpn_channels=128,
+        protonet_channels=64,
+        num_prototypes=32,
+        norm="batch",
+        anchor_scales=((14.0,), (28.0,), (56.0,), (112.0,), (200.0,)),
+        square_anchors=False,
+        pixel_mean=(123.675, 116.28, 103.53),
+        pixel_std=(58.395, 57.12, 57.375),
+        antialias=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZooEntry:
+    """One name of the zoo.
+
+    Attributes:
+        preset: makes the config.
+        class_names: of the published weights.
+        repository: Hugging Face repository of the weights, None where nobody publishes them there.
+        filename: in that repository.
+        packaged: file name of weights that ship with the package.
+        official_name: what the official code calls the model; official file names begin with it.
+        mask_ap: published COCO test-dev mask AP in percent, see ``source``.
+        source: where ``mask_ap`` is published.
+
+    """
+
+    preset: Callable[[], YolactConfig]
+    class_names: tuple[str, ...]
+    repository: str | None = None
+    filename: str | None = None
+    packaged: str | None = None
+    official_name: str | None = None
+    mask_ap: float | None = None
+    source: str = ""
+
+
+_PAPER = "Bolya et al. 2019, table 1 (COCO test-dev)"
+ZOO: dict[str, ZooEntry] = {
+    "yolact_nano": ZooEntry(preset=yolact_nano, class_names=COCO_CLASS_NAMES, packaged="yolact_nano.safetensors"),
+    "yolact_resnet18_256": ZooEntry(preset=yolact_resnet18_256, class_names=COCO_CLASS_NAMES),
+    "yolact_resnet50": ZooEntry(
+        preset=yolact_resnet50, class_names=COCO_CLASS_NAMES, official_name="yolact_resnet50",
+        repository="dbolya/yolact-resnet50", filename="yolact_resnet50_54_800000.pth", mask_ap=28.2, source=_PAPER,
+    ),
+    "yolact_resnet101": ZooEntry(
+        preset=yolact_resnet101, class_names=COCO_CLASS_NAMES, official_name="yolact_base",
+        repository="dbolya/yolact-base", filename="yolact_base_54_800000.pth", mask_ap=29.8, source=_PAPER,
+    ),
+    "yolact_resnet101_400": ZooEntry(
+        preset=yolact_resnet101_400, class_names=COCO_CLASS_NAMES, official_name="yolact_im400",
+        mask_ap=24.9, source=_PAPER,
+    ),
+    "yolact_resnet101_700": ZooEntry(
+        preset=yolact_resnet101_700, class_names=COCO_CLASS_NAMES, official_name="yolact_im700",
+        repository="dbolya/yolact-im700", filename="yolact_im700_54_800000.pth", mask_ap=31.2, source=_PAPER,
+    ),
+    "yolact_darknet53": ZooEntry(
+        preset=yolact_darknet53, class_names=COCO_CLASS_NAMES, official_name="yolact_darknet53",
+        repository="dbolya/yolact-darknet53", filename="yolact_darknet53_54_800000.pth", mask_ap=28.7, source=_PAPER,
+    ),
+    "yolact_resnet50_pascal": ZooEntry(
+        preset=yolact_resnet50_pascal, class_names=PASCAL_CLASS_NAMES, official_name="yolact_resnet50_pascal",
+    ),
+}  # fmt: skip
+DEFAULT_MODEL = "yolact_nano"
+
+
+def list_models() -> list[str]:
+    """Names that `load` and `build` know."""
+    return list(ZOO)
+
+
+def zoo_entry(name: str) -> ZooEntry:
+    """Look a name up.
+
+    Raises:
+        ConfigError: no such name; the message lists them.
+
+    """
+    if name not in ZOO:
+        raise ConfigError(f"model: expected one of {', '.join(ZOO)}, got {name!r}")
+    return ZOO[name]
+
+
+def build_network(
+    model: str | YolactConfig,
+    *,
+    class_names: Sequence[str] | None = None,
+    num_classes: int | None = None,
+    pretrained_backbone: bool = False,
+    **overrides: Any,
+) -> Yolact:
+    """An untrained network.
+
+    Args:
+        model: zoo name or config.
+        class_names: names of the classes.
+        num_classes: number of classes where they have no names yet: they become "class_0", "class_1" and so on.
+        pretrained_backbone: start from published ImageNet weights of the backbone (downloads them).
+        overrides: config fields to change, for example ``image_size=400``.
+
+    Raises:
+        ConfigError: unknown name or field, wrong value, or names and number that disagree.
+
+    """
+    if class_names is not None and num_classes is not None and len(class_names) != num_classes:
+        raise ConfigError(f"num_classes: expected {len(class_names)} as there are class_names, got {num_classes}")
+    if isinstance(model, str):
+        entry = zoo_entry(model)
+        config = entry.preset()
+        names: Sequence[str] | None = entry.class_names
+    else:
+        config, names = model, None
+    if class_names is not None:
+        names = class_names
+    elif num_classes is not None or names is None:
+        count = num_classes if num_classes is not None else config.num_classes
+        if names is None or len(names) != count:
+            names = [f"class_{index}" for index in range(count)]
+    if not names:
+        raise ConfigError("class_names: expected at least one name")
+    if len(set(names)) != len(names):
+        repeated = sorted({name for name in names if list(names).count(name) > 1})
+        raise ConfigError(f"class_names: expected different names, got repeated {repeated}")
+    config = config.override(num_classes=len(names), **overrides)
+    return Yolact(config, names, pretrained_backbone=pretrained_backbone)
+
+
+def build_criterion(network: nn.Module) -> YolactCriterion:
+    """The training loss that belongs to a network."""
+    if not isinstance(network, Yolact):
+        raise ConfigError(f"network: expected Yolact, got {type(network).__name__}")
+    return YolactCriterion(network.config)

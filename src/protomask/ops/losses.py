@@ -1,0 +1,63 @@
+"""Loss terms on plain tensors, each reduced to a sum so that the caller decides the normalisation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from protomask.ops.matching import BACKGROUND
+
+
+def smooth_l1_sum(prediction: Tensor, target: Tensor) -> Tensor:
+    """Sum of the smooth L1 distance, beta 1 (Girshick 2015, Fast R-CNN, eq. 3)."""
+    return F.smooth_l1_loss(prediction, target, reduction="sum")
+
+
+def mine_hard_negatives(class_logits: Tensor, matched_labels: Tensor, *, negatives_per_positive: int = 3) -> Tensor:
+    """Online hard example mining: the background anchors least sure to be background (SSD, section 2.2).
+
+    Args:
+        class_logits: (B, A, C + 1), background is class 0.
+        matched_labels: (B, A) int64 of `Matcher`.
+        negatives_per_positive: per image.
+
+    Returns:
+        (B, A) bool, the chosen background anchors; none in an image without positives.
+
+    """
+    with torch.no_grad():
+        hardness = class_logits.logsumexp(dim=-1) - class_logits[..., 0]
+        is_background = matched_labels == BACKGROUND
+        hardness = hardness.masked_fill(~is_background, -1.0)
+        num_anchors = matched_labels.shape[1]
+        wanted = (matched_labels > BACKGROUND).sum(dim=1) * negatives_per_positive
+        chosen = torch.zeros_like(is_background)
+        for image, count in enumerate(wanted.clamp(max=num_anchors - 1).tolist()):
+            chosen[image, hardness[image].topk(count).indices] = True
+        return chosen & is_background
+
+
+def cropped_mask_bce_sums(mask_logits: Tensor, targets: Tensor, inside: Tensor) -> Tensor:
+    """Binary cross entropy of every mask over the pixels inside its crop.
+
+    Outside the crop the prediction is exactly 0; a target pixel there costs 100, where the published loss clamps the
+    logarithm of zero, and has no gradient.
+
+    Args:
+        mask_logits: (N, h, w) before the sigmoid.
+        targets: (N, h, w) bool.
+        inside: (N, h, w) bool.
+
+    Returns:
+        (N,) sums.
+
+    """
+    missed = (targets & ~inside).flatten(1).sum(dim=1)
+    # Only the pixels in some crop take part: far fewer than N * h * w.
+    owner, position = inside.flatten(1).nonzero(as_tuple=True)
+    pixel_loss = F.binary_cross_entropy_with_logits(
+        mask_logits.flatten(1)[owner, position], targets.flatten(1)[owner, position].to(mask_logits), reduction="none"
+    )
+    sums = mask_logits.new_zeros(len(mask_logits)).index_add(0, owner, pixel_loss)
+    return sums + 100.0 * missed

@@ -1,0 +1,548 @@
+"""Masks on plain tensors: assembly from prototypes, crop, resize, run-length codes, polygons, overlaps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from protomask.errors import DataError
+
+FLOAT_BUFFER_BYTES = 64 << 20
+"""Bound of the float buffers that `iter_binary_masks` makes (off the CPU one mask is always allowed)."""
+
+
+class Rle(TypedDict):
+    """COCO run-length code of one mask: column-major runs, background first, as a compressed string."""
+
+    size: list[int]
+    counts: str
+
+
+@dataclass(frozen=True, eq=False)
+class Polygon:
+    """One connected part of a mask, bounded by pixel edges.
+
+    `exterior` is (K, 2), x then y, in pixels of the mask's frame: the first pixel covers [0, 1) x [0, 1), so a mask of
+    width W reaches x = W. Clockwise as seen on a screen (y down), not closed (the first vertex is not repeated).
+    `holes` are rings of the same kind, counter-clockwise.
+    """
+
+    exterior: npt.NDArray[Any]
+    holes: tuple[npt.NDArray[Any], ...] = ()
+
+
+def assemble_masks(prototypes: Tensor, mask_coefficients: Tensor) -> Tensor:
+    """Linear combination of prototypes, YOLACT eq. 1: M = sigmoid(P C^T).
+
+    Args:
+        prototypes: (h, w, k) float, prototype grid.
+        mask_coefficients: (N, k) float, one row per instance.
+
+    Returns:
+        (N, h, w) float in 0..1, prototype grid.
+    """
+    height, width, count = prototypes.shape
+    logits = mask_coefficients @ prototypes.reshape(height * width, count).t()
+    return logits.view(-1, height, width).sigmoid()
+
+
+def sanitize_boxes(boxes: Tensor, size: tuple[int, int], *, padding: int = 0, truncate: bool = False) -> Tensor:
+    """Relative boxes to pixels the way the official YOLACT code does it.
+
+    Corners are multiplied by the size, truncated if asked, swapped where reversed, padded, and clamped on one side
+    each: left and top from below at 0, right and bottom from above at the size. A box wholly outside the frame
+    therefore stays outside (left > right = width, or right < left = 0).
+
+    Args:
+        boxes: (N, 4) float xyxy, relative to the frame (0..1 inside it).
+        size: (H, W) of the frame in pixels.
+        padding: pixels added on each side.
+        truncate: drop the fraction (towards zero), before padding.
+
+    Returns:
+        (N, 4) xyxy px; int64 if `truncate`, else the dtype of `boxes`.
+    """
+    height, width = size
+    corners = boxes * boxes.new_tensor([width, height, width, height])
+    if truncate:
+        corners = corners.long()
+    top_left = (torch.minimum(corners[:, :2], corners[:, 2:]) - padding).clamp(min=0)
+    bottom_right = torch.maximum(corners[:, :2], corners[:, 2:]) + padding
+    bottom_right = torch.minimum(bottom_right, bottom_right.new_tensor([width, height]))
+    return torch.cat([top_left, bottom_right], dim=1)
+
+
+def crop_windows(boxes: Tensor, size: tuple[int, int], *, padding: int = 1) -> Tensor:
+    """Which grid cells lie inside each box.
+
+    A column is inside when left <= index < right with the unrounded bounds of `sanitize_boxes`; rows likewise. Reversed
+    corners are swapped.
+
+    Args:
+        boxes: (N, 4) float xyxy, relative to the frame the grid covers (0..1 inside it).
+        size: (h, w) of the grid.
+        padding: grid cells kept around each box.
+
+    Returns:
+        (N, h, w) bool.
+    """
+    height, width = size
+    left, top, right, bottom = sanitize_boxes(boxes, size, padding=padding)[:, :, None].unbind(1)
+    columns = torch.arange(width, device=boxes.device, dtype=boxes.dtype)
+    rows = torch.arange(height, device=boxes.device, dtype=boxes.dtype)
+    inside_columns = (columns >= left) & (columns < right)
+    inside_rows = (rows >= top) & (rows < bottom)
+    return inside_rows[:, :, None] & inside_columns[:, None, :]
+
+
+def crop_masks(masks: Tensor, boxes: Tensor, *, padding: int = 1) -> Tensor:
+    """Set masks to zero outside their boxes, see `crop_windows`. Differentiable in `masks`.
+
+    Args:
+        masks: (N, h, w) float, any grid.
+        boxes: (N, 4) float xyxy, relative to the frame the grid covers (0..1 inside it).
+        padding: grid cells kept around each box.
+
+    Returns:
+        (N, h, w), dtype of `masks`.
+    """
+    _, height, width = masks.shape
+    return masks * crop_windows(boxes, (height, width), padding=padding)
+
+
+def resize_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resize (align_corners=False, no antialias): (N, h, w) float -> (N, H, W) float, `size` = (H, W)."""
+    if masks.shape[0] == 0:
+        return masks.new_zeros((0, *size))
+    return F.interpolate(masks[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+def binarize_masks(masks: Tensor, size: tuple[int, int], *, threshold: float = 0.5) -> Tensor:
+    """Resize (N, h, w) mask probabilities to `size` = (H, W) and threshold strictly: (N, H, W) bool.
+
+    The float buffer is bounded by `FLOAT_BUFFER_BYTES`; `iter_binary_masks` does not even hold all the bools.
+    """
+    binary = torch.empty((masks.shape[0], *size), dtype=torch.bool, device=masks.device)
+    start = 0
+    for chunk in iter_binary_masks(masks, size, threshold=threshold):
+        binary[start : start + len(chunk)] = chunk
+        start += len(chunk)
+    return binary
+
+
+def iter_binary_masks(
+    masks: Tensor, size: tuple[int, int], *, threshold: float = 0.5, max_chunk: int | None = None
+) -> Iterator[Tensor]:
+    """Yield `binarize_masks(masks, size)` in (n, H, W) bool pieces, in order.
+
+    A piece has at most `max_chunk` masks (None: no such limit), and its floats fit `FLOAT_BUFFER_BYTES`. The CPU
+    interpolates only where a mask can exceed the threshold, which is several times faster than `resize_masks`; the two
+    agree but for rounding at the threshold.
+    """
+    bytes_per_mask = max(1, size[0] * size[1] * max(4, masks.element_size()))
+    chunk = max(1, FLOAT_BUFFER_BYTES // bytes_per_mask)
+    if max_chunk is not None:
+        chunk = min(chunk, max(1, max_chunk))
+    for start in range(0, len(masks), chunk):
+        part = masks[start : start + chunk]
+        yield _binarize_windows(part, size, threshold) if masks.is_cpu else resize_masks(part, size) > threshold
+
+
+def box_of_masks(masks: Tensor) -> Tensor:
+    """Tight boxes of masks.
+
+    Args:
+        masks: (N, H, W) bool.
+
+    Returns:
+        (N, 4) float32 xyxy px, right and bottom edges exclusive (a one-pixel mask has a 1 x 1 box); zeros for an empty
+        mask.
+    """
+    count, height, width = masks.shape
+    if masks.numel() == 0:
+        return torch.zeros((count, 4), device=masks.device)
+    # amax of bytes is several times faster than any() of bools.
+    dense = masks.to(torch.bool).view(torch.uint8)
+    columns, rows = dense.amax(dim=1), dense.amax(dim=2)
+    # argmax gives the first maximum: the first occupied line, or counted from the far end the last one.
+    edges = [
+        columns.argmax(dim=1),
+        rows.argmax(dim=1),
+        width - columns.flip(1).argmax(dim=1),
+        height - rows.flip(1).argmax(dim=1),
+    ]
+    return torch.stack(edges, dim=1).float() * columns.any(dim=1, keepdim=True)
+
+
+def mask_iou(a: Tensor, b: Tensor, is_crowd: Tensor | None = None) -> Tensor:
+    """Overlap of every mask of `a` with every mask of `b`.
+
+    Args:
+        a: (N, ...) bool or 0/1, the predictions.
+        b: (M, ...) bool or 0/1, same trailing shape, the truths.
+        is_crowd: (M,) bool; against a crowd the intersection is divided by the area of `a` alone (COCO convention).
+
+    Returns:
+        (N, M) float32 in 0..1; 0 where the denominator is 0.
+    """
+    flat_a = a.reshape(a.shape[0], -1) if a.numel() else a.new_zeros((a.shape[0], 1))
+    flat_b = b.reshape(b.shape[0], -1) if b.numel() else b.new_zeros((b.shape[0], flat_a.shape[1]))
+    if flat_a.shape[1] != flat_b.shape[1]:
+        flat_a = flat_a.new_zeros((flat_a.shape[0], flat_b.shape[1]))
+    flat_a, flat_b = flat_a.float(), flat_b.float()
+    intersection = flat_a @ flat_b.t()
+    area_a = flat_a.sum(dim=1)[:, None]
+    denominator = area_a + flat_b.sum(dim=1) - intersection
+    if is_crowd is not None:
+        denominator = torch.where(is_crowd.to(denominator.device)[None], area_a, denominator)
+    return intersection / denominator.clamp(min=1)
+
+
+def encode_rle(masks: Tensor) -> list[Rle]:
+    """COCO compressed run-length codes, byte for byte those of the COCO API.
+
+    Args:
+        masks: (N, H, W) bool (or 0/1), any device.
+
+    Returns:
+        N dicts with `size` [H, W] and `counts` (ASCII string), ready for JSON.
+    """
+    dense = masks.to(device="cpu", dtype=torch.bool).numpy().view(np.uint8)
+    count, height, width = dense.shape
+    if count == 0:
+        return []
+    runs = [_run_lengths(mask) for mask in dense]
+    lengths = np.fromiter((len(r) for r in runs), dtype=np.int64, count=count)
+    first = np.cumsum(lengths) - lengths
+    characters, per_run = _runs_to_characters(np.concatenate(runs), np.repeat(first, lengths))
+    text = characters.tobytes().decode("ascii")
+    ends = np.cumsum(np.add.reduceat(per_run, first)).tolist()
+    starts = [0, *ends[:-1]]
+    return [{"size": [height, width], "counts": text[start:end]} for start, end in zip(starts, ends, strict=True)]
+
+
+def decode_rle(rle: Mapping[str, Any]) -> Tensor:
+    """Mask of a COCO run-length code.
+
+    Args:
+        rle: `size` [H, W] and `counts`, either compressed (str or bytes) or a list of run lengths.
+
+    Returns:
+        (H, W) bool on the CPU.
+
+    Raises:
+        DataError: the code is malformed or its runs do not add up to H * W.
+    """
+    (height, width), runs = _parse_rle(rle)
+    values = (np.arange(len(runs)) & 1).astype(np.bool_)
+    flat = np.repeat(values, runs)
+    return torch.from_numpy(np.ascontiguousarray(flat.reshape(width, height).T))
+
+
+def rle_area(rle: Mapping[str, Any]) -> int:
+    """Number of foreground pixels of a COCO run-length code (compressed or not), without decoding the mask.
+
+    Raises:
+        DataError: as `decode_rle`.
+    """
+    _, runs = _parse_rle(rle)
+    return int(runs[1::2].sum())
+
+
+def mask_to_polygons(mask: Tensor | npt.NDArray[np.bool_]) -> list[Polygon]:
+    """Exact outlines of a mask along pixel edges; `polygons_to_mask` gives the mask back, pixel for pixel.
+
+    Parts are 4-connected: pixels that touch by a corner only are separate polygons. An island within a hole is a
+    polygon of its own. No ring crosses or touches itself, so every polygon is valid for GIS tools. Only corner
+    vertices are kept, as int32.
+
+    Args:
+        mask: (H, W) bool, tensor or array.
+
+    Returns:
+        The polygons, ordered by their topmost-leftmost vertex; [] for an empty mask.
+    """
+    array = mask.cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
+    array = array.astype(np.bool_, copy=False)
+    occupied_rows = np.flatnonzero(array.any(axis=1))
+    if occupied_rows.size == 0:
+        return []
+    top, bottom = int(occupied_rows[0]), int(occupied_rows[-1]) + 1
+    occupied_columns = np.flatnonzero(array[top:bottom].any(axis=0))
+    left, right = int(occupied_columns[0]), int(occupied_columns[-1]) + 1
+    rings, owners = _trace_rings(np.pad(array[top:bottom, left:right], 1))
+    offset = np.array([left, top], dtype=np.int32)
+    holes: dict[int, list[npt.NDArray[np.int32]]] = {}
+    for index, owner in enumerate(owners):
+        if owner == index:
+            holes[index] = []
+        else:
+            holes[owner].append(rings[index] + offset)
+    return [Polygon(rings[index] + offset, tuple(own)) for index, own in holes.items()]
+
+
+def polygons_to_mask(polygons: Sequence[Polygon], size: tuple[int, int]) -> Tensor:
+    """Rasterise polygons: a pixel is set when its centre lies in some exterior and not in a hole of that polygon.
+
+    Rings must not cross themselves; vertices may have fractions, either direction is accepted, and what lies outside
+    the frame is cut off.
+
+    Args:
+        polygons: parts of one mask, px.
+        size: (H, W) of the frame.
+
+    Returns:
+        (H, W) bool on the CPU.
+    """
+    height, width = size
+    # Winding numbers: +1 inside an exterior, -1 inside a hole, so the sum is positive on the union of the parts.
+    winding = np.zeros((height, width + 1), dtype=np.int32)
+    starts: list[npt.NDArray[np.float64]] = []
+    ends: list[npt.NDArray[np.float64]] = []
+    for polygon in polygons:
+        for ring, sign in ((polygon.exterior, 1), *((hole, -1) for hole in polygon.holes)):
+            vertices = np.asarray(ring, dtype=np.float64).reshape(-1, 2)
+            following = np.roll(vertices, -1, axis=0)
+            area = vertices[:, 0] @ following[:, 1] - vertices[:, 1] @ following[:, 0]
+            forward = (area > 0) == (sign > 0)
+            starts.append(vertices if forward else following)
+            ends.append(following if forward else vertices)
+    if not starts:
+        return torch.zeros(size, dtype=torch.bool)
+    start, end = np.concatenate(starts), np.concatenate(ends)
+    # Rows whose centre line y + 0.5 an edge crosses: [ceil(y0 - 0.5), ceil(y1 - 0.5)).
+    first_row = np.clip(np.ceil(np.minimum(start[:, 1], end[:, 1]) - 0.5), 0, height).astype(np.int64)
+    last_row = np.clip(np.ceil(np.maximum(start[:, 1], end[:, 1]) - 0.5), 0, height).astype(np.int64)
+    lengths = last_row - first_row
+    edge = np.repeat(np.arange(len(start)), lengths)
+    rows = np.arange(len(edge)) - np.repeat(np.cumsum(lengths) - lengths - first_row, lengths)
+    start, end = start[edge], end[edge]
+    along = (rows + 0.5 - start[:, 1]) / (end[:, 1] - start[:, 1])
+    crossing = start[:, 0] + along * (end[:, 0] - start[:, 0])
+    columns = np.clip(np.ceil(crossing - 0.5), 0, width).astype(np.int64)
+    # With a clockwise ring (y down) the inside is to the right of edges that go up.
+    np.add.at(winding, (rows, columns), np.where(end[:, 1] < start[:, 1], 1, -1))
+    return torch.from_numpy(np.cumsum(winding, axis=1)[:, :width] > 0)
+
+
+def _binarize_windows(masks: Tensor, size: tuple[int, int], threshold: float) -> Tensor:
+    masks = masks.detach().float()
+    binary = torch.zeros((len(masks), *size), dtype=torch.bool)
+    if masks.numel() == 0 or binary.numel() == 0:
+        return binary
+    top_of, bottom_of, down = _bilinear_taps(masks.shape[1], size[0])
+    left_of, right_of, across = _bilinear_taps(masks.shape[2], size[1])
+    down = down[:, None]
+    # An interpolated value exceeds the threshold only next to a source pixel that does.
+    for mask, box, out in zip(masks, box_of_masks(masks > threshold).long().tolist(), binary, strict=True):
+        left, top, right, bottom = box
+        if right == left:
+            continue
+        row, end_row = int(torch.searchsorted(bottom_of, top)), int(torch.searchsorted(top_of, bottom))
+        column, end_column = int(torch.searchsorted(right_of, left)), int(torch.searchsorted(left_of, right))
+        columns = slice(column, end_column)
+        right_share = across[columns]
+        wide = mask[:, left_of[columns]] * (1 - right_share) + mask[:, right_of[columns]] * right_share
+        step = max(1, FLOAT_BUFFER_BYTES // (16 * max(1, end_column - column)))
+        for first in range(row, end_row, step):
+            rows = slice(first, min(first + step, end_row))
+            value = wide[top_of[rows]].mul_(1 - down[rows]).add_(wide[bottom_of[rows]].mul_(down[rows]))
+            torch.gt(value, threshold, out=out[rows, columns])
+    return binary
+
+
+def _bilinear_taps(source: int, target: int) -> tuple[Tensor, Tensor, Tensor]:
+    """For each of `target` pixels the two source pixels it lies between and the share of the second."""
+    position = ((torch.arange(target) + 0.5) * (source / target) - 0.5).clamp(min=0)
+    lower = position.long().clamp(max=source - 1)
+    return lower, (lower + 1).clamp(max=source - 1), (position - lower).clamp(0, 1)
+
+
+def _run_lengths(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Column-major run lengths of an (H, W) 0/1 mask, background first."""
+    height, width = mask.shape
+    if mask.size == 0:
+        return np.zeros(1, dtype=np.int64)
+    # Changes are looked for in memory order, which is far cheaper than transposing; only the few found are sorted.
+    # Looking at eight pixels at a time skips the empty space.
+    inner = (height - 1) * width
+    changes = np.zeros((inner + 7) // 8 * 8, dtype=np.uint8)
+    np.bitwise_xor(mask[1:], mask[:-1], out=changes[:inner].reshape(height - 1, width))
+    words = np.flatnonzero(changes.view(np.uint64) != 0)
+    word, byte = np.nonzero(changes.reshape(-1, 8)[words])
+    rows, columns = np.divmod(words[word] * 8 + byte, width)
+    heads = np.flatnonzero(mask[0, 1:] != mask[-1, :-1]) + 1
+    positions = np.concatenate([columns * height + rows + 1, heads * height])
+    positions.sort()
+    start = [0, 0] if mask[0, 0] else [0]
+    return np.diff(np.concatenate([start, positions, [mask.size]]))
+
+
+def _runs_to_characters(
+    runs: npt.NDArray[np.int64], first: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Characters of concatenated codes and how many each run takes; `first` is where the code of each run begins.
+
+    From its fourth run on a code stores differences to the run two before. Numbers are written five bits at a time, low
+    bits first, with bit 5 as "more follows" and bit 4 of the last group as sign, offset by 48.
+    """
+    values = runs.copy()
+    later = np.flatnonzero(np.arange(len(runs)) - first > 2)
+    values[later] -= runs[later - 2]
+    # A group of n digits holds a signed number of 5 n bits.
+    magnitude = np.where(values < 0, ~values, values)
+    per_run = np.ones(len(values), dtype=np.int64)
+    limit = 16
+    while (larger := magnitude >= limit).any():
+        per_run += larger
+        limit <<= 5
+    places = np.arange(per_run.max())
+    digits = (values[:, None] >> (5 * places)) & 31
+    digits |= (places < per_run[:, None] - 1) * 32
+    return (digits + 48).astype(np.uint8)[places < per_run[:, None]], per_run
+
+
+def _characters_to_runs(counts: bytes) -> npt.NDArray[np.int64]:
+    digits = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48
+    if digits.size == 0:
+        return digits
+    if digits.min() < 0 or digits.max() > 63:
+        wrong = int(np.flatnonzero((digits < 0) | (digits > 63))[0])
+        raise DataError(f"RLE counts: expected characters '0' to 'o', got {chr(counts[wrong])!r} at position {wrong}")
+    last = np.flatnonzero(digits < 32)
+    if last.size == 0 or last[-1] != digits.size - 1:
+        raise DataError("RLE counts: expected a complete last number, but the string stops in the middle of one")
+    first = np.concatenate([[0], last[:-1] + 1])
+    lengths = last - first + 1
+    if lengths.max() > 7:
+        raise DataError(f"RLE counts: expected numbers of at most 7 characters, got one of {lengths.max()}")
+    place = np.arange(digits.size) - np.repeat(first, lengths)
+    values = np.add.reduceat((digits & 31) << (5 * place), first)
+    values -= np.where(digits[last] & 16, 1 << (5 * lengths), 0)
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    return values
+
+
+def _parse_rle(rle: Mapping[str, Any]) -> tuple[tuple[int, int], npt.NDArray[np.int64]]:
+    """Frame size (H, W) and validated run lengths."""
+    if not isinstance(rle, Mapping) or "size" not in rle or "counts" not in rle:
+        got = sorted(map(str, rle)) if isinstance(rle, Mapping) else type(rle).__name__
+        raise DataError(f"RLE: expected a mapping with 'size' and 'counts', got {got}")
+    size, counts = rle["size"], rle["counts"]
+    try:
+        height, width = (int(side) for side in size)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"RLE size: expected [height, width], got {size!r}") from error
+    if height < 0 or width < 0:
+        raise DataError(f"RLE size: expected [height, width] of at least 0, got {size!r}")
+    if isinstance(counts, str):
+        try:
+            runs = _characters_to_runs(counts.encode("ascii"))
+        except UnicodeEncodeError as error:
+            raise DataError(f"RLE counts: expected ASCII, got {counts[error.start]!r}") from error
+    elif isinstance(counts, bytes):
+        runs = _characters_to_runs(counts)
+    else:
+        try:
+            numbers = np.asarray(counts)
+        except ValueError as error:
+            raise DataError("RLE counts: expected a flat list of integers, got nested lists") from error
+        if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+            raise DataError(f"RLE counts: expected str, bytes or a list of integers, got {type(counts).__name__}")
+        runs = numbers.astype(np.int64)
+    if runs.size and runs.min() < 0:
+        raise DataError(f"RLE counts: expected run lengths of at least 0, got {int(runs.min())}")
+    if runs.size and runs.max() > height * width:
+        raise DataError(f"RLE counts: expected runs within {height} x {width} pixels, got one of {int(runs.max())}")
+    if (total := int(runs.sum())) != height * width:
+        raise DataError(f"RLE counts: expected {height} x {width} = {height * width} pixels in total, got {total}")
+    return (height, width), runs
+
+
+def _trace_rings(padded: npt.NDArray[np.bool_]) -> tuple[list[npt.NDArray[np.int32]], list[int]]:
+    """Boundary rings of a mask with a background border of one pixel, and for each ring the index of its exterior.
+
+    Every boundary vertex where the outline turns ends one horizontal and one vertical segment; where two pixels touch
+    by a corner the vertex counts twice. In row order consecutive vertices are the ends of horizontal segments, in
+    column order of vertical ones, so a sort replaces the search for neighbours. Rings come in the raster order of
+    their first vertex; an exterior is its own owner.
+    """
+    across = padded[:, :-1] ^ padded[:, 1:]
+    both = across[:-1] & across[1:]
+    diagonal = both & (padded[:-1, :-1] ^ padded[1:, :-1])
+    turning = np.flatnonzero((across[:-1] ^ across[1:]) | diagonal)
+    stride = across.shape[1]
+    is_double = diagonal.ravel()[turning]
+    flat = np.repeat(turning, 1 + is_double)
+    rows, columns = np.divmod(flat, stride)
+    below_right = padded[rows + 1, columns + 1]
+
+    # The first copy of a double vertex ends the segment to its left, the second the one to its right. The upper segment
+    # goes with the pixel above: with the first copy if that pixel is on the left, with the second otherwise.
+    first_copy = np.flatnonzero(is_double) + np.arange(np.count_nonzero(is_double))
+    copy = np.zeros(len(flat), dtype=np.int64)
+    copy[first_copy + 1] = 1
+    swapped = np.zeros(len(flat), dtype=np.bool_)
+    swapped[first_copy] = swapped[first_copy + 1] = ~below_right[first_copy]
+    height = padded.shape[0]
+    order = np.argsort((columns * height + rows) * 2 + (copy ^ swapped))
+    upper, lower = order[0::2], order[1::2]
+    vertical = np.empty_like(order)
+    vertical[upper], vertical[lower] = lower, upper
+
+    # Keep the foreground on the right hand: top edges run rightwards, bottom edges leftwards.
+    index = np.arange(len(flat))
+    runs_right = below_right[index & ~1]
+    following = np.where(runs_right ^ (index & 1).astype(np.bool_), index ^ 1, vertical)
+    sequence, sizes, ring_of = _cycles(following)
+    touching = first_copy[ring_of[first_copy] == ring_of[first_copy + 1]]
+    if touching.size:
+        # A ring that meets itself in a vertex is cut there into an outline and holes.
+        following[touching], following[touching + 1] = following[touching + 1], following[touching]
+        sequence, sizes, ring_of = _cycles(following)
+
+    ends = np.cumsum(sizes)
+    start = sequence[ends - sizes]
+    vertices = np.stack([columns, rows], axis=1).astype(np.int32)[sequence]
+    rings = np.split(vertices, ends[:-1])
+
+    # Left of a hole's first vertex lies a run of the part that owns it; the ring at the run's other end tells which.
+    owners = list(range(len(rings)))
+    holes = np.flatnonzero(~below_right[start])
+    edges = np.flatnonzero(across)
+    run_end = np.searchsorted(edges, (rows[start[holes]] + 1) * stride + columns[start[holes]])
+    edge_rows, edge_columns = np.divmod(edges[run_end - 1], stride)
+    segment_keys = columns[upper] * height + rows[upper]
+    segment = np.searchsorted(segment_keys, edge_columns * height + edge_rows - 1, side="right") - 1
+    for hole, neighbour in zip(holes.tolist(), ring_of[upper[segment]].tolist(), strict=True):
+        owners[hole] = owners[neighbour]
+    return rings, owners
+
+
+def _cycles(
+    following: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Cycles of a permutation: elements one cycle after another, cycle sizes, and the cycle of each element."""
+    successor = following.tolist()
+    cycle_of = [-1] * len(successor)
+    sequence: list[int] = []
+    sizes: list[int] = []
+    for begin in range(len(successor)):
+        if cycle_of[begin] >= 0:
+            continue
+        before = len(sequence)
+        element = begin
+        while cycle_of[element] < 0:
+            cycle_of[element] = len(sizes)
+            sequence.append(element)
+            element = successor[element]
+        sizes.append(len(sequence) - before)
+    return np.array(sequence, dtype=np.int64), np.array(sizes, dtype=np.int64), np.array(cycle_of, dtype=np.int64)

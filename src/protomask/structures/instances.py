@@ -1,0 +1,336 @@
+"""The two objects that everything passes around: `Target`, the truth of an image, and `Instances`, what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from protomask.errors import DataError
+from protomask.ops.masks import (
+    Polygon,
+    encode_rle,
+    iter_binary_masks,
+    mask_to_polygons,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Index = Tensor | slice | int | Sequence[int]
+
+
+def _check(name: str, tensor: Tensor, shape: tuple[int | None, ...], dtype: torch.dtype) -> None:
+    matches = tensor.dim() == len(shape) and all(
+        want is None or want == got for want, got in zip(shape, tensor.shape, strict=False)
+    )
+    if not matches or tensor.dtype != dtype:
+        wanted = ", ".join("*" if size is None else str(size) for size in shape)
+        got = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+        raise DataError(f"{name}: expected {dtype} of shape ({wanted}), got {got}")
+
+
+def _as_index(index: Index, length: int) -> Tensor | slice:
+    """An index that always keeps the instance dimension."""
+    if isinstance(index, int):
+        if not -length <= index < length:
+            raise IndexError(f"instance {index} of {length}")
+        return torch.tensor([index % length])
+    if isinstance(index, Tensor):
+        return index.reshape(1) if index.dim() == 0 else index
+    if isinstance(index, slice):
+        return index
+    return torch.as_tensor(index)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Truth of one image: N annotated objects in the frame ``image_size``.
+
+    Attributes:
+        boxes: (N, 4) float32, xyxy, pixels of the frame.
+        labels: (N,) int64, 0-based, background excluded.
+        masks: (N, H, W) bool, same frame.
+        is_crowd: (N,) bool; crowd regions excuse detections but are no objects to learn.
+        image_size: (H, W) of the frame.
+        image_id: id in the data set, used by messages and results.
+
+    Raises:
+        DataError: a tensor has the wrong shape or dtype.
+
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    masks: Tensor
+    is_crowd: Tensor
+    image_size: tuple[int, int]
+    image_id: int | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.labels)
+        name = f"target of image {self.image_id}"
+        _check(f"{name}: boxes", self.boxes, (count, 4), torch.float32)
+        _check(f"{name}: labels", self.labels, (count,), torch.int64)
+        _check(f"{name}: masks", self.masks, (count, *self.image_size), torch.bool)
+        _check(f"{name}: is_crowd", self.is_crowd, (count,), torch.bool)
+
+    @classmethod
+    def empty(cls, image_size: tuple[int, int], image_id: int | None = None) -> Target:
+        """Truth of an image without objects."""
+        return cls(
+            boxes=torch.zeros(0, 4),
+            labels=torch.zeros(0, dtype=torch.int64),
+            masks=torch.zeros(0, *image_size, dtype=torch.bool),
+            is_crowd=torch.zeros(0, dtype=torch.bool),
+            image_size=image_size,
+            image_id=image_id,
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Index) -> Target:
+        chosen = _as_index(index, len(self))
+        return replace(
+            self,
+            boxes=self.boxes[chosen],
+            labels=self.labels[chosen],
+            masks=self.masks[chosen],
+            is_crowd=self.is_crowd[chosen],
+        )
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Target:
+        """The same truth with its tensors on another device."""
+        return replace(
+            self,
+            boxes=self.boxes.to(device, non_blocking=non_blocking),
+            labels=self.labels.to(device, non_blocking=non_blocking),
+            masks=self.masks.to(device, non_blocking=non_blocking),
+            is_crowd=self.is_crowd.to(device, non_blocking=non_blocking),
+        )
+
+
+class MaskSource(Protocol):
+    """Where the masks of N instances come from; they become dense (n, H, W) bool arrays only when asked."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Tensor | slice) -> MaskSource: ...
+
+    def chunks(self) -> Iterator[Tensor]:
+        """All masks in order, some at a time: (n, H, W) bool, original frame."""
+        ...
+
+
+class DenseMasks:
+    """Masks that are already an (N, H, W) bool array."""
+
+    def __init__(self, masks: Tensor) -> None:
+        self._masks = masks
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def __getitem__(self, index: Tensor | slice) -> DenseMasks:
+        return DenseMasks(self._masks[index])
+
+    def chunks(self) -> Iterator[Tensor]:
+        if len(self._masks):
+            yield self._masks
+
+
+class GridMasks:
+    """Mask probabilities on the prototype grid, enlarged to the original frame when asked.
+
+    Args:
+        mask_probs: (N, h, w) float32 in [0, 1], cropped to the boxes, on the prototype grid of the whole image.
+        image_size: (H, W) of the original image.
+        threshold: a pixel belongs to the mask if its interpolated probability is above this.
+
+    """
+
+    def __init__(self, mask_probs: Tensor, image_size: tuple[int, int], threshold: float = 0.5) -> None:
+        self.mask_probs = mask_probs
+        self.image_size = image_size
+        self.threshold = threshold
+
+    def __len__(self) -> int:
+        return len(self.mask_probs)
+
+    def __getitem__(self, index: Tensor | slice) -> GridMasks:
+        return GridMasks(self.mask_probs[index], self.image_size, self.threshold)
+
+    def chunks(self) -> Iterator[Tensor]:
+        return iter_binary_masks(self.mask_probs, self.image_size, threshold=self.threshold)
+
+
+class Instances:
+    """What was found in one image, best first, in the frame of the original image.
+
+    Args:
+        boxes: (N, 4) float32, xyxy, pixels of the original image.
+        labels: (N,) int64, 0-based, background excluded.
+        class_scores: (N,) float32 in [0, 1]: how sure the class is.
+        masks: (N, H, W) bool, or a `MaskSource` that makes them on demand.
+        image_size: (H, W) of the original image.
+        class_names: name of each label.
+        mask_scores: (N,) float32 estimate of the mask's IoU, or None where the model has no such branch.
+
+    Raises:
+        DataError: a tensor has the wrong shape or dtype.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        boxes: Tensor,
+        labels: Tensor,
+        class_scores: Tensor,
+        masks: Tensor | MaskSource,
+        image_size: tuple[int, int],
+        class_names: Sequence[str],
+        mask_scores: Tensor | None = None,
+    ) -> None:
+        count = len(labels)
+        _check("boxes", boxes, (count, 4), torch.float32)
+        _check("labels", labels, (count,), torch.int64)
+        _check("class_scores", class_scores, (count,), torch.float32)
+        if mask_scores is not None:
+            _check("mask_scores", mask_scores, (count,), torch.float32)
+        if isinstance(masks, Tensor):
+            _check("masks", masks, (count, *image_size), torch.bool)
+            masks = DenseMasks(masks)
+        elif len(masks) != count:
+            raise DataError(f"masks: expected {count}, got {len(masks)}")
+        if count and not 0 <= int(labels.min()) <= int(labels.max()) < len(class_names):
+            raise DataError(
+                f"labels: expected 0..{len(class_names) - 1} for {len(class_names)} class names, "
+                f"got {int(labels.min())}..{int(labels.max())}"
+            )
+        self.boxes = boxes
+        self.labels = labels
+        self.class_scores = class_scores
+        self.mask_scores = mask_scores
+        self.image_size = image_size
+        self.class_names = tuple(class_names)
+        self._mask_source: MaskSource = masks
+        self._dense: Tensor | None = None
+
+    @property
+    def scores(self) -> Tensor:
+        """(N,) float32 ranking score: class score times mask score where the model has one."""
+        return self.class_scores if self.mask_scores is None else self.class_scores * self.mask_scores
+
+    @property
+    def masks(self) -> Tensor:
+        """(N, H, W) bool in the original frame, made on first use and kept."""
+        if self._dense is None:
+            chunks = list(self.iter_masks())
+            self._dense = torch.cat(chunks) if chunks else torch.zeros(0, *self.image_size, dtype=torch.bool)
+        return self._dense
+
+    def iter_masks(self) -> Iterator[Tensor]:
+        """The masks in order as (n, H, W) bool chunks whose memory does not grow with N."""
+        return self._mask_source.chunks()
+
+    def rle(self) -> list[dict[str, Any]]:
+        """COCO run-length encoding of every mask: ``{"size": [H, W], "counts": str}``."""
+        return [dict(rle) for chunk in self.iter_masks() for rle in encode_rle(chunk)]
+
+    def polygons(self) -> list[list[Polygon]]:
+        """Exact outlines of every mask: its separate parts, each with its holes, in pixels of the original image."""
+        return [mask_to_polygons(mask) for chunk in self.iter_masks() for mask in chunk]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __iter__(self) -> Iterator[Instances]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: Index) -> Instances:
+        chosen = _as_index(index, len(self))
+        return Instances(
+            boxes=self.boxes[chosen],
+            labels=self.labels[chosen],
+            class_scores=self.class_scores[chosen],
+            mask_scores=None if self.mask_scores is None else self.mask_scores[chosen],
+            masks=self._mask_source[chosen],
+            image_size=self.image_size,
+            class_names=self.class_names,
+        )
+
+    def __repr__(self) -> str:
+        height, width = self.image_size
+        found = ", ".join(
+            f"{self.class_names[label]} {score:.2f}"
+            for label, score in zip(self.labels[:5].tolist(), self.scores[:5].tolist(), strict=True)
+        )
+        more = ", ..." if len(self) > 5 else ""
+        return f"Instances({len(self)} in {width}x{height}: {found}{more})"
+
+    def to_coco(self, image_id: int, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """COCO result rows (https://cocodataset.org/#format-results).
+
+        ``score`` is the ranking score; ``class_score`` is added where the two differ, because COCO ranks boxes by the
+        class score alone.
+
+        Args:
+            image_id: id of the image in the data set.
+            category_ids: category id of each label; label + 1 when not given.
+
+        """
+        ids = category_ids if category_ids is not None else range(1, len(self.class_names) + 1)
+        if len(ids) < len(self.class_names):
+            raise DataError(f"category_ids: expected one for each of {len(self.class_names)} classes, got {len(ids)}")
+        rows = []
+        columns = zip(
+            self.boxes.tolist(), self.labels.tolist(), self.scores.tolist(), self.class_scores.tolist(), self.rle(),
+            strict=True,
+        )  # fmt: skip
+        for (x1, y1, x2, y2), label, score, class_score, rle in columns:
+            row: dict[str, Any] = {
+                "image_id": image_id,
+                "category_id": ids[label],
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "score": score,
+                "segmentation": rle,
+            }
+            if self.mask_scores is not None:
+                row["class_score"] = class_score
+            rows.append(row)
+        return rows
+
+    def to_supervision(self) -> Any:
+        """The same as `supervision.Detections`, with ``class_name`` in its data."""
+        import numpy as np
+        import supervision as sv
+
+        return sv.Detections(
+            xyxy=self.boxes.cpu().numpy().astype(np.float32).reshape(-1, 4),
+            mask=self.masks.cpu().numpy(),
+            confidence=self.scores.cpu().numpy(),
+            class_id=self.labels.cpu().numpy().astype(int),
+            data={"class_name": np.array([self.class_names[label] for label in self.labels.tolist()], dtype=str)},
+        )
+
+    def draw(self, image: np.ndarray | Tensor | Any, **options: Any) -> np.ndarray:
+        """The image with masks, boxes, classes and scores drawn on it.
+
+        Args:
+            image: (H, W, 3) uint8 RGB array, (3, H, W) uint8 tensor, PIL image or a path: the image that was predicted.
+            options: see `protomask.inference.draw.draw_instances`.
+
+        Returns:
+            (H, W, 3) uint8 RGB.
+
+        """
+        # The drawing code lies above this layer; a result still knows how to show itself.
+        from importlib import import_module
+
+        drawn: np.ndarray = import_module("protomask.inference.draw").draw_instances(image, self, **options)
+        return drawn

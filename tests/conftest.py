@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """Numeric goldens that are part of the repository."""
+    return REPOSITORY / "tests" / "golden"
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Real images, which are not part of the repository: $PROTOMASK_DATA or ../shared/data."""
+    path = Path(os.environ.get("PROTOMASK_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not path.is_dir():
+        pytest.skip(f"real images not found at {path}: set PROTOMASK_DATA")
+    return path

@@ -1,0 +1,412 @@
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as mask_codec
+
+from protomask.data.coco import CocoDataset, DatasetPaths, DataWarning, open_dataset
+from protomask.errors import DataError
+from protomask.structures.image import to_rgb_array
+
+SQUARE = [2.0, 3.0, 10.0, 3.0, 10.0, 9.0, 2.0, 9.0]
+HEIGHT, WIDTH = 20, 30
+
+
+def square_mask() -> np.ndarray:
+    mask = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    mask[3:9, 2:10] = 1
+    return mask
+
+
+def compressed(mask: np.ndarray) -> dict[str, Any]:
+    rle = mask_codec.encode(np.asfortranarray(mask))
+    return {"size": list(rle["size"]), "counts": rle["counts"].decode()}
+
+
+def uncompressed(mask: np.ndarray) -> dict[str, Any]:
+    flat = mask.flatten(order="F")
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    counts = np.diff([0, *edges, flat.size]).tolist()
+    return {"size": list(mask.shape), "counts": counts if flat[0] == 0 else [0, *counts]}
+
+
+def annotation(**changes: Any) -> dict[str, Any]:
+    entry = {
+        "id": 11,
+        "image_id": 7,
+        "category_id": 3,
+        "segmentation": [SQUARE],
+        "bbox": [2.0, 3.0, 8.0, 6.0],
+        "area": 48.0,
+        "iscrowd": 0,
+    } | changes
+    return {key: value for key, value in entry.items() if value is not None}
+
+
+def content(*annotations: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {
+        "images": [{"id": 7, "file_name": "a.png", "width": WIDTH, "height": HEIGHT}],
+        "categories": [{"id": 9, "name": "cat"}, {"id": 3, "name": "dog"}],
+        "annotations": list(annotations),
+    } | changes
+
+
+def write(folder: Path, data: dict[str, Any] | str, *, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:
+    images = folder / "images"
+    images.mkdir(exist_ok=True)
+    Image.new("RGB", size, (10, 20, 30)).save(images / "a.png")
+    file = folder / "a.json"
+    file.write_text(data if isinstance(data, str) else json.dumps(data))
+    return file
+
+
+def make(folder: Path, data: dict[str, Any] | str, **options: Any) -> CocoDataset:
+    return CocoDataset(write(folder, data), folder / "images", **options)
+
+
+def rgb(image: torch.Tensor) -> list[int]:
+    return [int(value) for value in image[:, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [SQUARE],
+        compressed(square_mask()),
+        uncompressed(square_mask()),
+        [[*SQUARE[:4], 10.0, 6.0, 2.0, 6.0], [2.0, 6.0, 10.0, 6.0, *SQUARE[4:]]],
+    ],
+    ids=["polygon", "compressed", "uncompressed", "parts"],
+)
+def test_every_kind_of_segmentation(tmp_path: Path, segmentation: Any) -> None:
+    image, target = make(tmp_path, content(annotation(segmentation=segmentation)))[0]
+    assert image.shape == (3, HEIGHT, WIDTH)
+    assert image.dtype == torch.uint8
+    assert rgb(image) == [10, 20, 30]
+    assert np.array_equal(target.masks[0].numpy(), square_mask().astype(bool))
+    assert target.boxes.tolist() == [[2, 3, 10, 9]]
+    assert target.labels.tolist() == [0]
+    assert target.is_crowd.tolist() == [False]
+    assert (target.image_id, target.image_size) == (7, (HEIGHT, WIDTH))
+
+
+def test_crowd_and_order_are_kept(tmp_path: Path) -> None:
+    crowd = annotation(id=1, iscrowd=1, category_id=9, segmentation=uncompressed(square_mask()))
+    _, target = make(tmp_path, content(crowd, annotation()))[0]
+    assert target.is_crowd.tolist() == [True, False]
+    assert target.labels.tolist() == [1, 0]
+
+
+def test_image_without_objects(tmp_path: Path) -> None:
+    dataset = make(tmp_path, content())
+    _, target = dataset[0]
+    assert len(dataset) == 1
+    assert target.boxes.shape == (0, 4)
+    assert target.masks.shape == (0, HEIGHT, WIDTH)
+
+
+def test_labels_follow_category_ids_or_names(tmp_path: Path) -> None:
+    dataset = make(tmp_path, content(annotation()))
+    assert (dataset.class_names, dataset.category_ids) == (("dog", "cat"), (3, 9))
+    named = make(tmp_path, content(annotation()), class_names=["cat", "dog"])
+    assert (named.class_names, named.category_ids) == (("cat", "dog"), (9, 3))
+    assert named[0][1].labels.tolist() == [1]
+
+
+def test_class_names_that_differ(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"(?s)class names: cat, bird.*categories: +cat, dog"):
+        make(tmp_path, content(), class_names=["cat", "bird"])
+
+
+def test_transform_is_called(tmp_path: Path) -> None:
+    dataset = make(tmp_path, content(annotation()), transform=lambda image, target: (image + 1, target[:0]))
+    image, target = dataset[0]
+    assert rgb(image) == [11, 21, 31]
+    assert len(target) == 0
+
+
+def test_dataset_can_be_sent_to_a_worker(tmp_path: Path) -> None:
+    dataset = pickle.loads(pickle.dumps(make(tmp_path, content(annotation()))))
+    assert len(dataset[0][1]) == 1
+
+
+IMAGE = {"id": 7, "file_name": "a.png", "width": WIDTH, "height": HEIGHT}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ('{"images": [],\n "annotations": [}', r"a\.json: line 2 column 18: not valid JSON"),
+        ("[]", r"a\.json: expected an object .* got a list"),
+        ({"images": [], "annotations": []}, r"a\.json: key 'categories' is missing"),
+        (content(images={}), r"expected 'images' to be a list, got dict"),
+        (content(images=[3]), r"expected images\[0\] to be an object, got int"),
+        (content(images=[{"id": 7, "file_name": "a.png", "width": 3}]), r"image 7\): key 'height' is missing"),
+        (content(images=[IMAGE, IMAGE]), r"images\[1\] \(image 7\): the image id occurs twice"),
+        (content(images=[IMAGE | {"id": "7"}]), r"expected an integer image id, got '7'"),
+        (content(images=[IMAGE | {"width": 0}]), r"image 7\): expected a positive width and height, got 0 and 20"),
+        (
+            content(images=[IMAGE | {"width": float("inf")}]),
+            r"image 7\): expected a positive width and height, got inf",
+        ),
+        (content(categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]), r"category id 1 occurs twice"),
+        (content(categories=[{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]), r"names occur more than once: a"),
+        (content(categories=[{"id": 1}]), r"categories\[0\]: expected an integer id and a name"),
+        (content(annotation(category_id=None)), r"image 7 annotation 11\): key 'category_id' is missing"),
+        (content(annotation(category_id=5)), r"a\.json: image 7 annotation 11: unknown category_id 5.* are 3, 9"),
+        (content(annotation(), annotation()), r"image 7 annotation 11: the annotation id occurs twice"),
+        (content(annotation(image_id=8)), r"image 8 annotation 11: no image has the id 8"),
+        (content(annotation(id="x")), r"expected an integer annotation id, got 'x'"),
+        (content(annotation(bbox=[1, 2, 3])), r"image 7 annotation 11: expected a bbox of four numbers"),
+        (content(annotation(segmentation="x")), r"image 7 annotation 11: expected a segmentation"),
+        (content(annotation(segmentation=SQUARE)), r"image 7 annotation 11: expected polygons as lists"),
+        (content(annotation(segmentation={"size": [20, 30], "counts": [1, 2]})), r"counts that sum to 20 x 30 = 600"),
+        (content(annotation(segmentation={"size": [20], "counts": "x"})), r"expected an RLE size"),
+        (
+            content(annotation(segmentation={"size": [20, 30], "counts": 5})),
+            r"expected RLE counts as a list or a string",
+        ),
+    ],
+)
+def test_structural_errors_name_the_item(tmp_path: Path, data: dict[str, Any] | str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        make(tmp_path, data)
+
+
+LARGER = np.ones((2 * HEIGHT, 2 * WIDTH), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    "counts", ["", "ÿ", "0P", compressed(LARGER)["counts"]], ids=["empty", "foreign", "cut", "long"]
+)
+def test_broken_run_lengths_name_the_annotation(tmp_path: Path, counts: str) -> None:
+    broken = annotation(id=12, segmentation={"size": [HEIGHT, WIDTH], "counts": counts}, bbox=None)
+    dataset = make(tmp_path, content(annotation(), broken))
+    with pytest.raises(DataError, match=r"a\.json: image 7 annotation 12: segmentation cannot be decoded"):
+        dataset[0]
+
+
+NEAR = [2, 3, 10, 9]
+
+
+@pytest.mark.parametrize(
+    ("changes", "boxes", "message"),
+    [
+        ({"segmentation": [[1, 2, 3, 4]]}, [], "polygon of 4 numbers"),
+        ({"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}, [], "polygon of 7 numbers"),
+        ({"segmentation": [SQUARE, [1, 2]]}, [NEAR], "polygon of 2 numbers .* dropped; 1 other parts kept"),
+        ({"segmentation": []}, [], "no segmentation, dropped"),
+        ({"segmentation": [[5, 5, 5, 5, 5, 5]]}, [], "empty mask, dropped"),
+        ({"segmentation": [[50, 50, 60, 50, 60, 60]], "bbox": [50, 50, 10, 10]}, [], "empty mask, dropped"),
+        ({"segmentation": uncompressed(np.zeros((HEIGHT, WIDTH), dtype=np.uint8))}, [], "empty mask, dropped"),
+        ({"segmentation": [[5, 5, float("nan"), 5, 5, 9]]}, [], "coordinates are not finite"),
+        ({"segmentation": [[5, 5, 1e12, 5, 5, 9]]}, [], "coordinates are not finite or absurdly large"),
+        ({"bbox": [2, 3, 0, 6]}, [NEAR], "has no area, taken from the mask"),
+        ({"bbox": [2, 3, float("nan"), 6]}, [NEAR], "has no area, taken from the mask"),
+        ({"bbox": [40, 3, 8, 6]}, [NEAR], "disagrees with the mask"),
+        ({"bbox": [0, 0, 30, 20]}, [NEAR], "disagrees with the mask"),
+        ({"bbox": [-3, 3, 13, 6]}, [[0, 3, 10, 9]], "reaches outside the image, clipped"),
+        ({"bbox": [2, 3, 8.5, 6.25]}, [[2, 3, 10.5, 9.25]], None),
+        ({"bbox": None}, [NEAR], None),
+        ({"iscrowd": None}, [NEAR], None),
+    ],
+)
+def test_harmless_problems_are_counted(
+    tmp_path: Path, changes: dict[str, Any], boxes: list[Any], message: str | None
+) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        dataset = make(tmp_path, content(annotation(**changes)))
+        _, target = dataset[0]
+        _ = dataset[0]
+    found = [str(item.message) for item in caught if issubclass(item.category, DataWarning)]
+    assert target.boxes.tolist() == boxes
+    assert len(target.masks) == len(boxes)
+    if message is None:
+        assert found == []
+    else:
+        assert len(found) == 1
+        assert re.search(rf"1 annotation problems: image 7 annotation 11: .*{message}", found[0])
+
+
+def test_one_warning_for_many(tmp_path: Path) -> None:
+    bad = [annotation(id=number, segmentation=[[1, 2]]) for number in range(40)]
+    with pytest.warns(DataWarning, match=r"40 annotation problems: image 7 annotation 0: .*; and 35 more") as caught:
+        dataset = make(tmp_path, content(*bad))
+    assert len([item for item in caught if item.category is DataWarning]) == 1
+    assert len(dataset.problems) == 40
+    assert dataset.problems[3].annotation_id == 3
+
+
+@pytest.mark.parametrize(
+    ("size", "box", "area"),
+    [((60, 40), [4, 6, 20, 18], 16 * 12), ((8, 40), [2, 3, 8, 9], 6 * 6)],
+    ids=["resized", "cut"],
+)
+def test_image_file_of_another_size(tmp_path: Path, size: tuple[int, int], box: list[float], area: int) -> None:
+    dataset = CocoDataset(write(tmp_path, content(annotation()), size=size), tmp_path / "images")
+    with pytest.warns(DataWarning, match=rf"image 7: the file is {size[0]}x{size[1]} px, the JSON says 30x20"):
+        image, target = dataset[0]
+    assert image.shape[1:] == target.masks.shape[1:] == (size[1], size[0])
+    assert target.boxes.tolist() == [box]
+    assert int(target.masks.sum()) == area
+
+
+@pytest.mark.parametrize(
+    ("stored", "applied"), [((WIDTH, HEIGHT), False), ((HEIGHT, WIDTH), True)], ids=["stored frame", "turned frame"]
+)
+def test_exif_only_where_annotations_ask_for_it(tmp_path: Path, stored: tuple[int, int], applied: bool) -> None:
+    file = write(tmp_path, content(annotation()))
+    pixels = Image.new("RGB", stored)
+    pixels.putpixel((0, 0), (255, 0, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown after a quarter turn clockwise
+    pixels.save(tmp_path / "images" / "a.png", exif=exif)
+    image, target = CocoDataset(file, tmp_path / "images")[0]
+    assert image.shape[1:] == target.masks.shape[1:] == (HEIGHT, WIDTH)
+    assert int(image[0, 0, WIDTH - 1 if applied else 0]) == 255
+
+
+@pytest.mark.parametrize("name", ["sub/deep/a.png", "sub\\deep\\a.png", "train2017/b.png", "b.png"])
+def test_images_in_subfolders_or_not(tmp_path: Path, name: str) -> None:
+    file = write(tmp_path, content(images=[IMAGE | {"file_name": name}]))
+    (tmp_path / "images" / "sub" / "deep").mkdir(parents=True)
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "images" / "sub" / "deep" / "a.png")
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "images" / "b.png")
+    dataset = CocoDataset(file, tmp_path / "images")
+    assert dataset[0][0].shape == (3, HEIGHT, WIDTH)
+    assert dataset.image_path(0).is_file()
+
+
+def test_missing_files(tmp_path: Path) -> None:
+    images = [IMAGE | {"id": number, "file_name": f"x{number}.png"} for number in range(7)]
+    with pytest.raises(DataError, match=r"8 image files are missing|7 of 7 image files .* x0\.png, .*and 2 more"):
+        make(tmp_path, content(images=images))
+    with pytest.raises(DataError, match=r"the folder .*nowhere, which does not exist"):
+        CocoDataset(tmp_path / "a.json", tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"absent\.json: annotation file cannot be read"):
+        CocoDataset(tmp_path / "absent.json", tmp_path / "images")
+
+
+def test_unreadable_image(tmp_path: Path) -> None:
+    dataset = make(tmp_path, content(annotation()))
+    (tmp_path / "images" / "a.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"a\.png: image 7 cannot be read"):
+        dataset[0]
+
+
+def test_open_dataset(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"train_annotations is missing, expected the file .*annotations.train\.json"):
+        open_dataset(tmp_path)
+    for part in ("annotations/train.json", "annotations/val.json", "images/train/x", "images/val/x"):
+        (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / part).touch()
+    paths = open_dataset(tmp_path)
+    assert paths.val_images == tmp_path / "images" / "val"
+    yaml = tmp_path / "set.yaml"
+    yaml.write_text(
+        "train_annotations: annotations/train.json\ntrain_images: images/train\n"
+        "val_annotations: annotations/val.json\nval_images: images/val\n"
+    )
+    assert open_dataset(yaml) == paths == DatasetPaths(**vars(paths))
+    (tmp_path / "annotations" / "val.json").unlink()
+    with pytest.raises(DataError, match=r"val_annotations is missing, expected the file .*annotations.val\.json"):
+        open_dataset(yaml)
+
+
+@pytest.mark.parametrize("text", ["train_annotations: x", "[1]", "a: [", "val_images: 3", ""])
+def test_open_dataset_bad_yaml(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "set.yaml"
+    file.write_text(text)
+    with pytest.raises(DataError, match=r"set\.yaml: (expected the keys|cannot be read as YAML)"):
+        open_dataset(file)
+
+
+def test_open_dataset_of_another_kind(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="a path that does not exist"):
+        open_dataset(tmp_path / "nothing")
+
+
+WHITE, BLACK, GRAY = [255] * 3, [0] * 3, [128] * 3
+
+
+def _with_palette(transparency: int | None) -> Image.Image:
+    image = Image.new("P", (2, 2), 1)
+    image.putpalette([0, 0, 0, 200, 100, 50])
+    if transparency is not None:
+        image.info["transparency"] = transparency
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (Image.new("1", (2, 2), 1), WHITE),
+        (Image.new("L", (2, 2), 128), GRAY),
+        (Image.new("LA", (2, 2), (10, 0)), WHITE),
+        (Image.new("LA", (2, 2), (128, 255)), GRAY),
+        (Image.new("RGBA", (2, 2), (255, 0, 0, 0)), WHITE),
+        (Image.new("RGBA", (2, 2), (255, 0, 0, 128)), [255, 127, 127]),
+        (Image.new("RGBA", (2, 2), (1, 2, 3, 255)), [1, 2, 3]),
+        (_with_palette(None), [200, 100, 50]),
+        (_with_palette(1), WHITE),
+        (_with_palette(0), [200, 100, 50]),
+        (Image.new("CMYK", (2, 2), (0, 255, 255, 0)), [255, 0, 0]),
+        (Image.new("YCbCr", (2, 2), (128, 128, 128)), GRAY),
+        (Image.new("HSV", (2, 2), (0, 255, 255)), [255, 0, 0]),
+        (Image.new("LAB", (2, 2), (0, 128, 128)), BLACK),
+        (Image.fromarray(np.full((2, 2), 65535, dtype=np.uint16)), WHITE),
+        (Image.fromarray(np.full((2, 2), 128 * 257, dtype=np.uint16)), GRAY),
+        (Image.fromarray(np.full((2, 2), 128 * 257, dtype=np.int32)), GRAY),
+        (Image.fromarray(np.full((2, 2), -5, dtype=np.int32)), BLACK),
+        (Image.fromarray(np.full((2, 2), 0.5, dtype=np.float32)), GRAY),
+        (Image.fromarray(np.full((2, 2), 128.0, dtype=np.float32)), GRAY),
+        (Image.fromarray(np.full((2, 2), np.nan, dtype=np.float32)), BLACK),
+    ],
+    ids=lambda value: value.mode if isinstance(value, Image.Image) else "",
+)
+def test_pixel_modes(image: Image.Image, expected: list[int]) -> None:
+    pixels = to_rgb_array(image)
+    assert pixels.shape == (2, 2, 3)
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.writeable
+    assert np.abs(pixels[0, 0].astype(int) - expected).max() <= 1  # LAB rounds
+
+
+def test_stated_maximum_of_a_12_bit_tiff(tmp_path: Path) -> None:
+    file = tmp_path / "a.tif"
+    Image.fromarray(np.full((2, 2), 4095, dtype=np.uint16)).save(file, tiffinfo={281: 4095})
+    with Image.open(file) as image:
+        assert to_rgb_array(image)[0, 0].tolist() == WHITE
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "split", "every", "counts"),
+    [
+        ("coco-mini", "train", 1, (73, 705, 7)),
+        ("coco-mini", "val", 1, (82, 672, 8)),
+        ("dsb2018-nuclei", "val", 7, None),
+    ],
+)
+def test_real_data_loads(
+    data_dir: Path, name: str, split: str, every: int, counts: tuple[int, int, int] | None
+) -> None:
+    paths = open_dataset(data_dir / name)
+    dataset = CocoDataset(getattr(paths, f"{split}_annotations"), getattr(paths, f"{split}_images"))
+    targets = [dataset[index][1] for index in range(0, len(dataset), every)]
+    for target in targets:
+        assert bool(target.masks.flatten(1).any(1).all())
+        assert bool((target.boxes[:, 2:] > target.boxes[:, :2]).all())
+    if counts is not None:
+        objects = sum(len(target) for target in targets)
+        assert (len(dataset), objects, sum(int(target.is_crowd.sum()) for target in targets)) == counts

@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protomask.data.transforms import AugmentationConfig, EvalTransform, TrainTransform
+from protomask.errors import ConfigError
+from protomask.structures.geometry import ImageGeometry
+from protomask.structures.instances import Target
+
+FILL = (124, 117, 104)
+OFF = AugmentationConfig.off()
+
+
+def geometry(size: int | tuple[int, int], antialias: bool = False) -> ImageGeometry:
+    image_size = (size, size) if isinstance(size, int) else size
+    return ImageGeometry(
+        image_size=image_size, mean=(123.68, 116.78, 103.94), std=(58.0, 57.0, 57.0), antialias=antialias
+    )
+
+
+def sample(
+    boxes: list[tuple[int, int, int, int]], size: tuple[int, int], crowd: tuple[int, ...] = ()
+) -> tuple[torch.Tensor, Target]:
+    """Gray noise with one uniformly bright rectangle per box."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 30, (3, *size), dtype=torch.uint8, generator=generator)
+    masks = torch.zeros(len(boxes), *size, dtype=torch.bool)
+    for mask, (x0, y0, x1, y1) in zip(masks, boxes, strict=True):
+        mask[y0:y1, x0:x1] = True
+        image[:, y0:y1, x0:x1] = 255
+    return image, Target(
+        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        labels=torch.arange(len(boxes)),
+        masks=masks,
+        is_crowd=torch.tensor([index in crowd for index in range(len(boxes))], dtype=torch.bool),
+        image_size=size,
+        image_id=5,
+    )
+
+
+def tight_boxes(masks: torch.Tensor) -> torch.Tensor:
+    found = []
+    for mask in masks:
+        rows, columns = torch.nonzero(mask.any(1)).flatten(), torch.nonzero(mask.any(0)).flatten()
+        found.append([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+    return torch.tensor(found, dtype=torch.float32).reshape(-1, 4)
+
+
+@st.composite
+def scenes(draw: st.DrawFn) -> tuple[torch.Tensor, Target]:
+    height, width = draw(st.integers(8, 90)), draw(st.integers(8, 90))
+    boxes = []
+    for _ in range(draw(st.integers(0, 5))):
+        x0, y0 = draw(st.integers(0, width - 2)), draw(st.integers(0, height - 2))
+        boxes.append((x0, y0, draw(st.integers(x0 + 1, width)), draw(st.integers(y0 + 1, height))))
+    crowd = tuple(index for index in range(len(boxes)) if draw(st.integers(0, 4)) == 0)
+    return sample(boxes, (height, width), crowd)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    scene=scenes(),
+    seed=st.integers(0, 2**31),
+    size=st.tuples(st.integers(16, 70), st.integers(16, 70)),
+    antialias=st.booleans(),
+)
+def test_boxes_stay_inside_and_around_their_masks(
+    scene: tuple[torch.Tensor, Target], seed: int, size: tuple[int, int], antialias: bool
+) -> None:
+    torch.manual_seed(seed)
+    image, target = scene
+    config = AugmentationConfig(vertical_flip=0.5, rotate90=0.5)
+    out, found = TrainTransform(config, geometry(size, antialias))(image, target)
+    assert out.shape == (3, *size)
+    assert out.dtype == torch.uint8
+    assert found.image_size == size
+    assert found.image_id == 5
+    assert bool((found.boxes[:, :2] >= 0).all())
+    assert bool((found.boxes[:, 2:] <= torch.tensor([size[1], size[0]])).all())
+    assert bool((found.boxes[:, 2:] - found.boxes[:, :2] > 1).all())
+    assert bool(found.masks.flatten(1).any(1).all())
+    assert set(found.labels.tolist()) <= set(target.labels.tolist())
+    assert torch.equal(found.is_crowd, target.is_crowd[found.labels])
+    assert bool(((found.boxes - tight_boxes(found.masks)).abs() <= 1.6).all())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    box=st.tuples(st.integers(0, 60), st.integers(0, 40), st.integers(20, 36), st.integers(20, 24)),
+)
+def test_image_mask_and_box_move_together(seed: int, box: tuple[int, int, int, int]) -> None:
+    x, y, w, h = box
+    image, target = sample([(x, y, x + w, y + h)], (64, 96))
+    torch.manual_seed(seed)
+    config = AugmentationConfig(photometric=0.0, vertical_flip=0.5, rotate90=0.5, zoom_out_max=2.0)
+    out, found = TrainTransform(config, geometry(64))(image, target)
+    assert len(found) == 1
+    bright = (out > 190).all(0)
+    differs = (bright != found.masks[0]).float().mean()
+    assert float(differs) < 0.02 + 2 * 256 / 64**2
+    assert bool(((tight_boxes(found.masks) - found.boxes).abs() < 1.6).all())
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+def test_off_is_the_identity(antialias: bool) -> None:
+    image, target = sample([(3, 4, 20, 30), (0, 0, 48, 48)], (48, 48), crowd=(1,))
+    out, found = TrainTransform(OFF, geometry(48, antialias))(image, target)
+    assert torch.equal(out, image)
+    assert torch.equal(found.masks, target.masks)
+    assert torch.equal(found.boxes, target.boxes)
+    assert found.is_crowd.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(("scale", "size"), [(2, 96), (0.5, 24)])
+def test_off_scales(scale: float, size: int) -> None:
+    image, target = sample([(4, 8, 20, 32)], (48, 48))
+    _, found = TrainTransform(OFF, geometry(size))(image, target)
+    assert found.boxes.tolist() == [[4 * scale, 8 * scale, 20 * scale, 32 * scale]]
+    assert torch.equal(tight_boxes(found.masks), found.boxes)
+
+
+def only(**changes: Any) -> AugmentationConfig:
+    return replace(OFF, **changes)
+
+
+def test_horizontal_flip() -> None:
+    image, target = sample([(2, 4, 10, 20)], (30, 40))
+    out, found = TrainTransform(only(horizontal_flip=1.0), geometry((30, 40)))(image, target)
+    assert torch.equal(out, image.flip(-1))
+    assert torch.equal(found.masks, target.masks.flip(-1))
+    assert found.boxes.tolist() == [[30, 4, 38, 20]]
+
+
+def test_vertical_flip() -> None:
+    image, target = sample([(2, 4, 10, 20)], (30, 40))
+    out, found = TrainTransform(only(vertical_flip=1.0), geometry((30, 40)))(image, target)
+    assert torch.equal(out, image.flip(-2))
+    assert found.boxes.tolist() == [[2, 10, 10, 26]]
+    assert torch.equal(tight_boxes(found.masks), found.boxes)
+
+
+def test_rotate90_turns_both_ways() -> None:
+    image, target = sample([(2, 4, 10, 20)], (30, 40))
+    transform = TrainTransform(only(rotate90=1.0), geometry((40, 30)))
+    seen = set()
+    for seed in range(12):
+        torch.manual_seed(seed)
+        out, found = transform(image, target)
+        turns = next(k for k in (1, -1) if torch.equal(out, torch.rot90(image, k, (1, 2))))
+        assert torch.equal(found.masks, torch.rot90(target.masks, turns, (1, 2)))
+        assert torch.equal(tight_boxes(found.masks), found.boxes)
+        seen.add(turns)
+    assert seen == {1, -1}
+
+
+def test_zoom_out_fills_with_the_mean() -> None:
+    image, target = sample([(0, 0, 40, 40)], (40, 40))
+    torch.manual_seed(1)
+    out, found = TrainTransform(only(zoom_out=1.0), geometry(80))(image, target)
+    outside = ~found.masks[0]
+    assert bool(outside.any())
+    assert [int(value) for value in out[:, outside].float().mean(1).round()] == list(FILL)
+    assert bool((out[:, found.masks[0]] == 255).all())
+
+
+def test_zoom_out_of_a_tiny_object_drops_it() -> None:
+    image, target = sample([(5, 5, 6, 6), (10, 10, 38, 38)], (40, 40))
+    _, found = TrainTransform(OFF, geometry(20))(image, target)
+    assert found.labels.tolist() == [1]
+
+
+def test_crop_keeps_an_object_that_is_no_crowd() -> None:
+    image, target = sample([(0, 0, 60, 60), (40, 40, 52, 52)], (64, 64), crowd=(0,))
+    transform = TrainTransform(only(crop=1.0), geometry(64))
+    for seed in range(60):
+        torch.manual_seed(seed)
+        _, found = transform(image, target)
+        assert 1 in found.labels.tolist()
+
+
+@pytest.mark.parametrize("boxes", [[], [(5, 5, 60, 60)]], ids=["empty", "crowd only"])
+def test_nothing_to_learn(boxes: list[tuple[int, int, int, int]]) -> None:
+    image, target = sample(boxes, (64, 64), crowd=(0,))
+    transform = TrainTransform(only(crop=1.0, zoom_out=1.0), geometry(32))
+    for seed in range(60):
+        torch.manual_seed(seed)
+        out, found = transform(image, target)
+        assert len(found) == len(boxes)
+        assert found.masks.shape == (len(boxes), 32, 32)
+        assert int((out != torch.tensor(FILL, dtype=torch.uint8)[:, None, None]).sum()) > 0
+
+
+def test_objects_with_centre_outside_are_dropped() -> None:
+    image, target = sample([(x, y, x + 6, y + 6) for x in range(0, 60, 10) for y in range(0, 60, 10)], (64, 64))
+    transform = TrainTransform(only(crop=1.0), geometry(64))
+    counts = []
+    for seed in range(30):
+        torch.manual_seed(seed)
+        counts.append(len(transform(image, target)[1]))
+    assert 1 <= min(counts) < max(counts) <= len(target)
+
+
+def test_same_seed_same_result() -> None:
+    image, target = sample([(5, 5, 40, 50), (20, 10, 60, 30)], (64, 64))
+    transform = TrainTransform(AugmentationConfig(), geometry(48))
+    results = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        results.append(transform(image, target))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1].boxes, results[1][1].boxes)
+    assert not torch.equal(results[0][0], results[2][0])
+
+
+def test_input_is_left_alone() -> None:
+    image, target = sample([(5, 5, 40, 50)], (64, 64))
+    before = image.clone(), target.boxes.clone(), target.masks.clone()
+    torch.manual_seed(0)
+    for _ in range(10):
+        TrainTransform(AugmentationConfig(), geometry(64))(image, target)
+    assert all(torch.equal(a, b) for a, b in zip(before, (image, target.boxes, target.masks), strict=True))
+
+
+@pytest.mark.parametrize(
+    "strength",
+    [
+        {"brightness": 0.0, "contrast": 0.0, "hue": 0.0, "saturation": 0.5},
+        {"brightness": 0.0, "contrast": 0.0, "hue": 18.0, "saturation": 0.0},
+    ],
+)
+def test_chroma_changes_leave_gray_alone(strength: dict[str, float]) -> None:
+    config = only(photometric=1.0, **strength)
+    gray = torch.arange(256, dtype=torch.uint8).repeat(3, 2, 1)
+    out, _ = TrainTransform(config, geometry((2, 256)))(gray, Target.empty((2, 256)))
+    assert int((out.int() - gray.int()).abs().max()) <= 1
+
+
+def test_brightness_and_contrast() -> None:
+    gray = torch.full((3, 4, 4), 100, dtype=torch.uint8)
+    config = only(photometric=1.0, hue=0.0, saturation=0.0)
+    means = []
+    for seed in range(200):
+        torch.manual_seed(seed)
+        means.append(float(TrainTransform(config, geometry(4))(gray, Target.empty((4, 4)))[0].float().mean()))
+    assert 34 <= min(means) < 60
+    assert 150 < max(means) <= 198
+    assert np.mean(means) == pytest.approx(100, abs=6)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("photometric", 1.1),
+        ("brightness", -1.0),
+        ("zoom_out_max", 0.5),
+        ("crop_min", 0.0),
+        ("rotate90", -0.1),
+        ("hue", 200.0),
+        ("crop", float("nan")),
+    ],
+)
+def test_config_names_the_field(field: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=rf"^{field}: expected a number in .*, got {value}"):
+        AugmentationConfig(**{field: value})
+
+
+def test_eval_transform_is_the_geometry() -> None:
+    image, target = sample([(5, 5, 40, 50)], (64, 80))
+    model = geometry(32)
+    out, found = EvalTransform(geometry=model)(image, target)
+    assert torch.equal(out, model.resize(image))
+    assert found is target

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+
+from protomask.data.transforms import AugmentationConfig
+from protomask.engine.config import TrainConfig
+from protomask.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("data", "", "a non-empty text"),
+        ("batch_size", 0, "at least 1"),
+        ("batch_size", 2.5, "whole number"),
+        ("epochs", True, "whole number"),
+        ("iterations", 0, "at least 1 or none"),
+        ("learning_rate", -1e-3, "positive number"),
+        ("learning_rate", float("nan"), "positive number"),
+        ("momentum", 1.0, r"\[0, 1\)"),
+        ("weight_decay", -1, ">= 0"),
+        ("lr_steps", (0.9, 0.3), "rising fractions"),
+        ("lr_steps", (280_000.0,), "rising fractions"),
+        ("freeze_bn", "yes", "one of auto, True, False"),
+        ("device", "tpu", "one of auto, cpu, cuda, mps"),
+        ("mixed_precision", "fp8", "one of no, bf16, fp16"),
+        ("num_workers", -1, "at least 0"),
+    ],
+)
+def test_error_names_field_value_and_expectation(field: str, value: object, expected: str) -> None:
+    with pytest.raises(ConfigError, match=f"{field}: expected .*{expected}") as error:
+        TrainConfig(**{"data": "shapes", field: value})
+    assert repr(value) in str(error.value)
+
+
+def test_image_size_is_given_once() -> None:
+    with pytest.raises(ConfigError, match="model_options: image_size"):
+        TrainConfig(data="shapes", image_size=64, model_options={"image_size": 32})
+
+
+def test_settings_survive_the_file(tmp_path) -> None:
+    config = TrainConfig(
+        data="shapes",
+        lr_steps=(0.5,),
+        freeze_bn=False,
+        augmentation=AugmentationConfig.off(),
+        model_options={"anchor_scales": [[8.0], [16.0]]},
+    )
+    config.save(tmp_path / "config.yaml")
+    assert TrainConfig.load(tmp_path / "config.yaml") == config
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"data": "shapes", "batchsize": 4}, "unknown batchsize"),
+        ({"data": "shapes", "augmentation": {"flip": 1}}, "augmentation: unknown flip"),
+        ({}, "data: expected"),
+    ],
+)
+def test_wrong_settings_are_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig.from_dict(values)
+
+
+@pytest.mark.parametrize("content", ["- 1\n", "a: [", ""])
+def test_a_file_without_settings_is_refused(tmp_path, content: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=r"config\.yaml: expected"):
+        TrainConfig.load(path)
+
+
+@pytest.mark.parametrize(
+    ("freeze_bn", "batch_size", "frozen"),
+    [("auto", 5, True), ("auto", 6, False), (True, 64, True), (False, 1, False)],
+)
+def test_batch_norm_follows_the_published_rule(freeze_bn, batch_size: int, frozen: bool) -> None:
+    assert TrainConfig(data="shapes", freeze_bn=freeze_bn, batch_size=batch_size).freezes_batch_norm is frozen
+
+
+def test_every_field_is_described() -> None:
+    assert TrainConfig.__doc__ is not None
+    for field in fields(TrainConfig):
+        assert f"        {field.name}: " in TrainConfig.__doc__, field.name

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from protomask.engine.optim import (
+    Schedule,
+    autoscale_schedule,
+    build_optimizer,
+    freeze_batch_norm,
+    learning_rate_at,
+    schedule_for_run,
+)
+from protomask.errors import ConfigError
+
+COCO = Schedule(base_lr=1e-3, max_iterations=800_000, steps=(280_000, 600_000, 700_000, 750_000))
+PASCAL = Schedule(base_lr=1e-3, max_iterations=120_000, steps=(60_000, 100_000))
+
+# What the official training loop had in force, to the last bit.
+OFFICIAL = [
+    (COCO, 8, 800_000, {0: 1e-4, 1: 0.0001018, 100: 0.00028, 250: 0.00055, 499: 0.0009982, 500: 1e-3, 501: 1e-3,
+                        279_999: 1e-3, 280_000: 1e-4, 599_999: 1e-4, 600_000: 1e-3 * 0.1**2, 700_001: 1e-3 * 0.1**3,
+                        750_001: 1e-3 * 0.1**4}),
+    (COCO, 16, 400_000, {0: 1e-4, 1: 1.038e-4, 250: 0.00105, 500: 2e-3, 139_999: 2e-3, 140_000: 2e-4,
+                         300_000: 2e-3 * 0.1**2}),
+    (COCO, 5, 1_280_000, {0: 1e-4, 500: 6.25e-4, 447_999: 6.25e-4, 448_000: 6.25e-5, 960_000: 6.25e-4 * 0.1**2}),
+    (PASCAL, 8, 120_000, {0: 1e-4, 59_999: 1e-3, 60_000: 1e-4, 100_000: 1e-3 * 0.1**2}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("published", "batch_size", "max_iterations", "rates"), OFFICIAL)
+def test_autoscaled_schedule_is_the_official_one(
+    published: Schedule, batch_size: int, max_iterations: int, rates: dict[int, float]
+) -> None:
+    schedule = autoscale_schedule(published, batch_size)
+    assert schedule.max_iterations == max_iterations
+    for iteration, rate in rates.items():
+        assert schedule.learning_rate_at(iteration) == pytest.approx(rate, rel=1e-15, abs=0), iteration
+
+
+def test_autoscaling_rounds_down() -> None:
+    schedule = autoscale_schedule(COCO, 6)
+    assert schedule.max_iterations == math.floor(800_000 / 0.75)
+    assert schedule.steps == tuple(math.floor(step / 0.75) for step in COCO.steps)
+    assert (schedule.warmup_iterations, schedule.warmup_init) == (500, 1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [0, -8])
+def test_autoscaling_needs_a_batch(batch_size: int) -> None:
+    with pytest.raises(ConfigError, match=f"batch_size: expected at least 1, got {batch_size}"):
+        autoscale_schedule(COCO, batch_size)
+
+
+@pytest.mark.data
+def test_learning_rates_of_all_goldens(data_dir) -> None:
+    path = data_dir.parent / "golden" / "yolact" / "ops.npz"
+    if not path.is_file():
+        pytest.skip(f"goldens not found at {path}")
+    golden = np.load(path)
+    names = {key.removesuffix(".iter") for key in golden.files if key.startswith("lr.") and key.endswith(".iter")}
+    assert names
+    for name in sorted(names):
+        published = PASCAL if "pascal" in name else COCO
+        schedule = autoscale_schedule(published, int(name.rpartition("batch")[2]))
+        assert schedule.max_iterations == int(golden[f"{name}.max_iter"])
+        assert schedule.steps == tuple(golden[f"{name}.lr_steps"])
+        rates = [schedule.learning_rate_at(int(iteration)) for iteration in golden[f"{name}.iter"]]
+        assert rates == golden[f"{name}.lr"].tolist(), name
+
+
+def test_schedule_scales_to_the_length_of_the_run() -> None:
+    schedule = schedule_for_run(
+        1000,
+        base_lr=1e-3,
+        batch_size=16,
+        step_fractions=(0.35, 0.75, 0.875, 0.9375),
+        warmup_iterations=500,
+        warmup_init=1e-4,
+    )
+    assert schedule.base_lr == 2e-3
+    assert schedule.steps == (350.0, 750.0, 875.0, 938.0)
+    assert schedule.warmup_iterations == 100
+    rates = [schedule.learning_rate_at(iteration) for iteration in range(1000)]
+    assert rates[0] == 1e-4
+    assert max(rates) == rates[100] == rates[349] == 2e-3
+    assert rates[350] == pytest.approx(2e-4)
+
+
+@pytest.mark.parametrize("length", [1, 3, 9])
+@pytest.mark.parametrize("kind", ["step", "cosine"])
+def test_very_short_runs_have_a_learning_rate(length: int, kind) -> None:
+    schedule = schedule_for_run(
+        length,
+        base_lr=1e-3,
+        batch_size=8,
+        step_fractions=(0.35,),
+        warmup_iterations=500,
+        warmup_init=1e-4,
+        kind=kind,
+    )
+    assert all(0 < schedule.learning_rate_at(iteration) <= 1e-3 for iteration in range(length))
+
+
+def test_cosine_falls_from_the_base_rate_to_zero() -> None:
+    schedule = Schedule(base_lr=1e-2, max_iterations=1000, warmup_iterations=100, warmup_init=1e-4, kind="cosine")
+    rates = [schedule.learning_rate_at(iteration) for iteration in range(1001)]
+    assert rates[0] == 1e-4
+    assert rates[100] == pytest.approx(1e-2)
+    assert rates[550] == pytest.approx(5e-3)
+    assert rates[1000] == pytest.approx(0, abs=1e-12)
+    assert all(late < early for early, late in pairwise(rates[100:]))
+
+
+def test_no_warmup_starts_at_the_base_rate() -> None:
+    assert learning_rate_at(0, base_lr=1e-3, warmup_iterations=0, warmup_init=1e-4, steps=(10,)) == 1e-3
+    assert learning_rate_at(10, base_lr=1e-3, warmup_iterations=0, warmup_init=1e-4, steps=(10,)) == 1e-4
+
+
+def _small_network() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Sequential(nn.Conv2d(4, 2, 1), nn.BatchNorm2d(2)))
+
+
+def test_optimizer_decays_every_parameter_as_published() -> None:
+    network = _small_network()
+    optimizer = build_optimizer(network, learning_rate=0.1, momentum=0.9, weight_decay=0.5)
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    for _ in range(2):
+        for parameter in network.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+    for parameter, start in zip(network.parameters(), before, strict=True):
+        velocity = 1 + 0.5 * start
+        first = start - 0.1 * velocity
+        velocity = 0.9 * velocity + 1 + 0.5 * first
+        torch.testing.assert_close(parameter.detach(), first - 0.1 * velocity)
+
+
+def test_optimizer_needs_something_to_learn() -> None:
+    network = _small_network().requires_grad_(False)
+    with pytest.raises(ConfigError, match="at least one parameter"):
+        build_optimizer(network, learning_rate=0.1)
+
+
+def test_frozen_batch_norm_stays_frozen() -> None:
+    network = _small_network()
+    keys = list(network.state_dict())
+    assert freeze_batch_norm(network) == 2
+    network.train()
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    before = [norm.running_mean.clone() for norm in norms]  # type: ignore[union-attr]
+    network(torch.randn(2, 3, 4, 4)).sum().backward()
+    assert list(network.state_dict()) == keys
+    assert network.training
+    for norm, mean in zip(norms, before, strict=True):
+        assert not norm.training
+        assert norm.weight.grad is None
+        assert torch.equal(norm.running_mean, mean)
+    assert network[0].weight.grad is not None

@@ -1,0 +1,354 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from protomask.checkpoints.io import load_weights
+from protomask.engine import run
+from protomask.engine.batches import training_batches
+from protomask.engine.config import TrainConfig
+from protomask.engine.folder import Progress, RunFolder
+from protomask.engine.run import StopRequest, TrainResult, train
+from protomask.errors import CheckpointError, ConfigError
+from protomask.structures.instances import Target
+
+TINY = {
+    "fpn_channels": 8,
+    "protonet_channels": 8,
+    "num_prototypes": 4,
+    "anchor_scales": [[8.0], [16.0], [32.0], [48.0], [64.0]],
+}
+
+
+def write_split(folder: Path, split: str, count: int, classes: tuple[str, ...]) -> None:
+    generator = np.random.default_rng(len(split))
+    (folder / "images" / split).mkdir(parents=True)
+    (folder / "annotations").mkdir(exist_ok=True)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for index in range(count):
+        pixels = generator.integers(0, 60, (48, 64, 3), dtype=np.uint8)
+        image_id = 100 + index
+        for label in range(0 if index == 3 else 2):
+            x, y = int(generator.integers(0, 30)), int(generator.integers(0, 20))
+            w, h = 24, 20
+            pixels[y : y + h, x : x + w, label % 3] = 220
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": 10 * (label % len(classes) + 1),
+                    "bbox": [x, y, w, h],
+                    "area": w * h,
+                    "iscrowd": 0,
+                    "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
+                }
+            )
+        Image.fromarray(pixels).save(folder / "images" / split / f"{index}.png")
+        images.append({"id": image_id, "file_name": f"{index}.png", "width": 64, "height": 48})
+    categories = [{"id": 10 * (label + 1), "name": name} for label, name in enumerate(classes)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "annotations" / f"{split}.json").write_text(json.dumps(content))
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shapes")
+    write_split(folder, "train", 7, ("box", "slab"))
+    write_split(folder, "val", 3, ("box", "slab"))
+    return folder
+
+
+def settings(data: Path, output: Path, **changes: Any) -> TrainConfig:
+    values: dict[str, Any] = {
+        "data": str(data),
+        "output": str(output),
+        "model": "yolact_nano",
+        "image_size": 64,
+        "model_options": TINY,
+        "pretrained_backbone": False,
+        "epochs": 2,
+        "batch_size": 2,
+        "freeze_bn": False,
+        "log_every": 1,
+        "num_workers": 0,
+        "device": "cpu",
+    }
+    return TrainConfig(**{**values, **changes})
+
+
+class Recorder:
+    """Remembers what it is told; asks the run to stop after an iteration as Ctrl-C would."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.steps: list[Mapping[str, Any]] = []
+        self.validations: list[Mapping[str, Any]] = []
+        self.messages: list[str] = []
+        self.stop_after = stop_after
+
+    def on_step(self, metrics: Mapping[str, Any]) -> None:
+        self.steps.append(metrics)
+        if metrics["iteration"] == self.stop_after:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def on_validation(self, metrics: Mapping[str, Any]) -> None:
+        self.validations.append(metrics)
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+
+def lines(result: TrainResult) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (result.output / "metrics.jsonl").read_text().splitlines()]
+
+
+def tensors(path: Path) -> dict[str, torch.Tensor]:
+    return dict(load_weights(path).state_dict())
+
+
+def assert_same(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> None:
+    assert list(first) == list(second)
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+@pytest.fixture(scope="module")
+def straight(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainResult, Recorder]:
+    recorder = Recorder()
+    output = tmp_path_factory.mktemp("runs") / "straight"
+    return train(settings(shapes, output), reporter=recorder), recorder
+
+
+def test_run_folder_holds_what_is_promised(straight: tuple[TrainResult, Recorder], shapes: Path) -> None:
+    result, recorder = straight
+    assert (result.iteration, result.epoch, result.interrupted, result.skipped_steps) == (6, 2, False, 0)
+    names = {path.relative_to(result.output).as_posix() for path in result.output.rglob("*") if path.is_file()}
+    assert {"config.yaml", "metrics.jsonl", "last.safetensors", "checkpoints/last/state.pt"} <= names
+    assert not [name for name in names if "tmp" in name]
+    assert any(name.startswith("tensorboard/") for name in names)
+    assert TrainConfig.load(result.output / "config.yaml") == settings(shapes, result.output)
+    assert load_weights(result.last_weights).class_names == ("box", "slab")
+
+    written = lines(result)
+    assert [line["iteration"] for line in written if line["kind"] == "train"] == [1, 2, 3, 4, 5, 6]
+    assert [line["epoch"] for line in written if line["kind"] == "validation"] == [1, 2]
+    for line in written:
+        if line["kind"] == "train":
+            parts = [line[f"loss_{term}"] for term in ("box", "class", "mask", "semantic")]
+            assert line["loss_total"] == pytest.approx(sum(parts), rel=1e-5)
+            assert line["images_per_second"] > 0
+            assert 0 <= line["data_wait"] <= 1
+        else:
+            assert {"box_AP", "mask_AP", "mask_AP50", "best_mask_AP"} <= set(line)
+    assert len(recorder.steps) == 6
+    assert len(recorder.validations) == 2
+    assert result.best_weights is not None
+    assert result.best_weights.is_file()
+    assert result.metrics is not None
+    assert result.metrics.num_images == 3
+
+
+@pytest.mark.parametrize("stop_after", [3, 4])
+def test_resume_is_bit_equal(
+    straight: tuple[TrainResult, Recorder], shapes: Path, tmp_path: Path, stop_after: int
+) -> None:
+    reference, _ = straight
+    config = settings(shapes, tmp_path / "parts")
+    first = train(config, reporter=Recorder(stop_after))
+    assert first.interrupted
+    assert first.iteration == stop_after
+    with (first.output / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"kind": "train", "iteration": stop_after + 1}) + '\n{"kind": "tr')
+    second = train(replace(config, resume=True, num_workers=1))
+    assert (second.iteration, second.interrupted) == (6, False)
+    assert_same(tensors(reference.last_weights), tensors(second.last_weights))
+    assert second.best_mask_ap == reference.best_mask_ap
+
+    measured = {"images_per_second", "data_wait", "seconds"}
+    stripped = [
+        [{key: value for key, value in line.items() if key not in measured} for line in lines(result)]
+        for result in (reference, second)
+    ]
+    assert stripped[0] == stripped[1]
+
+
+def test_resume_without_a_state_starts_from_the_beginning(shapes: Path, tmp_path: Path) -> None:
+    result = train(settings(shapes, tmp_path / "new", resume=True, iterations=1))
+    assert result.iteration == 1
+
+
+def test_existing_run_is_not_overwritten(straight: tuple[TrainResult, Recorder], shapes: Path) -> None:
+    before = straight[0].last_weights.read_bytes()
+    with pytest.raises(ConfigError, match="already holds a run"):
+        train(settings(shapes, straight[0].output))
+    assert straight[0].last_weights.read_bytes() == before
+
+
+def test_resume_refuses_other_settings(straight: tuple[TrainResult, Recorder], shapes: Path) -> None:
+    with pytest.raises(ConfigError, match=r"resume: .*batch_size was 2, got 4"):
+        train(settings(shapes, straight[0].output, resume=True, batch_size=4))
+
+
+def test_resume_tells_of_a_damaged_state(shapes: Path, tmp_path: Path) -> None:
+    config = settings(shapes, tmp_path / "run", iterations=1)
+    train(config)
+    state = tmp_path / "run" / "checkpoints" / "last" / "state.pt"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"state\.pt"):
+        train(replace(config, resume=True))
+
+
+def test_fine_tuning_keeps_all_but_the_class_layers(straight: tuple[TrainResult, Recorder], tmp_path: Path) -> None:
+    data = tmp_path / "three"
+    write_split(data, "train", 2, ("box", "slab", "other"))
+    write_split(data, "val", 2, ("box", "slab", "other"))
+    recorder = Recorder()
+    config = settings(
+        data,
+        tmp_path / "run",
+        model=None,
+        model_options={},
+        image_size=None,
+        weights=str(straight[0].last_weights),
+        iterations=1,
+        learning_rate=1e-12,
+        warmup_init=1e-12,
+        freeze_bn=True,
+    )
+    result = train(config, reporter=recorder)
+    before, after = tensors(straight[0].last_weights), tensors(result.last_weights)
+    anew = {name for name in after if before[name].shape != after[name].shape}
+    assert {name.split(".")[0] for name in anew} == {"head", "semantic"}
+    assert len(anew) == 4
+    for name in after.keys() - anew:
+        torch.testing.assert_close(before[name], after[name], rtol=0, atol=1e-6)
+    [message] = [message for message in recorder.messages if "made anew" in message]
+    assert all(name in message for name in anew)
+
+
+def test_weights_of_another_model_are_refused(
+    straight: tuple[TrainResult, Recorder], shapes: Path, tmp_path: Path
+) -> None:
+    config = settings(shapes, tmp_path / "run", model="yolact_resnet50", weights=str(straight[0].last_weights))
+    with pytest.raises(ConfigError, match="model: expected yolact_nano"):
+        train(config)
+
+
+def test_step_with_a_loss_that_is_not_finite_is_left_out(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = run.build_criterion
+    calls: list[int] = []
+
+    def broken_once(network: Any) -> Any:
+        criterion = build(network)
+
+        def score(output: Any, targets: Any) -> dict[str, torch.Tensor]:
+            calls.append(1)
+            losses = criterion(output, targets)
+            return {name: loss * float("nan") for name, loss in losses.items()} if len(calls) == 2 else losses
+
+        return score
+
+    monkeypatch.setattr(run, "build_criterion", broken_once)
+    recorder = Recorder()
+    result = train(settings(shapes, tmp_path / "run", iterations=3, log_every=2), reporter=recorder)
+    assert result.skipped_steps == 1
+    [message] = [message for message in recorder.messages if "not finite" in message]
+    assert "iteration 2" in message
+    assert message.count("10") >= 2  # ids of both images
+    assert [step["skipped_steps"] for step in recorder.steps] == [1, 0]
+    assert all(np.isfinite(step["loss_total"]) for step in recorder.steps)
+    assert all(bool(value.isfinite().all()) for value in tensors(result.last_weights).values())
+
+
+@pytest.mark.parametrize("mixed_precision", ["bf16"])
+def test_mixed_precision_trains(shapes: Path, tmp_path: Path, mixed_precision: Any) -> None:
+    config = settings(shapes, tmp_path / "run", iterations=2, mixed_precision=mixed_precision, schedule="cosine")
+    recorder = Recorder()
+    result = train(config, reporter=recorder)
+    assert result.iteration == 2
+    assert all(np.isfinite(step["loss_total"]) for step in recorder.steps)
+
+
+def test_half_precision_needs_a_gpu(shapes: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"mixed_precision: .* got fp16"):
+        train(settings(shapes, tmp_path / "run", mixed_precision="fp16"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_failed_write_keeps_the_former_state(
+    straight: tuple[TrainResult, Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(straight[0].output)
+    before = folder.state_file.read_bytes()
+    network = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1)
+
+    def full_disk(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(CheckpointError, match="No space left"):
+        folder.save_state(network, optimizer, None, Progress())
+    assert folder.state_file.read_bytes() == before
+    assert [path.name for path in folder.state_file.parent.iterdir()] == ["state.pt"]
+
+
+def test_second_signal_stops_at_once() -> None:
+    former = signal.getsignal(signal.SIGINT)
+    with StopRequest() as stop:
+        assert not stop.requested()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.requested()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is former
+
+
+class Images:
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, Target]:
+        noise = torch.randint(0, 256, (3, 4, 4), dtype=torch.uint8)
+        return noise, Target.empty((4, 4), image_id=index)
+
+
+def drawn(count: int, first: int, last: int, workers: int, batch_size: int = 4) -> list[tuple[list[int], bytes]]:
+    batches = training_batches(
+        Images(count),
+        batch_size=batch_size,
+        seed=5,
+        first_iteration=first,
+        last_iteration=last,
+        num_workers=workers,
+    )
+    return [([target.image_id or 0 for target in targets], images.numpy().tobytes()) for images, targets in batches]
+
+
+def test_batches_depend_on_seed_and_iteration_alone() -> None:
+    state = torch.get_rng_state()
+    everything = drawn(10, 0, 7, workers=0)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(3)
+    assert drawn(10, 3, 7, workers=2) == everything[3:]
+    first_epoch = [index for ids, _ in everything[:2] for index in ids]
+    assert len(set(first_epoch)) == 8
+    assert everything[0] != everything[2]
+
+
+def test_data_set_smaller_than_a_batch_gives_it_whole() -> None:
+    assert sorted(drawn(3, 0, 1, workers=0)[0][0]) == [0, 1, 2]
