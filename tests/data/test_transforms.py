@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protomask.data.transforms import AugmentationConfig, EvalTransform, TrainTransform
+from protomask.data.augmentation import AugmentationConfig
+from protomask.data.transforms import EvalTransform, TrainTransform
 from protomask.errors import ConfigError
 from protomask.structures.geometry import ImageGeometry
 from protomask.structures.instances import Target

@@ -20,7 +20,7 @@ KEY_MAP: tuple[tuple[str, str], ...] = (
     (r"proto_net\.0\.(.+)", r"protonet.before.0.\1"),
     (r"proto_net\.2\.(.+)", r"protonet.before.1.\1"),
     (r"proto_net\.4\.(.+)", r"protonet.before.2.\1"),
-    (r"proto_net\.8\.(.+)", r"protonet.after.\1"),
+    (r"proto_net\.8\.(.+)", r"protonet.after.0.\1"),
     (r"proto_net\.10\.(.+)", r"protonet.prototypes.\1"),
     (r"prediction_layers\.0\.upfeature\.0\.(.+)", r"head.feature.\1"),
     (r"prediction_layers\.0\.bbox_layer\.(.+)", r"head.box.\1"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from protomask.errors import ConfigError
+from protomask.data.augmentation import AugmentationConfig
 from protomask.structures.geometry import ImageGeometry
 from protomask.structures.instances import Target
 
@@ -24,61 +24,6 @@ _MIN_SIDE = 1.0  # px of the network frame; anything thinner is no object to lea
 # Luma and two chroma axes (NTSC YIQ): hue and saturation are a turn and a stretch of the chroma plane.
 _RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 _YIQ_TO_RGB = np.linalg.inv(_RGB_TO_YIQ)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentationConfig:
-    """How much training images are varied. The defaults are YOLACT's, in intent.
-
-    Attributes:
-        photometric: probability of each of the four colour changes.
-        brightness: largest value added to or taken from all channels, 0..255 scale.
-        contrast: pixels are multiplied by 1 - contrast .. 1 + contrast.
-        saturation: chroma is multiplied by 1 - saturation .. 1 + saturation.
-        hue: largest turn of the hue in degrees, either way.
-        zoom_out: probability of placing the image on a larger canvas of the mean colour.
-        zoom_out_max: largest ratio of the canvas' sides to the image's.
-        crop: probability of cropping.
-        crop_min: smallest side of the crop relative to the canvas' side.
-        horizontal_flip: probability.
-        vertical_flip: probability; for pictures without an up, as microscopy and aerial ones.
-        rotate90: probability of a quarter turn to the left or right; likewise.
-
-    Raises:
-        ConfigError: a value is out of its range.
-
-    """
-
-    photometric: float = 0.5
-    brightness: float = 32.0
-    contrast: float = 0.5
-    saturation: float = 0.5
-    hue: float = 18.0
-    zoom_out: float = 0.5
-    zoom_out_max: float = 4.0
-    crop: float = 5 / 6
-    crop_min: float = 0.3
-    horizontal_flip: float = 0.5
-    vertical_flip: float = 0.0
-    rotate90: float = 0.0
-
-    def __post_init__(self) -> None:
-        bounds = {
-            "brightness": (0.0, 255.0),
-            "hue": (0.0, 180.0),
-            "zoom_out_max": (1.0, 16.0),
-            "crop_min": (0.05, 1.0),
-        }
-        for field in fields(self):
-            low, high = bounds.get(field.name, (0.0, 1.0))
-            value = getattr(self, field.name)
-            if not low <= value <= high:
-                raise ConfigError(f"{field.name}: expected a number in [{low:g}, {high:g}], got {value}")
-
-    @classmethod
-    def off(cls) -> AugmentationConfig:
-        """No variation at all: images are only resized. For overfitting checks."""
-        return cls(photometric=0.0, zoom_out=0.0, crop=0.0, horizontal_flip=0.0)
 
 
 class _Rectangle(NamedTuple):

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from protomask.data.transforms import AugmentationConfig
+from protomask.data.augmentation import AugmentationConfig
 from protomask.errors import ConfigError
 
 

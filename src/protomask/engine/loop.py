@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from protomask.engine.batches import TrainBatch, ValidationBatch
 from protomask.engine.optim import Schedule
+from protomask.models.config import NmsMode
 from protomask.models.yolact.model import Yolact
 from protomask.structures.geometry import ImageGeometry
 from protomask.structures.instances import Instances, Target
@@ -114,6 +115,7 @@ def evaluate(
     *,
     device: torch.device | str = "cpu",
     max_detections: int = 100,
+    nms: NmsMode | None = None,
     memory_format: torch.memory_format = torch.contiguous_format,
     on_image: Callable[[int, Instances], None] | None = None,
 ) -> CocoMetrics:
@@ -125,6 +127,7 @@ def evaluate(
         evaluator: fresh one for the same images.
         device: where the network is.
         max_detections: instances kept per image.
+        nms: kind of non-maximum suppression; the network's own when not given.
         memory_format: order in which the images are laid out.
         on_image: called with the id and the instances of every image as it is done.
 
@@ -135,7 +138,7 @@ def evaluate(
         with torch.no_grad():  # inference tensors could not be used by a later training step
             for images, original_sizes, image_ids in batches:
                 output = network(images.to(device, memory_format=memory_format, non_blocking=True))
-                found = network.postprocess(output, original_sizes, score_threshold=0.0, max_detections=max_detections)
+                found = network.postprocess(output, original_sizes, max_detections=max_detections, nms=nms)
                 for image_id, instances in zip(image_ids, found, strict=True):
                     evaluator.update(image_id, instances)
                     if on_image is not None:

@@ -28,6 +28,9 @@ class YolactConfig:
         fpn_channels: width of the pyramid and of the prediction head.
         num_levels: pyramid levels P3, P4, ...
         protonet_channels: width of the Protonet.
+        protonet_upsamplings: each doubles the prototypes' resolution, beginning at that of P3; the paper has one.
+        protonet_detail: the first of ``backbone_levels`` (twice as fine as the next) feeds the Protonet instead of the
+            pyramid.
         num_prototypes: k in the paper.
         norm: normalisation in pyramid, head and Protonet; the official networks have none.
         anchor_scales: side lengths in network pixels, one tuple per level.
@@ -61,6 +64,8 @@ class YolactConfig:
     fpn_channels: int = 256
     num_levels: int = 5
     protonet_channels: int = 256
+    protonet_upsamplings: int = 1
+    protonet_detail: bool = False
     num_prototypes: int = 32
     norm: Norm = "none"
     anchor_scales: tuple[tuple[float, ...], ...] = COCO_ANCHOR_SCALES
@@ -85,14 +90,18 @@ class YolactConfig:
     max_detections: int = 100
 
     def __post_init__(self) -> None:
-        positive = ("num_classes", "fpn_channels", "protonet_channels", "num_prototypes", "num_levels",
-                    "masks_to_train", "max_candidates", "max_detections", "negatives_per_positive")  # fmt: skip
+        positive = (
+            "num_classes", "fpn_channels", "num_levels", "protonet_channels", "protonet_upsamplings", "num_prototypes",
+            "masks_to_train", "max_candidates", "max_detections", "negatives_per_positive",
+        )  # fmt: skip
         for field in positive:
             self._expect(field, getattr(self, field) >= 1, "a number of at least 1")
         self._expect("image_size", self.image_size >= 32, "at least 32 pixels")
         self._expect("nms", self.nms in NMS_MODES, f"one of {', '.join(NMS_MODES)}")
         self._expect("norm", self.norm in get_args(Norm), f"one of {', '.join(get_args(Norm))}")
-        self._expect("backbone_levels", 1 <= len(self.backbone_levels) <= self.num_levels, "1 to num_levels names")
+        pyramid_inputs = len(self.backbone_levels) - self.protonet_detail
+        fits = 1 <= pyramid_inputs <= self.num_levels
+        self._expect("backbone_levels", fits, "1 to num_levels names for the pyramid")
         self._expect(
             "anchor_scales",
             len(self.anchor_scales) == self.num_levels and len({len(level) for level in self.anchor_scales}) == 1

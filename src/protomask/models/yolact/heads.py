@@ -66,24 +66,54 @@ class PredictionHead(nn.Module):
 
 
 class Protonet(nn.Module):
-    """k prototype masks of the whole image at twice the resolution of P3 (figure 3).
+    """k prototype masks of the whole image, finer than P3 (figure 3).
 
     The prototypes are rectified: unbounded above, never negative.
+
+    Args:
+        in_channels: of P3.
+        channels: width.
+        num_prototypes: k.
+        norm: normalisation after every convolution but the last.
+        upsamplings: each doubles the resolution; the paper has one.
+        detail_channels: width of a finer backbone level that is added after the first upsampling, so that outlines
+            need not be guessed from P3 (as the decoder of Chen et al. 2018, DeepLabv3+); 0 for none, as the paper.
     """
 
-    def __init__(self, in_channels: int, channels: int, num_prototypes: int, norm: Norm = "none") -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        num_prototypes: int,
+        norm: Norm = "none",
+        upsamplings: int = 1,
+        detail_channels: int = 0,
+    ) -> None:
         super().__init__()
         self.before = nn.ModuleList(
             convolution(in_channels if index == 0 else channels, channels, 3, norm=norm) for index in range(3)
         )
-        self.after = convolution(channels, channels, 3, norm=norm)
+        self.detail = convolution(detail_channels, channels, 1, norm=norm) if detail_channels else None
+        self.after = nn.ModuleList(convolution(channels, channels, 3, norm=norm) for _ in range(upsamplings))
         self.prototypes = nn.Conv2d(channels, num_prototypes, 1)
 
-    def forward(self, finest: Tensor) -> Tensor:
-        """(B, C, h, w) P3 to (B, 2h, 2w, k) float32 prototypes."""
+    def forward(self, finest: Tensor, detail: Tensor | None = None) -> Tensor:
+        """Prototypes of B images.
+
+        Args:
+            finest: (B, C, h, w) P3.
+            detail: (B, D, 2h, 2w) finer backbone level, where the network has one.
+
+        Returns:
+            (B, s * h, s * w, k), s = 2 ** upsamplings.
+        """
         x = finest
         for conv in self.before:
             x = F.relu(conv(x))
-        x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-        x = F.relu(self.after(x))
+        for conv in self.after:
+            x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+            if self.detail is not None and detail is not None:
+                x = x + self.detail(detail)
+                detail = None
+            x = F.relu(conv(x))
         return F.relu(self.prototypes(x)).permute(0, 2, 3, 1)

@@ -63,8 +63,17 @@ class Yolact(nn.Module):
             antialias=config.antialias,
         )
         self.backbone = build_backbone(config.backbone, config.backbone_levels, pretrained=pretrained_backbone)
-        self.fpn = FeaturePyramid(self.backbone.channels, config.fpn_channels, config.num_levels, config.norm)
-        self.protonet = Protonet(config.fpn_channels, config.protonet_channels, config.num_prototypes, config.norm)
+        self._pyramid_start = int(config.protonet_detail)
+        pyramid_channels = self.backbone.channels[self._pyramid_start :]
+        self.fpn = FeaturePyramid(pyramid_channels, config.fpn_channels, config.num_levels, config.norm)
+        self.protonet = Protonet(
+            config.fpn_channels,
+            config.protonet_channels,
+            config.num_prototypes,
+            norm=config.norm,
+            upsamplings=config.protonet_upsamplings,
+            detail_channels=self.backbone.channels[0] if config.protonet_detail else 0,
+        )
         self.head = PredictionHead(
             config.fpn_channels,
             anchors_per_cell=config.anchors_per_cell,
@@ -106,14 +115,15 @@ class Yolact(nn.Module):
             images: (B, 3, S, S) float32, normalised by ``geometry``.
 
         """
-        levels = self.fpn(self.backbone(images))
+        features = self.backbone(images)
+        levels = self.fpn(features[self._pyramid_start :])
         box_deltas, class_logits, mask_coefficients = self.head(levels)
         grid_sizes = [(level.shape[-2], level.shape[-1]) for level in levels]
         return YolactOutput(
             box_deltas=box_deltas,
             class_logits=class_logits,
             mask_coefficients=mask_coefficients,
-            prototypes=self.protonet(levels[0]),
+            prototypes=self.protonet(levels[0], features[0] if self._pyramid_start else None),
             anchors=self.anchors(grid_sizes, images.device),
             semantic_logits=self.semantic(levels[0]) if self.training else None,
         )

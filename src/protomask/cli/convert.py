@@ -1,0 +1,45 @@
+"""`protomask convert`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+EXAMPLE = "protomask convert yolact_base_54_800000.pth yolact_base.safetensors"
+POSITIONAL = ("source", "destination")
+
+
+def run(
+    source: str,
+    destination: str,
+    *,
+    model: str | None = None,
+    class_names: list[str] | None = None,
+    dtype: Literal["float32", "float16"] = "float32",
+) -> int:
+    """Turn a weights file into one .safetensors file that says what it holds.
+
+    Args:
+        source: official .pth file, or a .safetensors file of ours (to store it in another type).
+        destination: .safetensors file to write.
+        model: zoo name of the network in the file; read from the file name by default.
+        class_names: of a file that was trained on other classes than the zoo's, as a list: [cat,dog].
+        dtype: type the weights are stored in; float16 halves the file.
+    """
+    import torch
+
+    from protomask.checkpoints.io import load_foreign, load_weights, save_weights
+    from protomask.errors import ConfigError
+
+    if not destination.endswith(".safetensors"):
+        raise ConfigError(f"destination: expected a .safetensors file, got {destination}")
+    if source.endswith(".safetensors"):
+        network = load_weights(source)
+    else:
+        network = load_foreign(source, model=model, class_names=class_names)
+    path = save_weights(network, destination, provenance={"converted_from": source}, dtype=getattr(torch, dtype))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    print(
+        f"{path}: {network.config.name}, {len(network.class_names)} classes, {parameters / 1e6:.1f} M parameters, "
+        f"{path.stat().st_size / 2**20:.1f} MiB"
+    )
+    return 0

@@ -1,0 +1,69 @@
+"""The command line: picks the verb, reads its arguments, and turns errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+# verb: (module of protomask.cli, one line of help). A verb's module is imported only when the verb is used.
+VERBS: dict[str, tuple[str, str]] = {
+    "predict": ("predict", "find instances in images; write overlays, COCO JSON, polygons, label maps"),
+    "train": ("train", "train a model on a COCO-format data set"),
+    "eval": ("evaluate", "measure COCO box and mask AP of a model or of a results file"),
+    "convert": ("convert", "turn an official checkpoint into a .safetensors file"),
+    "models": ("models", "list the models and where their weights come from"),
+    "data synth": ("synth", "render a synthetic data set of overlapping shapes"),
+    "demo": ("demo", "try the shipped model on shipped scenes"),
+}
+DONE, FAILED, BAD_USAGE = 0, 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (0 done, 1 failed work, 2 bad usage)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    words = 2 if " ".join(arguments[:2]) in VERBS else 1
+    verb = " ".join(arguments[:words])
+    if verb not in VERBS:
+        return _top_level(arguments)
+    from protomask.cli.arguments import run_verb
+
+    module, summary = VERBS[verb]
+    return run_verb(verb, import_module(f"protomask.cli.{module}"), summary, arguments[words:])
+
+
+def _top_level(arguments: Sequence[str]) -> int:
+    """Help, version, or a complaint about an unknown verb."""
+    from protomask import __version__
+
+    verbs = "\n".join(f"  {verb:<12}{summary}" for verb, (_, summary) in VERBS.items())
+    parser = argparse.ArgumentParser(
+        prog="protomask",
+        usage="protomask VERB [options]   (protomask VERB --help tells more)",
+        description=f"Real-time instance segmentation.\n\nverbs:\n{verbs}",
+        epilog="example: protomask predict street.jpg --save-dir out",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"protomask {__version__}")
+    if not arguments:
+        parser.print_help()
+        return BAD_USAGE
+    first, *rest = arguments
+    if not first.startswith("-"):
+        nested = [verb for verb in VERBS if verb.startswith(f"{first} ")]
+        if nested and rest[:1] in ([], ["-h"], ["--help"]):
+            print("\n".join(f"protomask {verb}: {VERBS[verb][1]}" for verb in nested))
+            return DONE if rest else BAD_USAGE
+        given = " ".join([first, *rest[:1]]) if nested else first
+        print(f"protomask: no verb {given!r}; there are: {', '.join(nested or VERBS)}", file=sys.stderr)
+        return BAD_USAGE
+    try:
+        parser.parse_args(list(arguments))
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else BAD_USAGE
+    return BAD_USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""`protomask predict`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Literal
+
+EXAMPLE = "protomask predict photos/ --save-dir out --save-jsonl"
+POSITIONAL = ("inputs",)
+
+
+def run(
+    inputs: list[str],
+    *,
+    model: str | None = None,
+    weights: str | None = None,
+    save_dir: str = "predictions",
+    score_threshold: float = 0.3,
+    iou_threshold: float | None = None,
+    max_detections: int | None = None,
+    nms: Literal["fast", "cross_class_fast", "batched", "soft_linear", "soft_gaussian"] | None = None,
+    candidate_threshold: float | None = None,
+    batch_size: int = 1,
+    device: str = "auto",
+    save_overlay: bool = True,
+    overlay_format: Literal["png", "jpg"] = "png",
+    color_by: Literal["auto", "class", "instance"] = "auto",
+    save_json: bool = False,
+    save_jsonl: bool = False,
+    save_polygons: bool = False,
+    save_label_map: bool = False,
+    annotations: str | None = None,
+    json: bool = False,
+) -> int:
+    """Find the instances in images and write what was found.
+
+    Args:
+        inputs: images, folders (their images, not those of subfolders) or quoted globs such as 'photos/**/*.jpg'.
+        model: zoo name or weights file; the model that ships with the package by default. With --weights, the zoo name
+            of the network in that file.
+        weights: weights file (.safetensors, or official .pth).
+        save_dir: folder to write to.
+        score_threshold: show only what scores above this.
+        iou_threshold: overlap above which NMS suppresses; the model's own by default.
+        max_detections: at most so many instances per image; the model's own by default.
+        nms: kind of non-maximum suppression; the model's own by default.
+        candidate_threshold: anchors below this class score are not looked at; the model's own by default.
+        batch_size: images that go through the network together.
+        device: auto, cpu, cuda, cuda:N or mps.
+        save_overlay: write each image with masks, boxes, classes and scores drawn on it.
+        overlay_format: of the overlays; jpg is smaller.
+        color_by: what a colour stands for.
+        save_json: write predictions.json (COCO results) and images.json.
+        save_jsonl: write predictions.jsonl, one line per image as it finishes.
+        save_polygons: write polygons/NAME.geojson, exact outlines with holes.
+        save_label_map: write label_maps/NAME.png, 16 bit, pixel = number of the instance.
+        annotations: COCO annotation file whose image and category ids the COCO results shall use.
+        json: print one JSON summary instead of text.
+    """
+    from protomask.cli.output import dump_json, progress
+    from protomask.inference.output import PredictionWriter, read_coco_ids
+    from protomask.inference.predictor import load
+    from protomask.inference.sources import iter_image_paths
+
+    paths = iter_image_paths(inputs)
+    predictor = load(weights or model, model=model if weights else None, device=device)
+    image_ids, category_ids = read_coco_ids(annotations, predictor.class_names) if annotations else (None, None)
+    options: dict[str, Any] = {
+        "score_threshold": score_threshold,
+        "iou_threshold": iou_threshold,
+        "max_detections": max_detections,
+        "nms": nms,
+        "candidate_threshold": candidate_threshold,
+    }
+    summary: list[dict[str, Any]] = []
+    failed = 0
+    with (
+        PredictionWriter(
+            save_dir,
+            overlay=save_overlay,
+            coco_json=save_json,
+            jsonl=save_jsonl,
+            polygons=save_polygons,
+            label_map=save_label_map,
+            overlay_format=overlay_format,
+            draw_options={"color_by": color_by},
+            image_ids=image_ids,
+            category_ids=category_ids,
+        ) as writer,
+        progress("predict", len(paths), quiet=json) as bar,
+    ):
+        for path, image, found in _predict_files(predictor, paths, batch_size, options):
+            if isinstance(found, Exception):
+                failed += 1
+                bar.message(f"error: {found}", to_stderr=True)
+                summary.append({"file": str(path), "error": str(found)})
+            else:
+                files = writer.write(path, image, found)
+                names = [found.class_names[label] for label in found.labels.tolist()]
+                counts = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names)) or "nothing"
+                bar.message(f"{path}: {image.shape[2]}x{image.shape[1]}, found {counts}")
+                summary.append({"file": str(path), "instances": len(found), "written": [str(file) for file in files]})
+            bar.advance()
+    if json:
+        dump_json({"save_dir": save_dir, "images": summary, "failed": failed})
+    else:
+        done = len(paths) - failed
+        print(f"{done} of {len(paths)} images predicted; results in {save_dir}")
+        if failed:
+            print(f"{failed} of {len(paths)} images failed, see above", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _predict_files(predictor: Any, paths: Any, batch_size: int, options: dict[str, Any]) -> Any:
+    """Yield (path, image, instances), or (path, None, error) for a file that cannot be read, in order."""
+    from protomask.errors import ConfigError, DataError
+    from protomask.inference.sources import read_image
+
+    if batch_size < 1:
+        raise ConfigError(f"batch_size: expected at least 1, got {batch_size}")
+    for start in range(0, len(paths), batch_size):
+        batch: list[tuple[Any, Any, DataError | None]] = []
+        for path in paths[start : start + batch_size]:
+            try:
+                batch.append((path, read_image(path), None))
+            except DataError as error:
+                batch.append((path, None, error))
+        found = iter(predictor.predict_images([image for _, image, _ in batch if image is not None], **options))
+        for path, image, problem in batch:
+            yield path, image, problem if problem is not None else next(found)

@@ -1,0 +1,78 @@
+"""`protomask train`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from protomask.cli.output import Bar
+from protomask.engine.config import TrainConfig
+
+EXAMPLE = "protomask train --data shapes --model yolact_nano --epochs 10 --output runs/shapes"
+
+
+class ConsoleReporter:
+    """Shows the steps of a run: a bar on a terminal, lines in a log."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+
+    def on_step(self, metrics: Mapping[str, Any]) -> None:
+        """One interval of training."""
+        losses = "  ".join(
+            f"{name.removeprefix('loss_')} {value:.3f}"
+            for name, value in metrics.items()
+            if name.startswith("loss_") and value is not None
+        )
+        self._bar.update(metrics["iteration"], metrics["max_iterations"], f"epoch {metrics['epoch']:.2f}")
+        self._bar.message(
+            f"iteration {metrics['iteration']}/{metrics['max_iterations']}  epoch {metrics['epoch']:.2f}  "
+            f"lr {metrics['learning_rate']:.2e}  {losses}  {metrics['images_per_second']:.1f} images/s  "
+            f"waiting for data {100 * metrics['data_wait']:.0f} %"
+        )
+
+    def on_validation(self, metrics: Mapping[str, Any]) -> None:
+        """One pass over the validation images."""
+        shown = "  ".join(
+            f"{kind} {name} {'-' if metrics[f'{kind}_{name}'] is None else format(metrics[f'{kind}_{name}'], '.3f')}"
+            for kind in ("box", "mask")
+            for name in ("AP", "AP50", "AP75")
+        )
+        self._bar.message(f"validation at epoch {metrics['epoch']}: {shown}  ({metrics['seconds']:.0f} s)")
+
+    def message(self, text: str) -> None:
+        """Anything else."""
+        self._bar.message(text)
+
+
+def run(config: TrainConfig, *, json: bool = False) -> int:
+    """Train a model on a COCO-format data set.
+
+    Args:
+        config: settings of the run.
+        json: print one JSON summary instead of the progress.
+    """
+    from protomask.cli.output import dump_json, progress
+    from protomask.engine.run import train
+
+    with progress("train", None, quiet=json) as bar:
+        result = train(config, reporter=ConsoleReporter(bar))
+    if json:
+        dump_json(
+            {
+                "output": str(result.output),
+                "iteration": result.iteration,
+                "best_mask_ap": result.best_mask_ap,
+                "best_weights": None if result.best_weights is None else str(result.best_weights),
+                "last_weights": str(result.last_weights),
+                "skipped_steps": result.skipped_steps,
+                "interrupted": result.interrupted,
+                "metrics": None if result.metrics is None else result.metrics.to_dict(),
+            }
+        )
+    else:
+        if result.metrics is not None:
+            print(result.metrics.as_text())
+        print(f"weights: {result.best_weights or result.last_weights}")
+        print(f"curves: tensorboard --logdir {result.output}")
+    return 1 if result.interrupted else 0
