@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from protomask.data.loader import build_loader, collate, set_epoch
+from protomask.data.coco import CocoDataset
+from protomask.data.loader import TrainBatch, batches_per_epoch, collate, training_batches, validation_batches
+from protomask.data.synthetic import write_dataset
 from protomask.errors import ConfigError, DataError
+from protomask.structures.geometry import ImageGeometry
 from protomask.structures.instances import Target
 
+GEOMETRY = ImageGeometry(image_size=(24, 32), mean=(100.0, 110.0, 120.0), std=(50.0, 60.0, 70.0), antialias=True)
 
-class Noise(Dataset[tuple[Tensor, Target]]):
+
+class Noise:
     """Item k: one random image whose first pixel is k, k % 3 objects."""
 
     def __len__(self) -> int:
@@ -30,13 +36,20 @@ class Noise(Dataset[tuple[Tensor, Target]]):
         )
 
 
-def run(epochs: list[int], **options: object) -> list[Tensor]:
-    loader = build_loader(Noise(), **({"batch_size": 4, "shuffle": True, "seed": 3} | options))  # type: ignore[arg-type]
-    seen = []
-    for epoch in epochs:
-        set_epoch(loader, epoch)
-        seen.append(torch.cat([images for images, _ in loader]))
-    return seen
+def run(first: int, last: int, *, batch_size: int = 4, seed: int = 3, num_workers: int = 0) -> list[TrainBatch]:
+    batches = training_batches(
+        Noise(), batch_size=batch_size, seed=seed, first_iteration=first, last_iteration=last, num_workers=num_workers
+    )
+    return list(batches)
+
+
+def ids(batches: list[TrainBatch]) -> list[list[int | None]]:
+    return [[target.image_id for target in targets] for _, targets in batches]
+
+
+def assert_same(first: list[TrainBatch], second: list[TrainBatch]) -> None:
+    assert ids(first) == ids(second)
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(first, second, strict=True))
 
 
 def test_collate() -> None:
@@ -52,60 +65,84 @@ def test_collate_names_images_of_different_size() -> None:
         collate([(small, target), (torch.zeros(3, 5, 4, dtype=torch.uint8), Noise()[2][1])])
 
 
-def test_every_item_once_and_targets_with_their_images() -> None:
-    loader = build_loader(Noise(), batch_size=4, shuffle=True)
-    batches = list(loader)
-    assert [len(images) for images, _ in batches] == [4, 4, 3]
-    ids = [target.image_id for _, targets in batches for target in targets]
-    assert sorted(ids) == list(range(11))
-    assert ids == [int(image[0, 0, 0]) for images, _ in batches for image in images]
+@pytest.mark.parametrize(("images", "batch_size", "expected"), [(11, 4, 2), (12, 4, 3), (3, 4, 1), (1, 1, 1)])
+def test_batches_per_epoch(images: int, batch_size: int, expected: int) -> None:
+    assert batches_per_epoch(images, batch_size) == expected
 
 
-def test_drop_last_and_order() -> None:
-    (seen,) = run([0], drop_last=True, shuffle=False)
-    assert seen[:, 0, 0, 0].tolist() == list(range(8))
+def test_an_epoch_shows_no_image_twice_and_targets_go_with_their_images() -> None:
+    batches = run(0, 2)
+    assert [len(images) for images, _ in batches] == [4, 4]
+    seen = [image_id for batch in ids(batches) for image_id in batch]
+    assert len(set(seen)) == 8
+    assert seen == [int(image[0, 0, 0]) for images, _ in batches for image in images]
 
 
-def test_epochs_differ_and_repeat() -> None:
-    first, second, again = run([0, 1, 0])
-    assert torch.equal(first, again)
-    assert first[:, 0, 0, 0].tolist() != second[:, 0, 0, 0].tolist()
-    assert not torch.equal(run([0], seed=4)[0], first)
+def test_epochs_differ_in_order_and_augmentation() -> None:
+    batches = run(0, 22, batch_size=11)
+    assert len({tuple(order) for order in ids(batches)}) == 22
+    by_id = [
+        {target.image_id: image for image, target in zip(images, targets, strict=True)} for images, targets in batches
+    ]
+    assert not torch.equal(by_id[0][5], by_id[1][5])
+    assert not torch.equal(by_id[0][5], by_id[0][6])
 
 
-def test_resume_sees_what_the_whole_run_saw() -> None:
-    whole = run([0, 1, 2])
+@pytest.mark.parametrize("first", [1, 2, 5])
+def test_a_run_continued_anywhere_sees_what_the_whole_run_saw(first: int) -> None:
+    whole = run(0, 7)
     torch.rand(7)  # whatever happened before
-    assert torch.equal(run([2])[0], whole[2])
+    assert_same(run(first, 7), whole[first:])
 
 
-def test_augmentation_changes_from_epoch_to_epoch() -> None:
-    first, second = run([0, 1], shuffle=False)
-    assert not torch.equal(first, second)
+def test_the_seed_decides() -> None:
+    assert_same(run(0, 3), run(0, 3))
+    assert ids(run(0, 3)) != ids(run(0, 3, seed=4))
 
 
-def test_global_random_state_is_left_alone() -> None:
+def test_nothing_is_left_to_do() -> None:
+    assert run(5, 5) == []
+
+
+def test_fewer_images_than_a_batch() -> None:
+    assert [len(images) for images, _ in run(0, 3, batch_size=20)] == [11, 11, 11]
+
+
+@pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_global_random_state_is_left_alone(num_workers: int) -> None:
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    build = build_loader(Noise(), batch_size=4, shuffle=True)
-    images, _ = collate([build.dataset[(0, 0, 1)]])
-    assert len(images) == 1
+    run(0, 3, num_workers=num_workers)
     assert torch.equal(torch.rand(3), expected)
 
 
 @pytest.mark.slow
 def test_workers_change_nothing() -> None:
-    here, workers = run([0, 1]), run([0, 1], num_workers=2)
-    assert all(torch.equal(a, b) for a, b in zip(here, workers, strict=True))
+    assert_same(run(0, 6), run(0, 6, num_workers=2))
 
 
-@pytest.mark.parametrize("options", [{"batch_size": 0}, {"batch_size": 1, "num_workers": -1}])
-def test_options_are_checked(options: dict[str, int]) -> None:
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> CocoDataset:
+    folder = tmp_path_factory.mktemp("scenes") / "set"
+    write_dataset(folder, images=3, seed=1, image_size=(48, 64), val_images=1, workers=1)
+    return CocoDataset(folder / "annotations" / "train.json", Path(folder, "images", "train"))
+
+
+@pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_validation_shows_every_image_once_in_order_as_prediction_does(scenes: CocoDataset, num_workers: int) -> None:
+    batches = list(validation_batches(scenes, GEOMETRY, batch_size=2, num_workers=num_workers))
+    assert [len(images) for images, _, _ in batches] == [2, 1]
+    assert [image_id for _, _, batch in batches for image_id in batch] == list(scenes.image_ids)
+    assert [size for _, sizes, _ in batches for size in sizes] == [(48, 64)] * 3
+    prepared = torch.cat([images for images, _, _ in batches])
+    expected = torch.stack([GEOMETRY.preprocess(scenes.load_image(index)) for index in range(3)])
+    assert torch.equal(prepared, expected)
+
+
+@pytest.mark.parametrize(("batch_size", "num_workers"), [(0, 0), (1, -1)])
+def test_options_are_checked(scenes: CocoDataset, batch_size: int, num_workers: int) -> None:
     with pytest.raises(ConfigError, match=r"expected .* got"):
-        build_loader(Noise(), shuffle=False, **options)
-
-
-def test_set_epoch_of_another_loader() -> None:
-    with pytest.raises(ConfigError, match="expected one made by build_loader"):
-        set_epoch(torch.utils.data.DataLoader(Noise()), 1)  # type: ignore[arg-type]
+        run(0, 1, batch_size=batch_size, num_workers=num_workers)
+    with pytest.raises(ConfigError, match=r"expected .* got"):
+        validation_batches(scenes, GEOMETRY, batch_size=batch_size, num_workers=num_workers)

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from protomask.checkpoints.io import load_weights
+from protomask.data.loader import training_batches
 from protomask.engine import run
-from protomask.engine.batches import training_batches
 from protomask.engine.config import TrainConfig
 from protomask.engine.folder import Progress, RunFolder
 from protomask.engine.run import StopRequest, TrainResult, train

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,14 @@ def save_weights(
         network: to save.
         path: file to write; it appears whole or not at all.
         provenance: where the weights come from; plain JSON types.
-        dtype: store floating-point tensors in this type (float16 halves the file).
+        dtype: store floating-point tensors in this type (float16 halves the file); a tensor with values beyond its
+            range keeps its own type.
 
     Raises:
         CheckpointError: the file cannot be written.
 
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     path = Path(path)
     geometry = network.geometry
@@ -59,19 +61,26 @@ def save_weights(
         },
         "provenance": dict(provenance or {}),
     }
-    tensors = {
-        key: (value.to(dtype) if dtype is not None and value.is_floating_point() else value).detach().cpu().contiguous()
-        for key, value in network.state_dict().items()
-    }
+    tensors = {key: _as_stored(value.detach().cpu(), dtype).contiguous() for key, value in network.state_dict().items()}
+    content = save(tensors, metadata={_HEADER: json.dumps(header)})
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, metadata={_HEADER: json.dumps(header)})
+        # Not by safetensors' own file writer: its files are readable by their owner alone.
+        temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise CheckpointError(f"{path}: cannot write weights: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
     return path
+
+
+def _as_stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    if dtype is None or not tensor.is_floating_point():
+        return tensor
+    converted = tensor.to(dtype)
+    return converted if torch.equal(converted.isfinite(), tensor.isfinite()) else tensor
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
@@ -90,7 +99,10 @@ def read_header(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: not a readable .safetensors file: {error}") from error
     if _HEADER not in metadata:
         raise CheckpointError(f"{path}: expected weights saved by protomask, found no {_HEADER!r} header")
-    header: dict[str, Any] = json.loads(metadata[_HEADER])
+    try:
+        header: dict[str, Any] = dict(json.loads(metadata[_HEADER]))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: the {_HEADER!r} header is not a JSON object: {error}") from error
     if header.get("format_version") != FORMAT_VERSION or header.get("family") != "yolact":
         raise CheckpointError(
             f"{path}: expected format version {FORMAT_VERSION} of family yolact, "
@@ -113,10 +125,9 @@ def load_weights(path: str | Path, *, map_location: str | torch.device = "cpu") 
         raise CheckpointError(f"{path}: no such weights file")
     header = read_header(path)
     try:
-        config = YolactConfig.from_dict(header["config"])
-    except (ConfigError, KeyError) as error:
-        raise CheckpointError(f"{path}: the header's config cannot be read: {error}") from error
-    network = build_network(config, class_names=header["class_names"])
+        network = build_network(YolactConfig.from_dict(header["config"]), class_names=tuple(header["class_names"]))
+    except (ConfigError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: the header's config and class names cannot be read: {error}") from error
     tensors = {
         key: value.float() if value.is_floating_point() else value
         for key, value in load_file(path, device=str(map_location)).items()
@@ -239,10 +250,12 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: refused, the file asks to run code while loading, which weights never need: {error}"
+            f"{path}: refused, the file holds more than named tensors, and loading the rest could run code: "
+            f"{_refused_object(error)}"
         ) from error
     except Exception as error:  # torch.load raises many kinds for damaged files
-        raise CheckpointError(f"{path}: not a readable weights file: {error}") from error
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{path}: not a readable weights file: {type(error).__name__} {reason}") from error
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -250,6 +263,12 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     if not named or not content:
         raise CheckpointError(f"{path}: expected named tensors, got {type(content).__name__}")
     return {str(key).removeprefix("module."): value for key, value in content.items()}
+
+
+def _refused_object(error: pickle.UnpicklingError) -> str:
+    """What torch objects to, without its advice to load the file unsafely."""
+    reason = re.search(r"(Unsupported|Trying to load)[^\n]*?(?=\.? Please use|\.?\n|$)", str(error))
+    return reason[0] if reason else type(error).__name__
 
 
 def fetch_published(name: str) -> Path:

@@ -2,36 +2,51 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import difflib
 import inspect
+import os
+import re
 import sys
+import textwrap
+import traceback
 from collections.abc import Callable, Sequence
-from types import ModuleType
-from typing import Any, get_args, get_origin, get_type_hints
+from types import ModuleType, NoneType, UnionType
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from docstring_parser import Docstring, parse
-from jsonargparse import ActionYesNo, ArgumentParser
+from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter
 
 from protomask.cli.main import BAD_USAGE, FAILED
-from protomask.errors import ProtomaskError
+from protomask.errors import ConfigError, ProtomaskError
+
+_TYPE_NAMES = {int: "INT", float: "FLOAT", str: "TEXT"}
+# How the parser reports a value of the wrong type.
+_WRONG_VALUE = re.compile(r'Parser key "(?P<key>[\w.]+)":.*(?:Given value|Got value): (?P<value>[^\n]*)', re.DOTALL)
+_MISSING = re.compile(r"arguments are required: (?P<names>.+)")
+_UNKNOWN = re.compile(r"unrecognized arguments: (?P<arguments>.+)", re.DOTALL)
 
 
 def run_verb(verb: str, module: ModuleType, summary: str, arguments: Sequence[str]) -> int:
     """Parse the arguments of a verb and run it.
 
-    The module has a function ``run`` that returns an exit code, and may name its ``POSITIONAL`` parameters and give
-    an ``EXAMPLE``; a parameter whose type is a dataclass becomes one option per field, and a --config file.
+    The module has a function ``run`` that returns an exit code, gives an ``EXAMPLE``, and may name its ``POSITIONAL``
+    parameters; a parameter whose type is a dataclass becomes one option per field, and a --config file.
     """
     run: Callable[..., int] = module.run
     positional: tuple[str, ...] = getattr(module, "POSITIONAL", ())
-    description = parse(run.__doc__ or "").short_description or summary
-    parser = ArgumentParser(
-        prog=f"protomask {verb}", description=f"{description} Example: {module.EXAMPLE}", exit_on_error=True
+    parser = _Parser(
+        prog=f"protomask {verb}",
+        description=parse(run.__doc__ or "").short_description or summary,
+        epilog=f"example:\n  {module.EXAMPLE}",
+        formatter_class=_HelpFormatter,
+        allow_abbrev=False,
     )
     settings = _add_function(parser, run, positional)
-    parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error.")
     try:
-        values = parser.parse_args(list(arguments)).as_dict()
+        values = parser.parse_args(parser.with_hyphens(arguments)).as_dict()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else BAD_USAGE
     debug = values.pop("debug")
@@ -40,19 +55,89 @@ def run_verb(verb: str, module: ModuleType, summary: str, arguments: Sequence[st
         for name, kind in settings.items():
             own = {field.name: values.pop(field.name) for field in dataclasses.fields(kind)}
             values[name] = kind.from_dict(own)
-        return run(**values)
-    except ProtomaskError as error:
-        if debug:
-            raise
-        print(f"protomask {verb}: {error}", file=sys.stderr)
-        return FAILED
+        code = run(**values)
+        sys.stdout.flush()
+        return code
     except BrokenPipeError:
-        # The reader of our output (head, less) has gone: nothing is left to say.
-        sys.stderr.close()
+        # The reader of our output (head, less) has gone: nothing is left to say, not even at the interpreter's end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except KeyboardInterrupt:
         print(f"protomask {verb}: stopped", file=sys.stderr)
         return FAILED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        elif isinstance(error, ProtomaskError):
+            print(f"protomask {verb}: {error}", file=sys.stderr)
+        else:
+            print(f"protomask {verb}: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
+        return BAD_USAGE if isinstance(error, ConfigError) else FAILED
+
+
+class _Parser(ArgumentParser):  # type: ignore[misc]  # the library is untyped here
+    """Says in one line what is wrong with the arguments."""
+
+    def flags(self) -> dict[str, list[str]]:
+        """The option strings of each setting."""
+        return {action.dest: list(action.option_strings) for action in self._actions if action.option_strings}
+
+    def with_hyphens(self, arguments: Sequence[str]) -> list[str]:
+        """Options may be written with underscores too, as they are in YAML."""
+        known = {flag.replace("-", "_"): flag for flags in self.flags().values() for flag in flags}
+        spelled = []
+        for argument in arguments:
+            name, equals, value = argument.partition("=")
+            flag = known.get(name.replace("-", "_"), name) if name.startswith("--") else name
+            spelled.append(f"{flag}{equals}{value}")
+        return spelled
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the message to standard error and leave with the code of bad usage."""
+        print(f"{self.prog}: {self._in_plain_words(message)}", file=sys.stderr)
+        print(f"{self.prog} --help tells the options", file=sys.stderr)
+        raise SystemExit(BAD_USAGE)
+
+    def _in_plain_words(self, message: str) -> str:
+        flags = {dest: strings[0] for dest, strings in self.flags().items()}
+        wrong, missing, unknown = (pattern.search(message) for pattern in (_WRONG_VALUE, _MISSING, _UNKNOWN))
+        if wrong and (metavar := self._metavar(wrong["key"])):
+            return f"{flags[wrong['key']]}: expected {metavar}, got {wrong['value']!r}"
+        if missing:
+            return "missing: " + ", ".join(flags.get(name, name) for name in missing["names"].split(", "))
+        if unknown:
+            known = [string for strings in self.flags().values() for string in strings]
+            for argument in unknown["arguments"].split():
+                near = difflib.get_close_matches(argument.partition("=")[0], known, n=1)
+                if argument.startswith("-"):
+                    return f"no option {argument}" + (f", did you mean {near[0]}?" if near else "")
+            return f"unexpected {unknown['arguments']}"
+        return message
+
+    def _metavar(self, dest: str) -> str | None:
+        found = [action.metavar for action in self._actions if action.dest == dest and action.option_strings]
+        return found[0] if found and isinstance(found[0], str) else None
+
+
+class _HelpFormatter(DefaultHelpFormatter):  # type: ignore[misc]  # likewise
+    """Types as placeholders, each default once, and the example on a line of its own."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = (action.help or "").replace("%", "%%")
+        if "--print_config" in action.option_strings:
+            text = "print the settings as YAML, for --config, and exit."
+        text = text[:1].upper() + text[1:]
+        if action.required and action.option_strings:
+            return f"{text} (required)"
+        if isinstance(action, ActionYesNo):
+            return f"{text} (default: {'yes' if action.default else 'no'})"
+        if action.nargs == 0 or action.default in (None, argparse.SUPPRESS, {}):
+            return text
+        shown = ",".join(map(str, action.default)) if isinstance(action.default, tuple) else action.default
+        return f"{text} (default: {shown})"
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(textwrap.fill(line, width, break_long_words=False) for line in text.splitlines())
 
 
 def _add_function(parser: ArgumentParser, run: Callable[..., int], positional: Sequence[str]) -> dict[str, type[Any]]:
@@ -64,7 +149,7 @@ def _add_function(parser: ArgumentParser, run: Callable[..., int], positional: S
         kind = hints[name]
         text = described.get(name, "")
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-            parser.add_argument("--config", action="config", help="YAML file with these settings.")
+            parser.add_argument("--config", action="config", metavar="FILE", help="YAML file with these settings.")
             _add_fields(parser, kind)
             settings[name] = kind
         elif name in positional and get_origin(kind) is list:
@@ -95,13 +180,25 @@ def _add_fields(parser: ArgumentParser, kind: type[Any], prefix: str = "") -> No
 def _add_option(parser: ArgumentParser, name: str, kind: Any, default: Any, text: str) -> None:
     flag = f"--{name.replace('_', '-')}"
     if kind is bool:
-        parser.add_argument(
-            flag, action=ActionYesNo(yes_prefix="", no_prefix="no-"), default=default, help=text or None
-        )
+        parser.add_argument(flag, action=ActionYesNo(yes_prefix="", no_prefix="no-"), default=default, help=text)
     elif default is inspect.Parameter.empty:
-        parser.add_argument(flag, type=kind, required=True, help=text or None)
+        parser.add_argument(flag, type=kind, required=True, metavar=_type_name(kind), help=text)
     else:
-        parser.add_argument(flag, type=kind, default=default, help=text or None)
+        parser.add_argument(flag, type=kind, default=default, metavar=_type_name(kind), help=text)
+
+
+def _type_name(kind: Any) -> str:
+    """What to write for a value of this type."""
+    origin, inner = get_origin(kind), [item for item in get_args(kind) if item not in (NoneType, Ellipsis)]
+    if origin is Literal:
+        return "{" + ",".join(map(str, inner)) + "}"
+    if origin in (Union, UnionType):
+        return "|".join(map(_type_name, inner)).replace("}|{", ",")
+    if origin in (list, tuple):
+        return f"[{_type_name(inner[0])},...]"
+    if origin is dict:
+        return "{NAME:VALUE,...}"
+    return "{true,false}" if kind is bool else _TYPE_NAMES.get(kind, "VALUE")
 
 
 def _descriptions(docstring: Docstring) -> dict[str, str]:

@@ -22,8 +22,8 @@ def run(
         source: official .pth file, or a .safetensors file of ours (to store it in another type).
         destination: .safetensors file to write.
         model: zoo name of the network in the file; read from the file name by default.
-        class_names: of a file that was trained on other classes than the zoo's, as a list: [cat,dog].
-        dtype: type the weights are stored in; float16 halves the file.
+        class_names: names of the classes of a file that was not trained on the zoo's, for example [cat,dog].
+        dtype: number type the weights are stored in; float16 halves the file.
     """
     import torch
 

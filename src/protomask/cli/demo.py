@@ -27,7 +27,7 @@ def run(
     Args:
         save_dir: folder to write to.
         images: fresh scenes to render and measure on.
-        seed: of the fresh scenes; the model was trained on seed 0.
+        seed: seed of the fresh scenes; the model was trained on seed 0.
         score_threshold: show only what scores above this.
         device: auto, cpu, cuda, cuda:N or mps.
         json: print one JSON document instead of tables.

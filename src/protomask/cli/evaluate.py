@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from protomask.evaluation.coco import CocoEvaluator, CocoMetrics
+    from pathlib import Path
+
+    from protomask.evaluation.coco import CocoEvaluator, CocoMetrics, IouType
 
 EXAMPLE = "protomask eval --data shapes --weights runs/shapes/best.safetensors"
 
@@ -29,20 +31,20 @@ def run(
 
     Args:
         data: data set, a folder with annotations/{train,val}.json and images/{train,val}/, or a YAML naming the four.
-        split: which part of it.
+        split: part of the data set to measure on.
         model: zoo name or weights file; the model that ships with the package by default. With --weights, the zoo name
             of the network in that file.
         weights: weights file (.safetensors, or official .pth).
-        results: COCO results JSON to measure instead of a model.
+        results: COCO results JSON to measure instead of a model; also the NAME.json given to --save-results before.
         max_detections: detections per image that count; COCO's rule is 100, crowded images need more, for example 400.
         nms: kind of non-maximum suppression; the model's own by default.
         batch_size: images that go through the network together.
-        num_workers: processes that load images.
+        num_workers: processes that load images; 0 loads them in this one.
         device: auto, cpu, cuda, cuda:N or mps.
         save_results: write COCO results NAME_bbox.json and NAME_segm.json for this NAME.json.
         json: print one JSON document instead of tables.
     """
-    from protomask.cli.output import dump_json
+    from protomask.cli.output import dump_json, progress
     from protomask.data.coco import open_dataset
     from protomask.errors import ConfigError
     from protomask.evaluation.coco import CocoEvaluator, evaluate_coco
@@ -53,25 +55,31 @@ def run(
     if results is not None:
         if model or weights or save_results:
             raise ConfigError("results: expected alone, without model, weights or save_results")
-        limits = tuple(sorted({1, 10, max_detections})) if max_detections > 10 else (max_detections,)
-        metrics = evaluate_coco(annotations, results, max_detections=limits)
+        limits = (*(limit for limit in (1, 10) if limit < max_detections), max_detections)
+        rows, kinds = _read_results(results)
+        metrics = evaluate_coco(annotations, rows, iou_types=kinds, max_detections=limits)
     else:
         from protomask.data.coco import CocoDataset
-        from protomask.engine.batches import validation_batches
+        from protomask.data.loader import validation_batches
         from protomask.engine.loop import evaluate
         from protomask.inference.predictor import load
 
         predictor = load(weights or model, model=model if weights else None, device=device)
         dataset = CocoDataset(annotations, images, class_names=predictor.class_names)
         evaluator = CocoEvaluator(annotations, category_ids=dataset.category_ids, max_detections=max_detections)
-        metrics = evaluate(
-            predictor.network,
-            validation_batches(dataset, predictor.network.geometry, batch_size=batch_size, num_workers=num_workers),
-            evaluator,
-            device=predictor.device,
-            max_detections=max_detections,
-            nms=nms,
+        batches = validation_batches(
+            dataset, predictor.network.geometry, batch_size=batch_size, num_workers=num_workers
         )
+        with progress("evaluate", len(dataset), quiet=json) as bar:
+            metrics = evaluate(
+                predictor.network,
+                batches,
+                evaluator,
+                device=predictor.device,
+                max_detections=max_detections,
+                nms=nms,
+                on_image=lambda *_: bar.advance(),
+            )
         if save_results is not None:
             _save(evaluator, save_results, quiet=json)
     if json:
@@ -79,6 +87,32 @@ def run(
         return 0
     _print(metrics)
     return 0
+
+
+def _read_results(path: str) -> tuple[Any, tuple[IouType, ...]]:
+    """Result rows of a file, or of the two files that ``save_results`` makes of this name; and what they tell of."""
+    import json
+    from pathlib import Path
+
+    from protomask.errors import DataError
+
+    given = Path(path)
+    pair: dict[IouType, Path] = {
+        "bbox": given.with_name(f"{given.stem}_bbox.json"),
+        "segm": given.with_name(f"{given.stem}_segm.json"),
+    }
+    if not given.exists() and all(file.is_file() for file in pair.values()):
+        return pair, ("bbox", "segm")
+    try:
+        rows = json.loads(given.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"{path}: expected a list of COCO result objects, got {type(rows).__name__}")
+    boxes, masks = (any(key in row for row in rows) for key in ("bbox", "segmentation"))
+    if boxes == masks:
+        return rows, ("bbox", "segm")
+    return rows, ("bbox",) if boxes else ("segm",)
 
 
 def _save(evaluator: CocoEvaluator, path: str, *, quiet: bool) -> None:

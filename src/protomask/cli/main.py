@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -56,7 +57,9 @@ def _top_level(arguments: Sequence[str]) -> int:
             print("\n".join(f"protomask {verb}: {VERBS[verb][1]}" for verb in nested))
             return DONE if rest else BAD_USAGE
         given = " ".join([first, *rest[:1]]) if nested else first
-        print(f"protomask: no verb {given!r}; there are: {', '.join(nested or VERBS)}", file=sys.stderr)
+        near = difflib.get_close_matches(given, VERBS, n=1)
+        hint = f", did you mean {near[0]!r}?" if near else ""
+        print(f"protomask: no verb {given!r}{hint}; there are: {', '.join(nested or VERBS)}", file=sys.stderr)
         return BAD_USAGE
     try:
         parser.parse_args(list(arguments))

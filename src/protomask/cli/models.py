@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from protomask.models.zoo import ZooEntry
+
 EXAMPLE = "protomask models"
 
 
@@ -37,7 +42,17 @@ def run(*, json: bool = False) -> int:
     if json:
         dump_json(rows)
     else:
-        columns = ("name", "backbone", "image_size", "weights", "mask_ap", "source")
-        print_table(columns, [[row[column] for column in columns] for row in rows])
+        table = [
+            [row["name"], row["backbone"], row["image_size"], row["mask_ap"] and str(row["mask_ap"]), origin]
+            for row, origin in zip(rows, map(_short_origin, ZOO.values()), strict=True)
+        ]
+        print_table(("name", "backbone", "size", "mask AP", "weights"), table)
+        for source in dict.fromkeys(entry.source for entry in ZOO.values() if entry.source):
+            print(f"mask AP in percent as published: {source}")
+        print("OWNER/NAME is a Hugging Face repository; --json prints the file in it.")
         print(f"{DEFAULT_MODEL} is what predict uses when no model is named.")
     return 0
+
+
+def _short_origin(entry: ZooEntry) -> str:
+    return "in the package" if entry.packaged else entry.repository or "none published"

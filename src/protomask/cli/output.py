@@ -35,7 +35,10 @@ class Bar:
 
     def message(self, text: str, *, to_stderr: bool = False) -> None:
         """Show a line."""
-        if to_stderr:
+        if self._progress is not None and (sys.stderr.isatty() or not to_stderr):
+            # Not by print: rich would break long lines.
+            self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        elif to_stderr:
             print(text, file=sys.stderr)
         elif not self._quiet:
             print(text, flush=True)
@@ -50,16 +53,18 @@ def progress(text: str, total: int | None, *, quiet: bool = False) -> Iterator[B
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, redirect_stdout=True, redirect_stderr=True) as shown:
+    # An error stream that goes to a file must reach it.
+    with Progress(*columns, redirect_stderr=sys.stderr.isatty()) as shown:
         yield Bar(shown, shown.add_task(text, total=total))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str | None = None) -> None:
     """A table; numbers to the right, None as a dash, floats with three digits."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     numeric = [
         all(isinstance(row[index], int | float) or row[index] is None for row in rows) for index in range(len(columns))
     ]
@@ -69,7 +74,11 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title:
         table.add_row(*(_cell(value) for value in row))
     # A log has no width of its own: rich would squeeze the table into 80 columns.
     console = Console() if sys.stdout.isatty() else Console(width=160)
+    if title is not None:
+        # Not as rich's title, which is as narrow as the table.
+        console.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
     console.print(table)
+    console.print()
 
 
 def _cell(value: Any) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 EXAMPLE = "protomask predict photos/ --save-dir out --save-jsonl"
 POSITIONAL = ("inputs",)
@@ -48,8 +51,8 @@ def run(
         batch_size: images that go through the network together.
         device: auto, cpu, cuda, cuda:N or mps.
         save_overlay: write each image with masks, boxes, classes and scores drawn on it.
-        overlay_format: of the overlays; jpg is smaller.
-        color_by: what a colour stands for.
+        overlay_format: file type of the overlays; jpg is smaller.
+        color_by: what a colour stands for; auto is class where the model knows more than one.
         save_json: write predictions.json (COCO results) and images.json.
         save_jsonl: write predictions.jsonl, one line per image as it finishes.
         save_polygons: write polygons/NAME.geojson, exact outlines with holes.
@@ -58,10 +61,13 @@ def run(
         json: print one JSON summary instead of text.
     """
     from protomask.cli.output import dump_json, progress
+    from protomask.errors import ConfigError, DataError
     from protomask.inference.output import PredictionWriter, read_coco_ids
     from protomask.inference.predictor import load
     from protomask.inference.sources import iter_image_paths
 
+    if batch_size < 1:
+        raise ConfigError(f"batch_size: expected at least 1, got {batch_size}")
     paths = iter_image_paths(inputs)
     predictor = load(weights or model, model=model if weights else None, device=device)
     image_ids, category_ids = read_coco_ids(annotations, predictor.class_names) if annotations else (None, None)
@@ -90,12 +96,18 @@ def run(
         progress("predict", len(paths), quiet=json) as bar,
     ):
         for path, image, found in _predict_files(predictor, paths, batch_size, options):
-            if isinstance(found, Exception):
+            files: list[Path] = []
+            problem = found if isinstance(found, DataError) else None
+            if problem is None:
+                try:
+                    files = writer.write(path, image, found)
+                except DataError as error:
+                    problem = error
+            if problem is not None:
                 failed += 1
-                bar.message(f"error: {found}", to_stderr=True)
-                summary.append({"file": str(path), "error": str(found)})
+                bar.message(f"error: {problem}", to_stderr=True)
+                summary.append({"file": str(path), "error": str(problem)})
             else:
-                files = writer.write(path, image, found)
                 names = [found.class_names[label] for label in found.labels.tolist()]
                 counts = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names)) or "nothing"
                 bar.message(f"{path}: {image.shape[2]}x{image.shape[1]}, found {counts}")
@@ -113,11 +125,9 @@ def run(
 
 def _predict_files(predictor: Any, paths: Any, batch_size: int, options: dict[str, Any]) -> Any:
     """Yield (path, image, instances), or (path, None, error) for a file that cannot be read, in order."""
-    from protomask.errors import ConfigError, DataError
+    from protomask.errors import DataError
     from protomask.inference.sources import read_image
 
-    if batch_size < 1:
-        raise ConfigError(f"batch_size: expected at least 1, got {batch_size}")
     for start in range(0, len(paths), batch_size):
         batch: list[tuple[Any, Any, DataError | None]] = []
         for path in paths[start : start + batch_size]:

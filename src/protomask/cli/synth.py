@@ -22,12 +22,13 @@ def run(
 
     Args:
         directory: folder to write: images/{train,val} and annotations/{train,val}.json.
-        images: training scenes.
-        seed: the same seed gives the same scenes.
-        val_images: validation scenes, none of them a training scene; a tenth of the training scenes by default.
-        height: of every scene, pixels.
-        width: of every scene, pixels.
-        workers: processes that render; as many as there are processors by default.
+        images: number of training scenes.
+        seed: decides what the scenes show; the same seed gives the same scenes.
+        val_images: number of validation scenes, none of them a training scene; a tenth of the training scenes by
+            default.
+        height: height of every scene in pixels.
+        width: width of every scene in pixels.
+        workers: processes that render, 0 for none but this one; as many as there are processors by default.
         overwrite: replace another synthetic data set in the folder.
         json: print one JSON summary instead of text.
     """

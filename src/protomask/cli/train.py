@@ -24,11 +24,12 @@ class ConsoleReporter:
             for name, value in metrics.items()
             if name.startswith("loss_") and value is not None
         )
+        # Worth a word only where it slows the run down.
+        waiting = f"  waiting for data {metrics['data_wait']:.0%}" if metrics["data_wait"] > 0.1 else ""
         self._bar.update(metrics["iteration"], metrics["max_iterations"], f"epoch {metrics['epoch']:.2f}")
         self._bar.message(
             f"iteration {metrics['iteration']}/{metrics['max_iterations']}  epoch {metrics['epoch']:.2f}  "
-            f"lr {metrics['learning_rate']:.2e}  {losses}  {metrics['images_per_second']:.1f} images/s  "
-            f"waiting for data {100 * metrics['data_wait']:.0f} %"
+            f"lr {metrics['learning_rate']:.1e}  {losses}  {metrics['images_per_second']:.1f} images/s{waiting}"
         )
 
     def on_validation(self, metrics: Mapping[str, Any]) -> None:

@@ -21,9 +21,9 @@ class AugmentationConfig:
         zoom_out_max: largest ratio of the canvas' sides to the image's.
         crop: probability of cropping.
         crop_min: smallest side of the crop relative to the canvas' side.
-        horizontal_flip: probability.
-        vertical_flip: probability; for pictures without an up, as microscopy and aerial ones.
-        rotate90: probability of a quarter turn to the left or right; likewise.
+        horizontal_flip: probability of mirroring left to right.
+        vertical_flip: probability of mirroring top to bottom; for pictures without an up, such as aerial ones.
+        rotate90: probability of a quarter turn to the left or right; for such pictures too.
 
     Raises:
         ConfigError: a value is out of its range.

@@ -199,6 +199,12 @@ class CocoDataset(Dataset[Sample]):
             _warn(self.annotation_file, problems, "; more of this kind are repaired without a word")
         return (image, target) if self.transform is None else self.transform(image, target)
 
+    def keep_first(self, count: int) -> None:
+        """Forget all but the first ``count`` images."""
+        self.image_ids = self.image_ids[:count]
+        self._image_sizes = self._image_sizes[:count]
+        self._image_files = self._image_files[:count]
+
     def image_path(self, index: int) -> Path:
         """File of item ``index``."""
         return self.image_dir / self._image_files[index]

@@ -1,21 +1,37 @@
-"""Batches whose order and random augmentation depend on seed, epoch and item only."""
+"""Training and validation images in batches; what a run sees depends on the seed and the iteration alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from protomask.data.coco import CocoDataset
 from protomask.errors import ConfigError, DataError
+from protomask.structures.geometry import ImageGeometry
 from protomask.structures.instances import Target
 
-Batch = tuple[Tensor, list[Target]]
-_Key = tuple[int, int, int]  # seed, epoch, item
+SampleKey = tuple[int, int]
+TrainBatch = tuple[Tensor, list[Target]]
+ValidationBatch = tuple[Tensor, list[tuple[int, int]], list[int]]
 
 
-def collate(samples: Sequence[tuple[Tensor, Target]]) -> Batch:
+class TrainingDataset(Protocol):
+    """Images of one size with their truth, such as a `CocoDataset` with a transform."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+        """Image (3, H, W) uint8 RGB and its truth in the same frame."""
+        ...
+
+
+def collate(samples: Sequence[tuple[Tensor, Target]]) -> TrainBatch:
     """Stack the images of one batch.
 
     Args:
@@ -36,109 +52,136 @@ def collate(samples: Sequence[tuple[Tensor, Target]]) -> Batch:
     return torch.stack(images), targets
 
 
-class EpochSampler(Sampler[_Key]):
-    """Order of the items in one epoch, the same whenever that epoch is run again.
-
-    Args:
-        length: number of items.
-        shuffle: random order, a new one each epoch, or 0, 1, 2 ...
-        seed: of the order and of the items' own randomness.
-
-    """
-
-    def __init__(self, length: int, *, shuffle: bool, seed: int) -> None:
-        self.length = length
-        self.shuffle = shuffle
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, counted from 0, that the next iteration runs."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[_Key]:
-        order: Sequence[int] = range(self.length)
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch, -1))
-            order = torch.randperm(self.length, generator=generator).tolist()
-        return ((self.seed, self.epoch, item) for item in order)
+def batches_per_epoch(num_images: int, batch_size: int) -> int:
+    """Full batches in a pass over the images; what is left over is drawn in another epoch. At least 1."""
+    return max(num_images // batch_size, 1)
 
 
-class _SeededDataset(Dataset[tuple[Tensor, Target]]):
-    """Items drawn with a random state of their own, whatever process draws them and whatever was drawn before."""
-
-    def __init__(self, dataset: Dataset[tuple[Tensor, Target]]) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
-
-    def __getitem__(self, key: _Key) -> tuple[Tensor, Target]:
-        with torch.random.fork_rng(devices=[]):
-            # manual_seed of the default generator only: torch.manual_seed would touch accelerators in a worker.
-            torch.default_generator.manual_seed(_mix(*key))
-            return self.dataset[key[2]]
-
-
-def build_loader(
-    dataset: Dataset[tuple[Tensor, Target]],
+def training_batches(
+    dataset: TrainingDataset,
     *,
     batch_size: int,
-    shuffle: bool,
-    num_workers: int = 0,
-    seed: int = 0,
-    drop_last: bool = False,
-) -> DataLoader[Batch]:
-    """Loader of batches made by :func:`collate`.
+    seed: int,
+    first_iteration: int,
+    last_iteration: int,
+    num_workers: int,
+    pin_memory: bool = False,
+) -> Iterable[TrainBatch]:
+    """Batches of the iterations ``first_iteration`` to ``last_iteration`` - 1, across epochs without a pause.
 
-    Order and augmentation of an epoch depend on ``seed`` and the epoch only, not on the number of workers nor on the
-    epochs before, so a resumed run sees what the uninterrupted one would have: call :func:`set_epoch` before each.
+    Batch k is the same whatever the first iteration, the number of workers and the state of the random generators.
 
-    Args:
-        dataset: sized; items (image, target), images of one size.
-        batch_size: at least 1.
-        shuffle: a new order every epoch.
-        num_workers: processes that prepare batches, kept over epochs; 0 prepares them here.
-        seed: of order and augmentation.
-        drop_last: leave out an incomplete last batch.
+    Returns:
+        Pairs: images (B, 3, S, S) uint8 RGB, and B targets in their frame.
 
     Raises:
         ConfigError: ``batch_size`` or ``num_workers`` is out of range.
 
     """
+    _check_options(batch_size, num_workers)
+    loader: DataLoader[Any] = DataLoader(
+        _SeededSamples(dataset, seed),
+        batch_sampler=_RunOrder(len(dataset), batch_size, seed, first_iteration, last_iteration),
+        num_workers=num_workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        worker_init_fn=_prepare_worker,
+        generator=torch.Generator(),  # the loader must not draw its workers' seed from the generator the training uses
+    )
+    return loader
+
+
+def validation_batches(
+    dataset: CocoDataset, geometry: ImageGeometry, *, batch_size: int, num_workers: int, pin_memory: bool = False
+) -> Iterable[ValidationBatch]:
+    """Every image once, in order, prepared exactly as for prediction.
+
+    Returns:
+        Triples: images (B, 3, S, S) float32 normalised, their original sizes (H, W), their ids.
+
+    Raises:
+        ConfigError: ``batch_size`` or ``num_workers`` is out of range.
+
+    """
+    _check_options(batch_size, num_workers)
+    loader: DataLoader[Any] = DataLoader(
+        _PreparedImages(dataset, geometry),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=_collate_validation,
+        pin_memory=pin_memory,
+        worker_init_fn=_prepare_worker,
+        generator=torch.Generator(),
+    )
+    return loader
+
+
+def _check_options(batch_size: int, num_workers: int) -> None:
     if batch_size < 1:
         raise ConfigError(f"batch_size: expected at least 1, got {batch_size}")
     if num_workers < 0:
         raise ConfigError(f"num_workers: expected 0 or more, got {num_workers}")
-    seeded = _SeededDataset(dataset)
-    return DataLoader(
-        seeded,  # type: ignore[arg-type]
-        batch_size=batch_size,
-        sampler=EpochSampler(len(seeded), shuffle=shuffle, seed=seed),
-        num_workers=num_workers,
-        collate_fn=collate,
-        pin_memory=torch.cuda.is_available(),
-        drop_last=drop_last,
-        worker_init_fn=_init_worker,
-        persistent_workers=num_workers > 0,
-    )
 
 
-def set_epoch(loader: DataLoader[Batch], epoch: int) -> None:
-    """Choose the epoch, counted from 0, that the next pass over a loader of :func:`build_loader` runs."""
-    sampler = loader.sampler
-    if not isinstance(sampler, EpochSampler):
-        raise ConfigError(f"loader: expected one made by build_loader, got the sampler {type(sampler).__name__}")
-    sampler.set_epoch(epoch)
+class _RunOrder(Sampler[list[SampleKey]]):
+    """Yields one list of (epoch, image index) per iteration; every epoch has its own shuffle."""
+
+    def __init__(self, num_images: int, batch_size: int, seed: int, first_iteration: int, last_iteration: int) -> None:
+        self.num_images = num_images
+        self.batch_size = batch_size
+        self.seed = seed
+        self.iterations = range(first_iteration, last_iteration)
+
+    def __len__(self) -> int:
+        return len(self.iterations)
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        per_epoch = batches_per_epoch(self.num_images, self.batch_size)
+        shuffled_epoch, order = -1, np.empty(0, dtype=np.int64)
+        for iteration in self.iterations:
+            epoch, position = divmod(iteration, per_epoch)
+            if epoch != shuffled_epoch:
+                order = np.random.default_rng((self.seed, epoch)).permutation(self.num_images)
+                shuffled_epoch = epoch
+            start = position * self.batch_size
+            yield [(epoch, int(index)) for index in order[start : start + self.batch_size]]
 
 
-def _init_worker(worker_id: int) -> None:
-    torch.set_num_threads(1)  # workers share the machine: one core each
+class _SeededSamples(Dataset[tuple[Tensor, Target]]):
+    """Draws the augmentation of a sample from the seed, the epoch and the image, and from nothing else."""
+
+    def __init__(self, dataset: TrainingDataset, seed: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+
+    def __getitem__(self, key: SampleKey) -> tuple[Tensor, Target]:
+        epoch, index = key
+        sample_seed = int(np.random.SeedSequence((self.seed, epoch, index)).generate_state(1)[0])
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(sample_seed)
+            return self.dataset[index]
 
 
-def _mix(seed: int, epoch: int, item: int) -> int:
-    """One 63-bit seed; equal only for equal inputs, and neighbouring inputs give unrelated ones."""
-    return hash((seed, epoch, item)) & 0x7FFF_FFFF_FFFF_FFFF
+class _PreparedImages(Dataset[tuple[Tensor, tuple[int, int], int]]):
+    def __init__(self, dataset: CocoDataset, geometry: ImageGeometry) -> None:
+        self.dataset = dataset
+        self.geometry = geometry
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, tuple[int, int], int]:
+        image = self.dataset.load_image(index)
+        return self.geometry.preprocess(image), (image.shape[1], image.shape[2]), self.dataset.image_ids[index]
+
+
+def _collate_validation(samples: Sequence[tuple[Tensor, tuple[int, int], int]]) -> ValidationBatch:
+    images, sizes, ids = zip(*samples, strict=True)
+    return torch.stack(images), list(sizes), list(ids)
+
+
+def _prepare_worker(_: int) -> None:
+    # Ctrl-C reaches every process of the terminal: only the training process decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)

@@ -42,6 +42,8 @@ class TrainConfig:
         weight_decay: Weight decay, on all parameters.
         freeze_bn: Fix batch norm: true, false, or "auto" for the published rule, which does so for batches below 6.
         augmentation: Random changes of the training images.
+        overfit: Check that training works: learn the first so many training images, unchanged, and validate on the
+            same. Their mask AP should come close to 1.
         validate_every: Epochs between two validations; the last epoch is always validated.
         max_detections: Detections per image that validation counts; COCO's rule is 100, crowded images need more.
         checkpoint_minutes: Longest time between two saved states of the run.
@@ -74,6 +76,7 @@ class TrainConfig:
     weight_decay: float = 5e-4
     freeze_bn: Literal["auto"] | bool = "auto"
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    overfit: int | None = None
     validate_every: int = 1
     max_detections: int = 100
     checkpoint_minutes: float = 10.0
@@ -89,7 +92,7 @@ class TrainConfig:
             _expect(self, name, isinstance(getattr(self, name), str) and getattr(self, name) != "", "a non-empty text")
         for name in ("epochs", "batch_size", "validate_every", "max_detections", "log_every"):
             _expect(self, name, _is_integer(getattr(self, name), at_least=1), "a whole number of at least 1")
-        for name in ("image_size", "iterations"):
+        for name in ("image_size", "iterations", "overfit"):
             value = getattr(self, name)
             _expect(self, name, value is None or _is_integer(value, at_least=1), "a whole number of at least 1 or none")
         for name in ("num_workers", "warmup_iterations", "seed"):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from protomask.engine.batches import TrainBatch, ValidationBatch
+from protomask.data.loader import TrainBatch, ValidationBatch
 from protomask.engine.optim import Schedule
 from protomask.models.config import NmsMode
 from protomask.models.yolact.model import Yolact
@@ -117,6 +117,7 @@ def evaluate(
     max_detections: int = 100,
     nms: NmsMode | None = None,
     memory_format: torch.memory_format = torch.contiguous_format,
+    seen_only: bool = False,
     on_image: Callable[[int, Instances], None] | None = None,
 ) -> CocoMetrics:
     """Predict every image and compare with the truth in the original frame.
@@ -129,6 +130,7 @@ def evaluate(
         max_detections: instances kept per image.
         nms: kind of non-maximum suppression; the network's own when not given.
         memory_format: order in which the images are laid out.
+        seen_only: measure on the images of ``batches`` alone, not on all of the evaluator's annotation file.
         on_image: called with the id and the instances of every image as it is done.
 
     """
@@ -145,4 +147,4 @@ def evaluate(
                         on_image(image_id, instances)
     finally:
         network.train(was_training)
-    return evaluator.evaluate()
+    return evaluator.evaluate(seen_only=seen_only)

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from protomask.checkpoints.io import fetch_published, load_foreign, load_matching, load_weights, save_weights
+from protomask.data.augmentation import AugmentationConfig
 from protomask.data.coco import CocoDataset, open_dataset
+from protomask.data.loader import TrainingDataset, batches_per_epoch, training_batches, validation_batches
 from protomask.data.transforms import TrainTransform
-from protomask.engine.batches import TrainingDataset, batches_per_epoch, training_batches, validation_batches
 from protomask.engine.config import TrainConfig
 from protomask.engine.folder import MetricsLog, Progress, RunFolder
 from protomask.engine.loop import Criterion, StepResult, evaluate, train_one_epoch
@@ -109,14 +110,22 @@ def train(config: TrainConfig, *, reporter: Reporter | None = None) -> TrainResu
     paths = open_dataset(config.data)
     train_dataset = CocoDataset(paths.train_annotations, paths.train_images)
     classes = train_dataset.class_names
+    if config.overfit is None:
+        augmentation = config.augmentation
+        val_dataset = CocoDataset(paths.val_annotations, paths.val_images, class_names=classes)
+    else:
+        augmentation = AugmentationConfig.off()
+        val_dataset = CocoDataset(paths.train_annotations, paths.train_images)
+        for dataset in (train_dataset, val_dataset):
+            dataset.keep_first(config.overfit)
     network = _network_for(config, classes, reporter)
-    train_dataset.transform = TrainTransform(geometry=network.geometry, augmentation=config.augmentation)
+    train_dataset.transform = TrainTransform(geometry=network.geometry, augmentation=augmentation)
     return fit(
         config,
         network=network,
         criterion=build_criterion(network),
         train_dataset=train_dataset,
-        val_dataset=CocoDataset(paths.val_annotations, paths.val_images, class_names=classes),
+        val_dataset=val_dataset,
         reporter=reporter,
     )
 
@@ -407,6 +416,7 @@ def _validate(
         device=device,
         max_detections=config.max_detections,
         memory_format=memory_format,
+        seen_only=config.overfit is not None,
     )
 
 

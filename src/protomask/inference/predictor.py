@@ -129,11 +129,13 @@ class Predictor(nn.Module):
         self.network.eval()
         clock = _Clock(timings, self.device)
         with torch.inference_mode():
-            batch = torch.stack([self.network.geometry.preprocess(image) for image in images])
-            batch = batch.to(self.device, memory_format=torch.channels_last)
+            batch = torch.stack([self.network.geometry.preprocess(image).to(self.device) for image in images])
+            batch = batch.contiguous(memory_format=torch.channels_last)
             clock.stage("preprocess")
             output = self.network(batch)
             clock.stage("network")
+        # Not in inference mode: the results are ordinary tensors that a caller may change or train on.
+        with torch.no_grad():
             found = self.network.postprocess(output, [(image.shape[1], image.shape[2]) for image in images], **options)
             clock.stage("postprocess")
         return found
@@ -194,8 +196,8 @@ def _load_network(
         packaged = ZOO[name].packaged
         if packaged is not None:
             with as_file(files("protomask") / "weights" / packaged) as path:
-                return load_weights(path), name
-        return load_foreign(fetch_published(name), model=name), name
+                return _load_own(path, class_names), name
+        return load_foreign(fetch_published(name), model=name, class_names=class_names), name
     if name.startswith("hf://"):
         owner, _, rest = name.removeprefix("hf://").partition("/")
         repository, _, filename = rest.partition("/")
@@ -207,10 +209,19 @@ def _load_network(
     if not path.is_file():
         raise CheckpointError(f"{name}: no such file, and no model of that name; known models: {', '.join(ZOO)}")
     if path.suffix == ".safetensors":
-        return load_weights(path), name
+        return _load_own(path, class_names), name
     if path.suffix in (".pth", ".pt"):
         return load_foreign(path, model=model, class_names=class_names), name
     raise CheckpointError(f"{path}: expected a .safetensors, .pth or .pt file")
+
+
+def _load_own(path: Path, class_names: Sequence[str] | None) -> Yolact:
+    network = load_weights(path)
+    if class_names is not None and tuple(class_names) != network.class_names:
+        raise ConfigError(
+            f"class_names: {path} brings its own, {', '.join(network.class_names)}; got {', '.join(class_names)}"
+        )
+    return network
 
 
 def build(
@@ -254,7 +265,11 @@ def resolve_device(device: str) -> torch.device:
         chosen = torch.device(device)
     except RuntimeError as error:
         raise ConfigError(f"device: expected auto, cpu, cuda, cuda:N or mps, got {device!r}") from error
-    usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    usable = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (chosen.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
     if not usable.get(chosen.type, False):
         there = ", ".join(kind for kind, is_there in usable.items() if is_there)
         raise ConfigError(f"device: {device!r} is not available on this machine (there is: {there})")

@@ -95,8 +95,8 @@ class YolactConfig:
             "masks_to_train", "max_candidates", "max_detections", "negatives_per_positive",
         )  # fmt: skip
         for field in positive:
-            self._expect(field, getattr(self, field) >= 1, "a number of at least 1")
-        self._expect("image_size", self.image_size >= 32, "at least 32 pixels")
+            self._expect(field, _is_whole(getattr(self, field), 1), "a whole number of at least 1")
+        self._expect("image_size", _is_whole(self.image_size, 32), "a whole number of at least 32 pixels")
         self._expect("nms", self.nms in NMS_MODES, f"one of {', '.join(NMS_MODES)}")
         self._expect("norm", self.norm in get_args(Norm), f"one of {', '.join(get_args(Norm))}")
         pyramid_inputs = len(self.backbone_levels) - self.protonet_detail
@@ -110,11 +110,15 @@ class YolactConfig:
         )  # fmt: skip
         ratios = self.anchor_aspect_ratios
         self._expect("anchor_aspect_ratios", bool(ratios) and min(ratios) > 0, "positive ratios")
-        self._expect("pixel_std", min(self.pixel_std) > 0, "three positive numbers")
+        self._expect("pixel_mean", len(self.pixel_mean) == 3, "three numbers")
+        self._expect("pixel_std", len(self.pixel_std) == 3 and min(self.pixel_std) > 0, "three positive numbers")
         for field in ("candidate_threshold", "iou_threshold", "positive_iou", "negative_iou", "crowd_overlap"):
-            self._expect(field, 0 <= getattr(self, field) <= 1, "a number from 0 to 1")
+            self._expect(field, _is_number(getattr(self, field), 0, 1), "a number from 0 to 1")
+        self._expect(
+            "negative_iou", self.negative_iou <= self.positive_iou, f"at most positive_iou={self.positive_iou}"
+        )
         for field in ("loss_weight_box", "loss_weight_class", "loss_weight_mask", "loss_weight_semantic"):
-            self._expect(field, getattr(self, field) >= 0, "a number of at least 0")
+            self._expect(field, _is_number(getattr(self, field), 0), "a number of at least 0")
 
     def _expect(self, field: str, holds: bool, expected: str) -> None:
         if not holds:
@@ -130,8 +134,10 @@ class YolactConfig:
 
         Sides are cut to whole pixels, as in the published 400 and 700 pixel models.
         """
+        if image_size == self.image_size:
+            return self
         scales = tuple(
-            tuple(float(max(1, int(scale / self.image_size * image_size))) for scale in level)
+            tuple(float(max(1, int(scale * image_size / self.image_size))) for scale in level)
             for level in self.anchor_scales
         )
         return replace(self, image_size=image_size, anchor_scales=scales)
@@ -172,6 +178,14 @@ class YolactConfig:
         if unknown or missing:
             raise ConfigError(f"model config: unknown fields {unknown}, missing fields {missing}")
         return cls(**{field: _as_tuple(value) for field, value in values.items()})
+
+
+def _is_whole(value: Any, low: int) -> bool:
+    return isinstance(value, int) and value >= low
+
+
+def _is_number(value: Any, low: float, high: float = float("inf")) -> bool:
+    return isinstance(value, int | float) and low <= value <= high
 
 
 def _as_tuple(value: Any) -> Any:

@@ -91,13 +91,16 @@ def yolact_nano() -> YolactConfig:
         protonet_channels=32,
         protonet_upsamplings=2,
         protonet_detail=True,
-        num_prototypes=32,
+        num_prototypes=24,
         norm="batch",
-        anchor_scales=((14.0,), (28.0,), (56.0,), (112.0,), (200.0,)),
+        anchor_scales=((12.0, 17.0), (24.0, 34.0), (48.0, 68.0), (96.0, 136.0), (180.0, 240.0)),
         square_anchors=False,
         pixel_mean=(123.675, 116.28, 103.53),
         pixel_std=(58.395, 57.12, 57.375),
         antialias=True,
+        # A network this small learns from scratch: five times the positives of the published thresholds and scales.
+        positive_iou=0.4,
+        negative_iou=0.3,
     )
 
 
@@ -196,6 +199,8 @@ def build_network(
         ConfigError: unknown name or field, wrong value, or names and number that disagree.
 
     """
+    if isinstance(class_names, str):
+        raise ConfigError(f"class_names: expected a list of names, got the string {class_names!r}")
     if class_names is not None and num_classes is not None and len(class_names) != num_classes:
         raise ConfigError(f"num_classes: expected {len(class_names)} as there are class_names, got {num_classes}")
     if isinstance(model, str):

@@ -55,8 +55,8 @@ class ImageGeometry:
         if tuple(image.shape[1:]) == self.image_size:
             return image.float()
         # Bilinear interpolation of large pictures is much cheaper on uint8, but rounds; the filter hides that rounding,
-        # the unfiltered official transform must not have it.
-        source = image if self.antialias else image.float()
+        # the unfiltered official transform must not have it. Only the CPU filters uint8.
+        source = image if self.antialias and image.is_cpu else image.float()
         resized = F.interpolate(
             source[None], self.image_size, mode="bilinear", align_corners=False, antialias=self.antialias
         )

@@ -39,11 +39,13 @@ def _as_index(index: Index, length: int) -> Tensor | slice:
         if not -length <= index < length:
             raise IndexError(f"instance {index} of {length}")
         return torch.tensor([index % length])
-    if isinstance(index, Tensor):
-        return index.reshape(1) if index.dim() == 0 else index
+    if isinstance(index, Tensor) and index.dim() > 0:
+        return index
     if isinstance(index, slice):
         return index
-    return torch.as_tensor(index)
+    chosen = torch.as_tensor(index)
+    # Of an empty list torch cannot tell that it holds indices.
+    return chosen.reshape(-1) if chosen.numel() else torch.zeros(0, dtype=torch.int64)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,8 +58,8 @@ def build_backbone(
     for level in levels:
         if level not in STRIDES:
             raise ConfigError(f"backbone_levels: expected some of {', '.join(STRIDES)}, got {level!r}")
-    if list(levels) != sorted(levels):
-        raise ConfigError(f"backbone_levels: expected the finest level first, got {tuple(levels)}")
+    if not levels or list(levels) != sorted(set(levels)):
+        raise ConfigError(f"backbone_levels: expected different levels, the finest first, got {tuple(levels)}")
     if name == "darknet53":
         if pretrained:
             raise ConfigError("backbone: torchvision has no ImageNet weights for darknet53; start from a checkpoint")

@@ -19,6 +19,9 @@ from protomask.structures.instances import Target
 if TYPE_CHECKING:
     from protomask.models.yolact.model import YolactOutput
 
+MIN_EXTENT = 1e-4
+"""Share of the image below which a side counts as none (0.05 px of 550): its mask loss would outweigh all others."""
+
 
 class YolactCriterion(nn.Module):
     """Box, class (with hard negatives), mask and semantic terms.
@@ -45,6 +48,11 @@ class YolactCriterion(nn.Module):
             loss_box, loss_class, loss_mask, loss_semantic and their sum loss_total, scalars.
 
         """
+        # Sums over thousands of anchors and pixels need float32 also where the network ran in less.
+        with torch.autocast(output.class_logits.device.type, enabled=False):
+            return self._terms(output, targets)
+
+    def _terms(self, output: YolactOutput, targets: Sequence[Target]) -> dict[str, Tensor]:
         objects = [_learnable(target) for target in targets]
         matches = [self.match(output.anchors, target, own) for target, own in zip(targets, objects, strict=True)]
         matched_idxs = torch.stack([idxs for idxs, _ in matches])
@@ -123,8 +131,9 @@ class YolactCriterion(nn.Module):
 
 def _learnable(target: Target) -> Target:
     """The objects of a target: no crowds, and boxes with an area."""
-    extent = target.boxes[:, 2:] - target.boxes[:, :2]
-    return target[~target.is_crowd & (extent > 0).all(dim=1) & extent.isfinite().all(dim=1)]
+    boxes = relative_boxes(target)
+    extent = boxes[:, 2:] - boxes[:, :2]
+    return target[~target.is_crowd & (extent > MIN_EXTENT).all(dim=1) & extent.isfinite().all(dim=1)]
 
 
 def relative_boxes(target: Target) -> Tensor:

@@ -102,7 +102,7 @@ class Protonet(nn.Module):
 
         Args:
             finest: (B, C, h, w) P3.
-            detail: (B, D, 2h, 2w) finer backbone level, where the network has one.
+            detail: (B, D, 2h, 2w) finer backbone level, where the network has one; its sides may be a pixel shorter.
 
         Returns:
             (B, s * h, s * w, k), s = 2 ** upsamplings.
@@ -111,7 +111,9 @@ class Protonet(nn.Module):
         for conv in self.before:
             x = F.relu(conv(x))
         for conv in self.after:
-            x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+            # The finer level may be a pixel short of twice the size, where the image size is no multiple of 32.
+            size = (2 * x.shape[-2], 2 * x.shape[-1]) if detail is None else detail.shape[-2:]
+            x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
             if self.detail is not None and detail is not None:
                 x = x + self.detail(detail)
                 detail = None

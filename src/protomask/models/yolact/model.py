@@ -99,13 +99,15 @@ class Yolact(nn.Module):
         """(A, 4) float32 cxcywh relative to the image, made once for every set of grid sizes and device."""
         key = (*grid_sizes, device)
         if key not in self._anchor_grids:
-            self._anchor_grids[key] = pyramid_anchors(
-                grid_sizes,
-                scales=self.config.anchor_scales,
-                aspect_ratios=self.config.anchor_aspect_ratios,
-                image_size=self.config.image_size,
-                square=self.config.square_anchors,
-            ).to(device)
+            # Made by a prediction, they serve training too: ordinary tensors even in inference mode.
+            with torch.inference_mode(False):
+                self._anchor_grids[key] = pyramid_anchors(
+                    grid_sizes,
+                    scales=self.config.anchor_scales,
+                    aspect_ratios=self.config.anchor_aspect_ratios,
+                    image_size=self.config.image_size,
+                    square=self.config.square_anchors,
+                ).to(device)
         return self._anchor_grids[key]
 
     def forward(self, images: Tensor) -> YolactOutput:

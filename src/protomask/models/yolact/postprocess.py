@@ -84,6 +84,9 @@ class YolactPostprocess:
         class_scores = output.class_logits[image].float().softmax(dim=-1)[:, 1:]
         candidates = (class_scores.amax(dim=-1) > config.candidate_threshold).nonzero()[:, 0]
         boxes = decode_boxes(output.box_deltas[image, candidates].float(), output.anchors[candidates])
+        # A network that diverged can ask for sides beyond what a float holds.
+        finite = boxes.isfinite().all(dim=1)
+        candidates, boxes = candidates[finite], boxes[finite]
         kept, labels, scores = select(boxes, class_scores[candidates].T.contiguous(), config)
         if score_threshold > 0:
             above = scores > score_threshold

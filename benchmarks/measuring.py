@@ -1,0 +1,90 @@
+"""What the benchmarks of this folder share: interleaved timing, the environment line, a table and JSON.
+
+Every benchmark compares candidates that do the same work. They take turns, round after round, so that a change in the
+machine's load meets all of them, and the median of the rounds is reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+
+
+def argument_parser(description: str, *, rounds: int) -> argparse.ArgumentParser:
+    """The options every benchmark has."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--rounds", type=_positive, default=rounds, help="timed runs of every candidate")
+    parser.add_argument("--threads", type=_positive, default=torch.get_num_threads(), help="threads PyTorch may use")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows and the environment here")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {number}")
+    return number
+
+
+def milliseconds(candidates: Mapping[str, Callable[[], Any]], *, rounds: int) -> dict[str, float]:
+    """Median time of each candidate; one untimed turn first, then all take turns."""
+    for run in candidates.values():
+        run()
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, run in candidates.items():
+            started = perf_counter()
+            run()
+            times[name].append(1000 * (perf_counter() - started))
+    return {name: median(values) for name, values in times.items()}
+
+
+def environment() -> dict[str, Any]:
+    """Where and when this was measured."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def report(title: str, rows: Sequence[Mapping[str, Any]], *, json_file: Path | None) -> None:
+    """Print the rows as a table under the environment line; write both as JSON if asked."""
+    where = environment()
+    print(f"# {title}")
+    print(", ".join(f"{name} {value}" for name, value in where.items()))
+    columns = list(rows[0])
+    cells = [columns, *([_cell(row[column]) for column in columns] for row in rows)]
+    widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
+    for line in cells:
+        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+    if json_file is not None:
+        content = {"title": title, "environment": where, "rows": list(rows)}
+        json_file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else str(value)

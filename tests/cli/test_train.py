@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from protomask.checkpoints.io import read_header
+from protomask.data.synthetic import CLASS_NAMES
+
+if TYPE_CHECKING:
+    from cli.conftest import Run
+
+
+@pytest.fixture
+def settings(scenes: Path, tiny_options: str, tmp_path: Path) -> list[str | Path]:
+    return [
+        "--data", scenes, "--output", tmp_path / "run", "--model", "yolact_nano", "--image-size", "64",
+        "--model-options", tiny_options, "--no-pretrained-backbone", "--batch-size", "2", "--freeze-bn", "false",
+        "--num-workers", "0", "--device", "cpu", "--log-every", "2",
+    ]  # fmt: skip
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_train_then_eval_then_predict(run: Run, settings: list[str | Path], scenes: Path, tmp_path: Path) -> None:
+    outcome = run("train", *settings, "--epochs", 1)
+    assert outcome.code == 0
+    assert "iteration 2/3  epoch 0.67" in outcome.out
+    assert "validation at epoch 1: box AP" in outcome.out
+    assert str(tmp_path / "run") in outcome.out
+    last = tmp_path / "run" / "last.safetensors"
+    assert tuple(read_header(last)["class_names"]) == CLASS_NAMES
+    best = tmp_path / "run" / "best.safetensors"
+    assert best.is_file()
+
+    evaluation = run("eval", "--data", scenes, "--weights", best, "--num-workers", 0, "--device", "cpu", "--json")
+    assert evaluation.code == 0
+    [validation] = [line for line in metrics(tmp_path / "run") if line["kind"] == "validation"]
+    assert evaluation.json["mask"]["AP"] == pytest.approx(validation["mask_AP"], abs=1e-6)
+
+    arguments = ["--weights", best, "--save-dir", tmp_path / "found", "--score-threshold", 0, "--device", "cpu"]
+    prediction = run("predict", scenes / "images" / "val", *arguments)
+    assert prediction.code == 0
+    assert len(list((tmp_path / "found").glob("*.png"))) == 3
+
+
+def test_json(run: Run, settings: list[str | Path], tmp_path: Path) -> None:
+    told = run("train", *settings, "--iterations", 1, "--json").json
+    assert (told["iteration"], told["interrupted"], told["skipped_steps"]) == (1, False, 0)
+    assert Path(told["last_weights"]).is_file()
+    assert told["metrics"]["num_images"] == 3
+
+
+def test_config_file_and_resume(run: Run, settings: list[str | Path], tmp_path: Path) -> None:
+    printed = run("train", *settings, "--iterations", 2, "--print_config")
+    assert printed.code == 0
+    assert not (tmp_path / "run").exists()
+    values = yaml.safe_load(printed.out)
+    assert (values["batch_size"], values["iterations"]) == (2, 2)
+    assert values["model_options"]["fpn_channels"] == 8
+    file = tmp_path / "settings.yaml"
+    file.write_text(printed.out)
+
+    assert run("train", "--config", file).code == 0
+    assert run("train", "--config", file, "--output", tmp_path / "other", "--iterations", 1).code == 0
+    assert [metrics(tmp_path / name)[-1]["iteration"] for name in ("run", "other")] == [2, 1]
+
+    again = run("train", "--config", file)
+    assert again.code == 2
+    assert "already holds a run" in again.err
+    resumed = run("train", "--config", tmp_path / "run" / "config.yaml", "--resume")
+    assert resumed.code == 0
+    assert "continuing" in resumed.out
+    refused = run("train", "--config", tmp_path / "run" / "config.yaml", "--resume", "--batch-size", 3)
+    assert refused.code == 2
+    assert "batch_size was 2, got 3" in refused.err
+
+
+def test_interrupted_run_tells_how_to_go_on(
+    run: Run, settings: list[str | Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        asked: list[int] = []
+        patch.setattr("protomask.engine.run.StopRequest.requested", lambda _: asked.append(1) or len(asked) > 1)
+        stopped = run("train", *settings, "--iterations", 3)
+    assert stopped.code == 1
+    assert " of 3, saved; resume continues" in stopped.out
+    assert run("train", *settings, "--iterations", 3, "--resume").code == 0
+    assert metrics(tmp_path / "run")[-1]["iteration"] == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("data: x\nnonsense: 3\n", "nonsense"),
+        ("data: x\nepochs: many\n", "--epochs: expected INT, got 'many'"),
+        ("data: x\naugmentation:\n  crop: 3\n", "crop: expected a number in [0, 1]"),
+        ("[1, 2]\n", ""),
+        ("data: [", ""),
+    ],
+    ids=["unknown", "type", "range", "list", "not YAML"],
+)
+def test_wrong_config_files(run: Run, tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "settings.yaml").write_text(content)
+    outcome = run("train", "--config", tmp_path / "settings.yaml")
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--data", "nosuch"], 1, "dataset nosuch"),
+        (["--model", "yolact_giant"], 2, "yolact_giant"),
+        (["--weights", "nosuch.pth"], 1, "nosuch.pth: no such"),
+        (["--model-options", '{"nonsense": 1}'], 2, "nonsense"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_messages(
+    run: Run, settings: list[str | Path], tmp_path: Path, arguments: list[str], code: int, message: str
+) -> None:
+    outcome = run("train", *settings, *arguments)
+    assert outcome.code == code
+    assert message in outcome.err
+    assert not (tmp_path / "run").exists()

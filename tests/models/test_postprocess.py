@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from protomask.errors import ConfigError
+from protomask.models.config import NMS_MODES, YolactConfig
+from protomask.models.yolact.model import YolactOutput
+from protomask.models.yolact.postprocess import YolactPostprocess
+from protomask.ops.anchors import pyramid_anchors
+
+CONFIG = YolactConfig(name="test", num_classes=3, image_size=64, max_detections=30, max_candidates=80)
+NAMES = ("a", "b", "c")
+SIZES = [(50, 70), (1, 1)]
+
+
+def random_output(batch: int = 2, *, sharpness: float = 3.0, seed: int = 0) -> YolactOutput:
+    anchors = pyramid_anchors(
+        [(8, 8), (4, 4)], scales=[(10,), (30,)], aspect_ratios=(1.0, 0.5, 2.0), image_size=64, square=False
+    )
+    generator = torch.Generator().manual_seed(seed)
+    count = len(anchors)
+    return YolactOutput(
+        box_deltas=torch.randn(batch, count, 4, generator=generator),
+        class_logits=sharpness * torch.randn(batch, count, 4, generator=generator),
+        mask_coefficients=torch.randn(batch, count, 5, generator=generator).tanh(),
+        prototypes=torch.rand(batch, 16, 16, 5, generator=generator),
+        anchors=anchors,
+        semantic_logits=None,
+    )
+
+
+def read(output: YolactOutput, sizes: list[tuple[int, int]] = SIZES, **options: Any) -> list[Any]:
+    return YolactPostprocess(CONFIG, NAMES)(output, sizes, **options)
+
+
+@pytest.mark.parametrize("nms", NMS_MODES)
+def test_every_mode_keeps_the_promises_of_its_result(nms: str) -> None:
+    for found, (height, width) in zip(read(random_output(), nms=nms), SIZES, strict=True):
+        assert len(found) > 0
+        assert found.image_size == (height, width)
+        assert found.class_names == NAMES
+        assert found.mask_scores is None
+        assert torch.equal(found.scores, found.scores.sort(descending=True).values)
+        assert bool(((found.scores >= 0) & (found.scores <= 1)).all())
+        assert bool((found.boxes >= 0).all())
+        assert bool((found.boxes <= torch.tensor([width, height, width, height])).all())
+        assert bool((found.boxes[:, :2] <= found.boxes[:, 2:]).all())
+        assert found.masks.shape == (len(found), height, width)
+        if nms != "cross_class_fast":
+            assert len(found) <= CONFIG.max_detections
+
+
+@pytest.mark.parametrize("nms", NMS_MODES)
+def test_options_are_honoured_in_every_mode(nms: str) -> None:
+    output = random_output()
+    everything = read(output, nms=nms)[0]
+    middle = float(everything.scores.median())
+    above = read(output, nms=nms, score_threshold=middle)[0]
+    assert 0 < len(above) < len(everything)
+    assert torch.equal(above.scores, everything.scores[everything.scores > middle])
+    few = read(output, nms=nms, max_detections=4)[0]
+    assert torch.equal(few.scores, everything.scores[:4])
+    best = output.class_logits[0].softmax(dim=-1)[:, 1:].amax(dim=-1).sort(descending=True).values
+    certain = read(output, nms=nms, candidate_threshold=float(best[2]))[0]
+    assert 0 < len(certain) <= 2 * CONFIG.num_classes  # two anchors, with every class at most
+    assert len(read(output, nms=nms, candidate_threshold=1.0)[0]) == 0
+
+
+@pytest.mark.parametrize("nms", ["fast", "cross_class_fast", "batched"])
+def test_a_lower_iou_threshold_keeps_less(nms: str) -> None:
+    strict, loose = (
+        read(random_output(), nms=nms, iou_threshold=value, max_detections=1000)[0] for value in (0.1, 0.9)
+    )
+    assert len(strict) < len(loose)
+
+
+def test_cross_class_is_cut_only_when_asked() -> None:
+    output = random_output()
+    assert CONFIG.max_detections < len(read(output, nms="cross_class_fast")[0]) <= CONFIG.max_candidates
+    assert len(read(output, nms="cross_class_fast", max_detections=30)[0]) == 30
+
+
+@pytest.mark.parametrize("nms", NMS_MODES)
+def test_nothing_found(nms: str) -> None:
+    output = random_output()
+    output = output._replace(class_logits=torch.tensor([50.0, 0, 0, 0]).expand_as(output.class_logits))
+    for found, size in zip(read(output, nms=nms), SIZES, strict=True):
+        assert len(found) == 0
+        assert found.masks.shape == (0, *size)
+        assert found.rle() == []
+
+
+def test_no_images() -> None:
+    assert read(random_output(0), []) == []
+
+
+@pytest.mark.parametrize("nms", NMS_MODES)
+@pytest.mark.parametrize("field", ["box_deltas", "class_logits", "mask_coefficients", "prototypes"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_a_diverged_network_gives_finite_boxes_and_scores(nms: str, field: str, value: float) -> None:
+    output = random_output(1)
+    broken = getattr(output, field).clone()
+    broken.view(-1)[::3] = value
+    found = read(output._replace(**{field: broken}), [(50, 70)], nms=nms)[0]
+    assert bool(found.boxes.isfinite().all())
+    assert bool(found.scores.isfinite().all())
+    assert found.masks.shape == (len(found), 50, 70)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_output_gives_float32_results(dtype: torch.dtype) -> None:
+    output = random_output()
+    half = output._replace(
+        **{
+            field: getattr(output, field).to(dtype)
+            for field in ("box_deltas", "class_logits", "mask_coefficients", "prototypes")
+        }
+    )
+    found = read(half)[0]
+    assert found.boxes.dtype == found.scores.dtype == torch.float32
+    assert len(found)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("score_threshold", -0.1),
+        ("score_threshold", float("nan")),
+        ("iou_threshold", 1.5),
+        ("max_detections", 0),
+        ("max_detections", 2.5),
+        ("nms", "greedy"),
+        ("candidate_threshold", 2),
+    ],
+)
+def test_wrong_options_are_refused_by_name(option: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"^{option}: expected .*, got"):
+        read(random_output(), **{option: value})

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from protomask.errors import ConfigError
+from protomask.models.config import YolactConfig
+from protomask.models.zoo import ZOO
+from protomask.ops.anchors import level_anchors, pyramid_anchors
+
+Golden = dict[str, np.ndarray]
+COCO_SCALES = [[24.0], [48.0], [96.0], [192.0], [384.0]]
+# official name: (square anchors, image size, scales); the ++ preset is here for its nine real-ratio anchors.
+PUBLISHED = {
+    "yolact_base": (True, 550, COCO_SCALES),
+    "yolact_resnet50": (True, 550, COCO_SCALES),
+    "yolact_im700": (True, 700, [[30.0], [61.0], [122.0], [244.0], [488.0]]),
+    "yolact_resnet50_pascal": (False, 550, [[32.0], [64.0], [128.0], [256.0], [512.0]]),
+    "yolact_plus_resnet50": (False, 550, [[s * 2 ** (i / 3) for i in range(3)] for (s,) in COCO_SCALES]),
+}
+
+
+@pytest.fixture(scope="module")
+def golden(golden_dir: Path) -> Golden:
+    with np.load(golden_dir / "yolact" / "ops.npz") as file:
+        return {key: file[key] for key in file.files if key.startswith("priors.")}
+
+
+def check_grid(golden: Golden, name: str, anchors: torch.Tensor) -> None:
+    def entry(key: str) -> np.ndarray:
+        return golden[f"priors.{name}.{key}"]
+
+    assert anchors.dtype == torch.float32
+    assert anchors.shape == (int(entry("count")), 4)
+    values = anchors.numpy()
+    np.testing.assert_array_equal(values[:64], entry("first64"))
+    np.testing.assert_array_equal(values[-64:], entry("last64"))
+    starts = np.concatenate([[0], np.cumsum(entry("level_counts"))])
+    assert starts[-1] == len(values)
+    for level, start in enumerate(starts[:-1]):
+        np.testing.assert_array_equal(values[start : start + 9], entry("level_first9")[level])
+    np.testing.assert_allclose(values.astype(np.float64).sum(0), entry("sum"), rtol=1e-9)
+    np.testing.assert_allclose((values.astype(np.float64) ** 2).sum(0), entry("sumsq"), rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_grids_equal_the_official_ones(golden: Golden, name: str) -> None:
+    square, image_size, scales = PUBLISHED[name]
+    np.testing.assert_allclose(golden[f"priors.{name}.scales"], scales, rtol=1e-15)
+    sides = golden[f"priors.{name}.conv_sizes"].tolist()
+    anchors = pyramid_anchors(
+        [(side, side) for side in sides],
+        scales=scales,
+        aspect_ratios=(1.0, 0.5, 2.0),
+        image_size=image_size,
+        square=square,
+    )
+    check_grid(golden, name, anchors)
+
+
+@pytest.mark.parametrize("preset", [name for name, entry in ZOO.items() if entry.official_name in PUBLISHED])
+def test_presets_make_the_official_grids(golden: Golden, preset: str) -> None:
+    config = ZOO[preset].preset()
+    name = str(ZOO[preset].official_name)
+    sides = golden[f"priors.{name}.conv_sizes"].tolist()
+    check_grid(golden, name, preset_anchors(config, sides))
+
+
+def preset_anchors(config: YolactConfig, sides: list[int]) -> torch.Tensor:
+    return pyramid_anchors(
+        [(side, side) for side in sides],
+        scales=config.anchor_scales,
+        aspect_ratios=config.anchor_aspect_ratios,
+        image_size=config.image_size,
+        square=config.square_anchors,
+    )
+
+
+def test_presets_without_a_golden() -> None:
+    # The facts known of them: scales cut to whole pixels, pyramid sides, and the COCO grid for Darknet.
+    smaller = ZOO["yolact_resnet101_400"].preset()
+    assert smaller.anchor_scales == ((17.0,), (34.0,), (69.0,), (139.0,), (279.0,))
+    assert len(preset_anchors(smaller, [50, 25, 13, 7, 4])) == 3 * (50**2 + 25**2 + 13**2 + 7**2 + 4**2)
+    sides = [69, 35, 18, 9, 5]
+    darknet, resnet = (ZOO[name].preset() for name in ("yolact_darknet53", "yolact_resnet101"))
+    assert torch.equal(preset_anchors(darknet, sides), preset_anchors(resnet, sides))
+
+
+def test_order_is_row_column_scale_ratio(golden: Golden) -> None:
+    rows, columns = golden["priors.nonsquare_conv_hw"].tolist()
+    anchors = level_anchors(
+        (rows, columns), scales=(24, 31), aspect_ratios=(1.0, 0.5, 2.0), image_size=550, square=False
+    )
+    np.testing.assert_array_equal(anchors.numpy(), golden["priors.nonsquare"])
+
+
+def test_square_keeps_the_width_of_each_ratio() -> None:
+    options = {"scales": (50.0,), "aspect_ratios": (1.0, 0.5, 2.0), "image_size": 100}
+    square = level_anchors((1, 1), square=True, **options)
+    real = level_anchors((1, 1), square=False, **options)
+    assert torch.equal(square[:, 2], square[:, 3])
+    assert torch.equal(square[:, 2], real[:, 2])
+    torch.testing.assert_close(real[:, 2] * real[:, 3], torch.full((3,), 0.25))
+
+
+def test_anchors_may_reach_out_of_the_image() -> None:
+    anchors = level_anchors((1, 1), scales=(300.0,), aspect_ratios=(1.0,), image_size=100, square=False)
+    assert anchors.tolist() == [[0.5, 0.5, 3.0, 3.0]]
+
+
+def test_every_level_needs_its_scales() -> None:
+    with pytest.raises(ConfigError, match="each of 2 levels, got 1"):
+        pyramid_anchors([(2, 2), (1, 1)], scales=[(8,)], aspect_ratios=(1.0,), image_size=16, square=True)
