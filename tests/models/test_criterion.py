@@ -8,7 +8,8 @@ from torch import Tensor
 
 from protomask.models.config import YolactConfig
 from protomask.models.yolact.criterion import YolactCriterion
-from protomask.models.yolact.model import Yolact, YolactOutput
+from protomask.models.yolact.heads import YolactOutput
+from protomask.models.yolact.model import Yolact
 from protomask.ops.matching import BACKGROUND
 from protomask.structures.instances import Target
 

@@ -7,7 +7,7 @@ import torch
 
 from protomask.errors import ConfigError
 from protomask.models.config import NMS_MODES, YolactConfig
-from protomask.models.yolact.model import YolactOutput
+from protomask.models.yolact.heads import YolactOutput
 from protomask.models.yolact.postprocess import YolactPostprocess
 from protomask.ops.anchors import pyramid_anchors
 

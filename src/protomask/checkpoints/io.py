@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 from collections.abc import Mapping, Sequence
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,56 @@ def load_matching(network: nn.Module, tensors: Mapping[str, Tensor]) -> list[str
     fitting = {key: value for key, value in tensors.items() if key in own and own[key].shape == value.shape}
     network.load_state_dict(fitting, strict=False)
     return [key for key in own if key not in fitting]
+
+
+def load_network(source: str | Path, *, model: str | None = None, class_names: Sequence[str] | None = None) -> Yolact:
+    """A trained network in evaluation mode, from wherever its weights are.
+
+    Args:
+        source: zoo name (weights that ship with the package, or published ones that are downloaded once), file of ours
+            (.safetensors), official file (.pth), or ``hf://owner/repository/file``.
+        model: zoo name of the network in a foreign file whose file name does not tell.
+        class_names: of a foreign file that was trained on other classes than the zoo's.
+
+    Raises:
+        CheckpointError: weights cannot be found, read, or do not fit.
+        ConfigError: unknown model, or names that contradict the file.
+
+    """
+    name = str(source)
+    if name in ZOO:
+        packaged = ZOO[name].packaged
+        if packaged is None:
+            return load_foreign(fetch_published(name), model=name, class_names=class_names)
+        with as_file(files("protomask") / "weights" / packaged) as path:
+            return _load_own(path, model, class_names)
+    if name.startswith("hf://"):
+        owner, _, rest = name.removeprefix("hf://").partition("/")
+        repository, _, filename = rest.partition("/")
+        if not (owner and repository and filename):
+            raise ConfigError(f"source: expected hf://owner/repository/file, got {name!r}")
+        path = fetch_from_hub(f"{owner}/{repository}", filename)
+    else:
+        path = Path(name)
+    if not path.is_file():
+        raise CheckpointError(f"{name}: no such file, and no model of that name; known models: {', '.join(ZOO)}")
+    if path.suffix == ".safetensors":
+        return _load_own(path, model, class_names)
+    if path.suffix in (".pth", ".pt"):
+        return load_foreign(path, model=model, class_names=class_names)
+    raise CheckpointError(f"{path}: expected a .safetensors, .pth or .pt file")
+
+
+def _load_own(path: Path, model: str | None, class_names: Sequence[str] | None) -> Yolact:
+    """A file of ours says itself what it holds: what the caller says must agree."""
+    network = load_weights(path)
+    if model not in (None, network.config.name):
+        raise ConfigError(f"model: {path} holds {network.config.name}, got {model}")
+    if class_names is not None and tuple(class_names) != network.class_names:
+        raise ConfigError(
+            f"class_names: {path} brings its own, {', '.join(network.class_names)}; got {', '.join(class_names)}"
+        )
+    return network
 
 
 def load_foreign(

@@ -27,15 +27,12 @@ def run(
     """
     import torch
 
-    from protomask.checkpoints.io import load_foreign, load_weights, save_weights
+    from protomask.checkpoints.io import load_network, save_weights
     from protomask.errors import ConfigError
 
     if not destination.endswith(".safetensors"):
         raise ConfigError(f"destination: expected a .safetensors file, got {destination}")
-    if source.endswith(".safetensors"):
-        network = load_weights(source)
-    else:
-        network = load_foreign(source, model=model, class_names=class_names)
+    network = load_network(source, model=model, class_names=class_names)
     path = save_weights(network, destination, provenance={"converted_from": source}, dtype=getattr(torch, dtype))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     print(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from protomask.checkpoints.io import fetch_published, load_foreign, load_matching, load_weights, save_weights
+from protomask.checkpoints.io import load_matching, load_network, load_weights, save_weights
 from protomask.data.augmentation import AugmentationConfig
 from protomask.data.coco import CocoDataset, open_dataset
 from protomask.data.loader import TrainingDataset, batches_per_epoch, training_batches, validation_batches
@@ -27,7 +27,7 @@ from protomask.engine.loop import Criterion, StepResult, evaluate, train_one_epo
 from protomask.engine.optim import build_optimizer, freeze_batch_norm, schedule_for_run
 from protomask.errors import ConfigError
 from protomask.models.yolact.model import Yolact
-from protomask.models.zoo import DEFAULT_MODEL, ZOO, build_criterion, build_network
+from protomask.models.zoo import DEFAULT_MODEL, build_criterion, build_network
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -345,24 +345,13 @@ def _network_for(config: TrainConfig, class_names: tuple[str, ...], reporter: Re
             pretrained_backbone=config.pretrained_backbone,
             **options,
         )
-    source = _read_weights(config.weights, config.model)
+    source = load_network(config.weights, model=config.model)
     network = build_network(
         source.config.override(**{**options, "num_classes": len(class_names)}), class_names=class_names
     )
     anew = load_matching(network, source.state_dict())
     kept = len(network.state_dict()) - len(anew)
     reporter.message(f"{config.weights}: {kept} tensors taken" + (f", made anew: {', '.join(anew)}" if anew else ""))
-    return network
-
-
-def _read_weights(weights: str, model: str | None) -> Yolact:
-    if weights in ZOO:
-        return load_foreign(fetch_published(weights), model=weights)
-    if Path(weights).suffix != ".safetensors":
-        return load_foreign(weights, model=model)
-    network = load_weights(weights)
-    if model not in (None, network.config.name):
-        raise ConfigError(f"model: expected {network.config.name}, which {weights} holds, got {model}")
     return network
 
 

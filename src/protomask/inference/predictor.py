@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import as_file, files
 from pathlib import Path
 from time import perf_counter
 from typing import Any, overload
@@ -11,18 +10,13 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
-from protomask.checkpoints.io import (
-    fetch_from_hub,
-    fetch_published,
-    load_foreign,
-    load_weights,
-    save_weights,
-)
-from protomask.errors import CheckpointError, ConfigError
+from protomask.checkpoints.io import load_network, save_weights
+from protomask.errors import ConfigError
 from protomask.inference.sources import ImageSource, read_image
 from protomask.models.config import NmsMode
-from protomask.models.yolact.model import Yolact, YolactOutput
-from protomask.models.zoo import DEFAULT_MODEL, ZOO, build_network
+from protomask.models.yolact.heads import YolactOutput
+from protomask.models.yolact.model import Yolact
+from protomask.models.zoo import DEFAULT_MODEL, build_network
 from protomask.structures.instances import Instances
 
 STAGES = ("decode", "preprocess", "network", "postprocess")
@@ -184,44 +178,8 @@ def load(
         ConfigError: unknown name or device.
 
     """
-    network, origin = _load_network(source, model, class_names)
-    return _ready(Predictor(network, origin), device)
-
-
-def _load_network(
-    source: str | Path | None, model: str | None, class_names: Sequence[str] | None
-) -> tuple[Yolact, str]:
-    name = DEFAULT_MODEL if source is None else str(source)
-    if name in ZOO:
-        packaged = ZOO[name].packaged
-        if packaged is not None:
-            with as_file(files("protomask") / "weights" / packaged) as path:
-                return _load_own(path, class_names), name
-        return load_foreign(fetch_published(name), model=name, class_names=class_names), name
-    if name.startswith("hf://"):
-        owner, _, rest = name.removeprefix("hf://").partition("/")
-        repository, _, filename = rest.partition("/")
-        if not (owner and repository and filename):
-            raise ConfigError(f"source: expected hf://owner/repository/file, got {name!r}")
-        path = fetch_from_hub(f"{owner}/{repository}", filename)
-    else:
-        path = Path(name)
-    if not path.is_file():
-        raise CheckpointError(f"{name}: no such file, and no model of that name; known models: {', '.join(ZOO)}")
-    if path.suffix == ".safetensors":
-        return _load_own(path, class_names), name
-    if path.suffix in (".pth", ".pt"):
-        return load_foreign(path, model=model, class_names=class_names), name
-    raise CheckpointError(f"{path}: expected a .safetensors, .pth or .pt file")
-
-
-def _load_own(path: Path, class_names: Sequence[str] | None) -> Yolact:
-    network = load_weights(path)
-    if class_names is not None and tuple(class_names) != network.class_names:
-        raise ConfigError(
-            f"class_names: {path} brings its own, {', '.join(network.class_names)}; got {', '.join(class_names)}"
-        )
-    return network
+    source = DEFAULT_MODEL if source is None else source
+    return _ready(Predictor(load_network(source, model=model, class_names=class_names), str(source)), device)
 
 
 def build(

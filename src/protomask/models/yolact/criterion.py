@@ -17,7 +17,7 @@ from protomask.ops.matching import BACKGROUND, Matcher
 from protomask.structures.instances import Target
 
 if TYPE_CHECKING:
-    from protomask.models.yolact.model import YolactOutput
+    from protomask.models.yolact.heads import YolactOutput
 
 MIN_EXTENT = 1e-4
 """Share of the image below which a side counts as none (0.05 px of 550): its mask loss would outweigh all others."""

@@ -1,8 +1,9 @@
-"""The three heads of YOLACT: prediction, Protonet, semantic."""
+"""The heads of YOLACT and what they predict together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,27 @@ from torch.nn import functional as F
 
 from protomask.models.config import Norm
 from protomask.models.layers.fpn import convolution
+
+
+class YolactOutput(NamedTuple):
+    """What the network predicts for B images and A anchors.
+
+    Attributes:
+        box_deltas: (B, A, 4), encoded offsets of `protomask.ops.boxes.encode_boxes`.
+        class_logits: (B, A, num_classes + 1), background first.
+        mask_coefficients: (B, A, k) in [-1, 1].
+        prototypes: (B, h, w, k), not negative.
+        anchors: (A, 4) cxcywh, relative to the image.
+        semantic_logits: (B, num_classes, h3, w3) on P3 in training, None otherwise.
+
+    """
+
+    box_deltas: Tensor
+    class_logits: Tensor
+    mask_coefficients: Tensor
+    prototypes: Tensor
+    anchors: Tensor
+    semantic_logits: Tensor | None
 
 
 class PredictionHead(nn.Module):

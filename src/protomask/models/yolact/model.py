@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,32 +12,11 @@ from protomask.errors import ConfigError
 from protomask.models.config import YolactConfig
 from protomask.models.layers.backbone import build_backbone
 from protomask.models.layers.fpn import FeaturePyramid
-from protomask.models.yolact.heads import PredictionHead, Protonet
+from protomask.models.yolact.heads import PredictionHead, Protonet, YolactOutput
 from protomask.models.yolact.postprocess import YolactPostprocess
 from protomask.ops.anchors import pyramid_anchors
 from protomask.structures.geometry import ImageGeometry
 from protomask.structures.instances import Instances
-
-
-class YolactOutput(NamedTuple):
-    """What the network predicts for B images and A anchors.
-
-    Attributes:
-        box_deltas: (B, A, 4), encoded offsets of `protomask.ops.boxes.encode_boxes`.
-        class_logits: (B, A, num_classes + 1), background first.
-        mask_coefficients: (B, A, k) in [-1, 1].
-        prototypes: (B, h, w, k), not negative.
-        anchors: (A, 4) cxcywh, relative to the image.
-        semantic_logits: (B, num_classes, h3, w3) on P3 in training, None otherwise.
-
-    """
-
-    box_deltas: Tensor
-    class_logits: Tensor
-    mask_coefficients: Tensor
-    prototypes: Tensor
-    anchors: Tensor
-    semantic_logits: Tensor | None
 
 
 class Yolact(nn.Module):

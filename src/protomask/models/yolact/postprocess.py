@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -16,7 +17,7 @@ from protomask.ops.nms import batched_nms, batched_soft_nms, cross_class_fast_nm
 from protomask.structures.instances import GridMasks, Instances
 
 if TYPE_CHECKING:
-    from protomask.models.yolact.model import YolactOutput
+    from protomask.models.yolact.heads import YolactOutput
 
 
 class YolactPostprocess:
@@ -50,8 +51,9 @@ class YolactPostprocess:
             original_sizes: (H, W) of each image before it was resized.
             score_threshold: return only instances whose class score is above this; 0 returns all.
             iou_threshold: overlap above which NMS suppresses.
-            max_detections: at most so many instances per image. Not given, it is the config's, except for cross-class
-                fast NMS, which officially returns all that it keeps.
+            max_detections: at most so many instances per image; where it is beyond ``max_candidates``, that limit grows
+                in proportion. Not given, it is the config's, except for cross-class fast NMS, which officially returns
+                all that it keeps.
             nms: fast, cross_class_fast, batched, soft_linear or soft_gaussian.
             candidate_threshold: only anchors whose best class score is above this are looked at.
 
@@ -71,6 +73,10 @@ class YolactPostprocess:
             "candidate_threshold": candidate_threshold,
         }
         config = self.config.override(**{key: value for key, value in chosen.items() if value is not None})
+        if config.max_detections > config.max_candidates:
+            # As many candidates for each detection as before, or dense images would lose detections to that limit.
+            ratio = config.max_detections / self.config.max_detections
+            config = config.override(max_candidates=ceil(self.config.max_candidates * ratio))
         if max_detections is None and config.nms == "cross_class_fast":
             config = config.override(max_detections=max(config.max_candidates, config.max_detections))
         return [
