@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protomask.data.augmentation import AugmentationConfig
-from protomask.data.transforms import EvalTransform, TrainTransform
+from protomask.data.transforms import TrainTransform
 from protomask.errors import ConfigError
 from protomask.structures.geometry import ImageGeometry
 from protomask.structures.instances import Target
@@ -271,11 +271,3 @@ def test_brightness_and_contrast() -> None:
 def test_config_names_the_field(field: str, value: float) -> None:
     with pytest.raises(ConfigError, match=rf"^{field}: expected a number in .*, got {value}"):
         AugmentationConfig(**{field: value})
-
-
-def test_eval_transform_is_the_geometry() -> None:
-    image, target = sample([(5, 5, 40, 50)], (64, 80))
-    model = geometry(32)
-    out, found = EvalTransform(geometry=model)(image, target)
-    assert torch.equal(out, model.resize(image))
-    assert found is target

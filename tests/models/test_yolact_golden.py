@@ -148,6 +148,12 @@ def read_target(golden: Golden, image: int, *, crowd: bool) -> Target:
     return target if crowd else target[~target.is_crowd]
 
 
+def gradient_rounding(golden: Golden) -> dict[str, float]:
+    """Relative difference of the official gradient norms in float32 from those in float64, by key."""
+    exact, rounded = golden["crowd.grad_norms64"], golden["crowd.grad_norms"]
+    return dict(zip(golden["crowd.grad_names"].tolist(), np.abs(rounded / exact - 1), strict=True))
+
+
 TERMS = {"B": "loss_box", "C": "loss_class", "M": "loss_mask", "S": "loss_semantic", "total": "loss_total"}
 
 
@@ -193,10 +199,12 @@ def test_losses_matches_and_gradients_equal_the_official_ones(
     from protomask.checkpoints.official_yolact import rename_key
 
     gradients = dict(network.named_parameters())
+    rounding = gradient_rounding(golden)
     for key, norm in zip(golden[f"{variant}.grad_names"], golden[f"{variant}.grad_norms"], strict=True):
         gradient = gradients[rename_key(str(key))].grad
         assert gradient is not None, key
-        assert float(gradient.norm()) == pytest.approx(float(norm), rel=1e-3), key
+        tolerance = max(1e-3, 5 * rounding.get(str(key), 2e-4))
+        assert float(gradient.norm()) == pytest.approx(float(norm), rel=tolerance), key
     if variant == "crowd_bntrain":
         state = network.state_dict()
         for entry in (entry for entry in golden if ".after." in entry):

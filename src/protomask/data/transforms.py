@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -236,20 +235,6 @@ class TrainTransform:
         offset = torch.full((3, 1), gain * brightness * augmentation.brightness)
         colours = torch.addmm(offset, matrix, image.reshape(3, -1).float())
         return colours.round_().clamp_(0, 255).to(torch.uint8).reshape(image.shape)
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvalTransform:
-    """The model's own resize and nothing else, so that evaluation sees what prediction sees.
-
-    Called with image (3, H, W) uint8 RGB and target, returns image (3, *geometry.image_size) float32 RGB, 0..255, not
-    normalised, and the target unchanged: in the frame of the original image, to which predictions are brought back.
-    """
-
-    geometry: ImageGeometry
-
-    def __call__(self, image: Tensor, target: Target) -> tuple[Tensor, Target]:
-        return self.geometry.resize(image), target
 
 
 def _place(seen: _Rectangle, view: _Rectangle, image_size: tuple[int, int]) -> _Placement:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from protomask.errors import ConfigError, MissingExtraError
+from protomask.errors import CheckpointError, ConfigError, MissingExtraError
 
 STRIDES = {"C2": 4, "C3": 8, "C4": 16, "C5": 32}
 
@@ -53,6 +53,7 @@ def build_backbone(
     Raises:
         ConfigError: no such backbone or level.
         MissingExtraError: a timm backbone without timm installed.
+        CheckpointError: pretrained weights cannot be downloaded.
 
     """
     for level in levels:
@@ -62,7 +63,10 @@ def build_backbone(
         raise ConfigError(f"backbone_levels: expected different levels, the finest first, got {tuple(levels)}")
     if name == "darknet53":
         if pretrained:
-            raise ConfigError("backbone: torchvision has no ImageNet weights for darknet53; start from a checkpoint")
+            raise ConfigError(
+                "pretrained_backbone: nobody publishes ImageNet weights of darknet53 for torchvision; start from a "
+                "checkpoint, or without (--no-pretrained-backbone)"
+            )
         return Darknet53(levels)
     if name.startswith("timm:"):
         return TimmBackbone(name.removeprefix("timm:"), levels, pretrained=pretrained)
@@ -80,7 +84,13 @@ class TorchvisionBackbone(nn.Module):
         from torchvision.models import get_model
 
         steps, channels = _TORCHVISION[name]
-        classifier = get_model(name, weights="DEFAULT" if pretrained else None)
+        try:
+            classifier = get_model(name, weights="DEFAULT" if pretrained else None)
+        except OSError as error:
+            raise CheckpointError(
+                f"ImageNet weights of {name}: neither cached nor reachable ({error}); connect to the internet once, "
+                "start from other weights (--weights FILE), or without (--no-pretrained-backbone)"
+            ) from error
         last = max(index for index, (_, level) in enumerate(steps) if level in levels)
         self.levels = tuple(levels)
         self.channels = tuple(channels[level] for level in levels)
