@@ -135,7 +135,12 @@ class TimmBackbone(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) to one feature map per level."""
         features = self.body(images)
-        return [features[index] for index in self._indices]
+        chosen = [features[index] for index in self._indices]
+        # Some transformers give (B, h, w, C).
+        return [
+            feature if feature.shape[1] == channels else feature.permute(0, 3, 1, 2)
+            for feature, channels in zip(chosen, self.channels, strict=True)
+        ]
 
 
 class ConvNormLeaky(nn.Sequential):
