@@ -25,15 +25,19 @@ def run(
         class_names: names of the classes of a file that was not trained on the zoo's, for example [cat,dog].
         dtype: number type the weights are stored in; float16 halves the file.
     """
+    from pathlib import Path
+
     import torch
 
-    from protomask.checkpoints.io import load_network, save_weights
+    from protomask.checkpoints.io import load_network, read_header, save_weights
     from protomask.errors import ConfigError
 
     if not destination.endswith(".safetensors"):
         raise ConfigError(f"destination: expected a .safetensors file, got {destination}")
     network = load_network(source, model=model, class_names=class_names)
-    path = save_weights(network, destination, provenance={"converted_from": source}, dtype=getattr(torch, dtype))
+    origin = read_header(source)["provenance"] if source.endswith(".safetensors") else {}
+    provenance = {**origin, "converted_from": Path(source).name}
+    path = save_weights(network, destination, provenance=provenance, dtype=getattr(torch, dtype))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     print(
         f"{path}: {network.config.name}, {len(network.class_names)} classes, {parameters / 1e6:.1f} M parameters, "

@@ -190,7 +190,8 @@ def fit(
             "source": "protomask train",
             "iteration": progress.iteration,
             "best_mask_ap": progress.best_mask_ap,
-            "settings": config.to_dict(),
+            # Weights travel: they tell how they were made, not where on whose machine.
+            "settings": {**config.to_dict(), "data": Path(config.data).name, "output": Path(config.output).name},
         }
         for path in weights:
             save_weights(network, path, provenance=provenance)
