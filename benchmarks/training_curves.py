@@ -36,7 +36,7 @@ def main() -> None:
     iterations = [record["iteration"] for record in steps]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), dpi=110, constrained_layout=True)
     for key, name in LOSSES.items():
-        left.plot(iterations, smooth([record[key] for record in steps], 10), label=name, linewidth=1.5)
+        left.plot(iterations, smooth([record[key] for record in steps], 4), label=name, linewidth=1.5)
     left.set(xlabel="iteration", ylabel="loss (weighted)", ylim=(0, None), title="training losses")
     rate = left.twinx()
     rate.plot(iterations, [record["learning_rate"] for record in steps], color="0.6", linestyle=":", linewidth=1)
