@@ -5,14 +5,15 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+from importlib.resources import as_file, files
 from pathlib import Path
+from shutil import copy
 from typing import Any
 
 import pytest
 from PIL import Image
 
 from protomask.cli.main import VERBS, main
-from protomask.data.synthetic import render_scene
 from protomask.models.zoo import ZOO
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -50,8 +51,8 @@ def test_the_python_example_runs_as_it_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # The README speaks of a photograph of the reader; a scene that the shipped model knows takes its place.
-    pixels, _ = render_scene(1, 3)
-    Image.fromarray(pixels).save(tmp_path / "photo.jpg", quality=95)
+    with as_file(files("protomask") / "samples" / "scene_2.jpg") as scene:
+        copy(scene, tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     (example,) = code_blocks(README, "python")
     names: dict[str, Any] = {}
@@ -59,8 +60,8 @@ def test_the_python_example_runs_as_it_stands(
     found, sure = names["found"], names["sure"]
     assert 0 < len(sure) <= len(found)
     assert capsys.readouterr().out.count("\n") == len(found) + 1
-    assert sure.masks.shape == (len(sure), 256, 256)
-    assert Image.open(tmp_path / "found.png").size == (256, 256)
+    assert sure.masks.shape == (len(sure), 384, 384)
+    assert Image.open(tmp_path / "found.png").size == (384, 384)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -239,7 +239,7 @@ def test_weights_of_another_model_are_refused(
     straight: tuple[TrainResult, Recorder], shapes: Path, tmp_path: Path
 ) -> None:
     config = settings(shapes, tmp_path / "run", model="yolact_resnet50", weights=str(straight[0].last_weights))
-    with pytest.raises(ConfigError, match="model: expected yolact_nano"):
+    with pytest.raises(ConfigError, match="holds yolact_nano, got yolact_resnet50"):
         train(config)
 
 
