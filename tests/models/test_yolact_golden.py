@@ -200,10 +200,12 @@ def test_losses_matches_and_gradients_equal_the_official_ones(
 
     gradients = dict(network.named_parameters())
     rounding = gradient_rounding(golden)
+    # Batch statistics have no float64 golden of their own; summation order depends on the number of threads.
+    unknown = max(rounding.values())
     for key, norm in zip(golden[f"{variant}.grad_names"], golden[f"{variant}.grad_norms"], strict=True):
         gradient = gradients[rename_key(str(key))].grad
         assert gradient is not None, key
-        tolerance = max(1e-3, 5 * rounding.get(str(key), 2e-4))
+        tolerance = max(1e-3, 5 * rounding.get(str(key), unknown))
         assert float(gradient.norm()) == pytest.approx(float(norm), rel=tolerance), key
     if variant == "crowd_bntrain":
         state = network.state_dict()
