@@ -69,6 +69,7 @@ def _predict_samples(predictor: Predictor, save_dir: Path, score_threshold: floa
     """Overlays and JSON of the scenes that ship with the package; what was found in each."""
     from importlib.resources import as_file, files
 
+    from protomask.cli.output import counts_by_class
     from protomask.inference.output import PredictionWriter
     from protomask.inference.sources import iter_image_paths, read_image
 
@@ -81,12 +82,11 @@ def _predict_samples(predictor: Predictor, save_dir: Path, score_threshold: floa
             image = read_image(path)
             instances = predictor.predict_images([image], score_threshold=score_threshold)[0]
             writer.write(path, image, instances)
-            names = [instances.class_names[label] for label in instances.labels.tolist()]
             rows.append(
                 {
                     "file": path.name,
                     "instances": len(instances),
-                    "found": ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names)) or "nothing",
+                    "found": counts_by_class(instances),
                     "best": float(instances.scores[0]) if len(instances) else None,
                 }
             )

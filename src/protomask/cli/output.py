@@ -6,12 +6,21 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from protomask.structures.instances import Instances
 
 
 def dump_json(content: Any) -> None:
     """One JSON document on standard output."""
     print(json.dumps(content, indent=2))
+
+
+def counts_by_class(instances: Instances) -> str:
+    """How many of what: "2 dog, 1 cat", most certain class first, or "nothing"."""
+    names = [instances.class_names[label] for label in instances.labels.tolist()]
+    return ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names)) or "nothing"
 
 
 class Bar:

@@ -60,7 +60,7 @@ def run(
         annotations: COCO annotation file whose image and category ids the COCO results shall use.
         json: print one JSON summary instead of text.
     """
-    from protomask.cli.output import dump_json, progress
+    from protomask.cli.output import counts_by_class, dump_json, progress
     from protomask.errors import ConfigError, DataError
     from protomask.inference.output import PredictionWriter, read_coco_ids
     from protomask.inference.predictor import load
@@ -108,9 +108,7 @@ def run(
                 bar.message(f"error: {problem}", to_stderr=True)
                 summary.append({"file": str(path), "error": str(problem)})
             else:
-                names = [found.class_names[label] for label in found.labels.tolist()]
-                counts = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names)) or "nothing"
-                bar.message(f"{path}: {image.shape[2]}x{image.shape[1]}, found {counts}")
+                bar.message(f"{path}: {image.shape[2]}x{image.shape[1]}, found {counts_by_class(found)}")
                 summary.append({"file": str(path), "instances": len(found), "written": [str(file) for file in files]})
             bar.advance()
     if json:
