@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.models import get_model
 
 from protomask.checkpoints.io import load_weights
 from protomask.data.loader import training_batches
@@ -352,3 +353,75 @@ def test_batches_depend_on_seed_and_iteration_alone() -> None:
 
 def test_data_set_smaller_than_a_batch_gives_it_whole() -> None:
     assert sorted(drawn(3, 0, 1, workers=0)[0][0]) == [0, 1, 2]
+
+
+def test_rescoring_is_added_and_trained_alone(
+    straight: tuple[TrainResult, Recorder], shapes: Path, tmp_path: Path
+) -> None:
+    before = straight[0].last_weights
+    options = {"rescoring_channels": [4, 4], "rescoring_min_area": 4}
+    recorder = Recorder()
+    changes = {"model": None, "weights": str(before), "model_options": options, "learning_rate": 0.05}
+    result = train(
+        settings(shapes, tmp_path / "run", add="mask_rescoring", train_only="mask_rescoring", **changes),
+        reporter=recorder,
+    )
+    old, new = tensors(before), tensors(result.last_weights)
+    added = {name for name in new if name not in old}
+    assert added == {name for name in new if name.startswith("rescoring.")}
+    assert [name for name in old if not torch.equal(old[name], new[name])] == []
+    assert all(step["loss_rescoring"] is not None for step in recorder.steps)
+    assert "everything but mask_rescoring stays as it is" in recorder.messages
+
+    further = train(
+        settings(
+            shapes,
+            tmp_path / "more",
+            train_only="mask_rescoring",
+            **{**changes, "model_options": {}} | {"weights": str(result.last_weights)},
+        )
+    )
+    assert [name for name in old if not torch.equal(old[name], tensors(further.last_weights)[name])] == []
+    assert any(not torch.equal(new[name], tensors(further.last_weights)[name]) for name in added)
+    with pytest.raises(ConfigError, match="already has mask_rescoring"):
+        train(
+            settings(
+                shapes, tmp_path / "twice", add="mask_rescoring", **changes | {"weights": str(result.last_weights)}
+            )
+        )
+
+
+def test_training_a_part_alone_is_refused_where_it_makes_no_sense(
+    straight: tuple[TrainResult, Recorder], shapes: Path, tmp_path: Path
+) -> None:
+    weights = {"model": None, "model_options": {}, "weights": str(straight[0].last_weights)}
+    with pytest.raises(ConfigError, match="train_only: expected weights"):
+        settings(shapes, tmp_path / "run", train_only="mask_rescoring")
+    with pytest.raises(ConfigError, match=r"no mask_rescoring yet \(--add mask_rescoring\)"):
+        train(settings(shapes, tmp_path / "run", train_only="mask_rescoring", **weights))
+    write_split(tmp_path / "other", "train", 3, ("box", "slab", "rod"))
+    write_split(tmp_path / "other", "val", 3, ("box", "slab", "rod"))
+    with pytest.raises(ConfigError, match=r"train_only: .*made anew: head\.classify\.weight"):
+        train(
+            settings(
+                tmp_path / "other",
+                tmp_path / "run",
+                add="mask_rescoring",
+                train_only="mask_rescoring",
+                **weights | {"model_options": {"rescoring_channels": [4]}},
+            )
+        )
+
+
+def test_weights_of_the_backbone_alone(shapes: Path, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    backbone = {"backbone": "resnet18", "backbone_levels": ["C2", "C3", "C4"]}
+    torch.save(get_model("resnet18").state_dict(), tmp_path / "resnet18.pth")
+    result = train(
+        settings(
+            shapes, tmp_path / "run", pretrained_backbone=True, backbone_weights=str(tmp_path / "resnet18.pth"),
+            model_options={**TINY, **backbone}, iterations=1, warmup_init=1e-12, learning_rate=1e-12, freeze_bn=True,
+        )
+    )  # fmt: skip
+    taken = torch.load(tmp_path / "resnet18.pth", weights_only=True)["layer2.0.conv1.weight"]
+    torch.testing.assert_close(tensors(result.last_weights)["backbone.body.layer2.0.conv1.weight"], taken)

@@ -10,6 +10,7 @@ from protomask.models.layers.backbone import STRIDES, build_backbone
 
 NAMES = (
     "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "shufflenet_v2_x1_0", "regnet_x_400mf", "darknet53",
+    "efficientnet_lite0",
 )  # fmt: skip
 
 
@@ -47,7 +48,7 @@ def test_unused_layers_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("name", "levels", "message"),
     [
-        ("vgg16", ("C3",), "expected one of resnet18, .*darknet53, timm:NAME, got 'vgg16'"),
+        ("vgg16", ("C3",), "expected one of resnet18, .*efficientnet_lite0, timm:NAME, got 'vgg16'"),
         ("resnet18", ("C3", "C6"), "expected some of C2, C3, C4, C5, got 'C6'"),
         ("resnet18", ("C4", "C3"), "finest first"),
         ("resnet18", ("C3", "C3"), "different levels"),

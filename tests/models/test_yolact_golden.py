@@ -13,8 +13,8 @@ from torch import Tensor
 
 from golden_weights import golden_weights
 from protomask.checkpoints.io import load_foreign
-from protomask.models.yolact.criterion import YolactCriterion
 from protomask.models.yolact.model import Yolact
+from protomask.models.zoo import build_criterion
 from protomask.ops.masks import decode_rle
 from protomask.ops.matching import NEUTRAL
 from protomask.structures.instances import Instances, Target
@@ -25,6 +25,7 @@ CONFIGS = {
     "yolact_resnet50_pascal": "yolact_resnet50_pascal",
     "yolact_base": "yolact_resnet101",
     "yolact_im700": "yolact_resnet101_700",
+    "yolact_plus_resnet50": "yolact_plus_resnet50",
 }
 MODES = {"fast": "fast", "trad": "batched", "cc": "cross_class_fast"}
 
@@ -106,7 +107,15 @@ def test_network_and_detections_equal_the_official_ones(
     for mode, nms in MODES.items():
         found = network.postprocess(output, [(height, width)], nms=nms)[0]
         check_detections(golden, mode, found, (height, width))
-    check_masks(golden, network.postprocess(output, [(height, width)])[0])
+    found = network.postprocess(output, [(height, width)])[0]
+    check_masks(golden, found)
+    if "post.maskiou" in golden:
+        check_mask_scores(golden, found)
+    else:
+        assert found.mask_scores is None
+    above = network.postprocess(output, [(height, width)], score_threshold=0.15)[0]
+    assert len(above) == len(golden["post15.keep"])
+    torch.testing.assert_close(above.scores, found.scores[torch.from_numpy(golden["post15.keep"].astype(np.int64))])
 
 
 def check_detections(golden: Golden, mode: str, found: Instances, size: tuple[int, int]) -> None:
@@ -137,6 +146,12 @@ def check_masks(golden: Golden, found: Instances) -> None:
         assert differing <= 20 or (union > 100 and 1 - differing / union >= 0.99)
 
 
+def check_mask_scores(golden: Golden, found: Instances) -> None:
+    assert found.mask_scores is not None
+    np.testing.assert_allclose(found.mask_scores.numpy(), golden["post.maskiou"], atol=1e-4)
+    np.testing.assert_allclose(found.scores.numpy(), golden["post.mask_score"], atol=1e-4)
+
+
 def read_target(golden: Golden, image: int, *, crowd: bool) -> Target:
     size = tuple(int(side) for side in golden[f"gt{image}.rle_size"])
     labels = torch.from_numpy(golden[f"gt{image}.labels"].astype(np.int64))
@@ -154,7 +169,14 @@ def gradient_rounding(golden: Golden) -> dict[str, float]:
     return dict(zip(golden["crowd.grad_names"].tolist(), np.abs(rounded / exact - 1), strict=True))
 
 
-TERMS = {"B": "loss_box", "C": "loss_class", "M": "loss_mask", "S": "loss_semantic", "total": "loss_total"}
+TERMS = {
+    "B": "loss_box",
+    "C": "loss_class",
+    "M": "loss_mask",
+    "S": "loss_semantic",
+    "I": "loss_rescoring",
+    "total": "loss_total",
+}
 
 
 @pytest.mark.parametrize("variant", ["crowd", "nocrowd", "crowd_bntrain"])
@@ -177,7 +199,7 @@ def test_losses_matches_and_gradients_equal_the_official_ones(
         for module in network.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.eval().requires_grad_(False)
-    criterion = YolactCriterion(network.config)
+    criterion = build_criterion(network)
     targets = [read_target(golden, image, crowd=variant != "nocrowd") for image in (0, 1)]
     images = torch.stack([network.geometry.preprocess(read_picture(golden_dir, number)) for number in (1, 2)])
 
@@ -193,6 +215,9 @@ def test_losses_matches_and_gradients_equal_the_official_ones(
 
     losses = criterion(output, targets)
     for official_name, term in TERMS.items():
+        if official_name == "I" and f"{variant}.loss_I" not in golden:
+            assert term not in losses
+            continue
         assert losses[term].item() == pytest.approx(float(golden[f"{variant}.loss_{official_name}"]), rel=1e-5), term
 
     losses["loss_total"].backward()

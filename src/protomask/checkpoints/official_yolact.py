@@ -26,6 +26,8 @@ KEY_MAP: tuple[tuple[str, str], ...] = (
     (r"prediction_layers\.0\.bbox_layer\.(.+)", r"head.box.\1"),
     (r"prediction_layers\.0\.conf_layer\.(.+)", r"head.classify.\1"),
     (r"prediction_layers\.0\.mask_layer\.(.+)", r"head.mask.\1"),
+    (r"maskiou_net\.maskiou_net\.10\.(.+)", r"rescoring.classify.\1"),
+    (r"maskiou_net\.maskiou_net\.(\d+)\.(.+)", r"rescoring.layers.{2}.\2"),
     (r"semantic_seg_conv\.(.+)", r"semantic.\1"),
 )
 PYRAMID_INPUTS = 3
@@ -39,7 +41,7 @@ def rename_key(key: str) -> str:
         match = re.fullmatch(pattern, key)
         if match:
             number = int(match[1]) if match[1].isdigit() else 0
-            return match.expand(replacement).format(number + 1, PYRAMID_INPUTS - 1 - number)
+            return match.expand(replacement).format(number + 1, PYRAMID_INPUTS - 1 - number, number // 2)
     return key
 
 

@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from protomask.data.augmentation import AugmentationConfig
 from protomask.errors import ConfigError
+
+Part = Literal["mask_rescoring"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,10 @@ class TrainConfig:
             classes are made anew where it differs.
         pretrained_backbone: Start the backbone from published ImageNet weights (downloaded once) where no weights
             are given.
+        backbone_weights: File with ImageNet weights to start the backbone from (.pth or .safetensors of torchvision or
+            timm), for machines without internet.
+        add: A part that the model gets in addition: "mask_rescoring" (estimates how good each mask is).
+        train_only: Train this part alone and leave everything else as it is in the weights.
         output: Run folder, made by the run. An existing run is only touched with resume.
         resume: Continue the run in the output folder where it stopped.
         image_size: Side of the square network input in pixels; the model's own by default.
@@ -60,6 +66,9 @@ class TrainConfig:
     model: str | None = None
     weights: str | None = None
     pretrained_backbone: bool = True
+    backbone_weights: str | None = None
+    add: Part | None = None
+    train_only: Part | None = None
     output: str = "runs/train"
     resume: bool = False
     image_size: int | None = None
@@ -104,7 +113,13 @@ class TrainConfig:
         rising = all(_is_number(step) and 0 < step < 1 for step in self.lr_steps)
         rising = rising and list(self.lr_steps) == sorted(self.lr_steps)
         _expect(self, "lr_steps", rising, "rising fractions of the run, each between 0 and 1")
+        if self.weights is not None and self.backbone_weights is not None:
+            raise ConfigError("backbone_weights: expected none where weights are given, they hold a backbone")
+        if self.train_only is not None and self.weights is None:
+            raise ConfigError(f"train_only: expected weights to leave as they are beside {self.train_only}, got none")
         for name, choices in (
+            ("add", (None, *get_args(Part))),
+            ("train_only", (None, *get_args(Part))),
             ("schedule", ("step", "cosine")),
             ("freeze_bn", ("auto", True, False)),
             ("device", ("auto", "cpu", "cuda", "mps")),

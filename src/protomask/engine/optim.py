@@ -167,6 +167,13 @@ def freeze_batch_norm(network: nn.Module) -> int:
     return count
 
 
+def freeze_all_but(network: nn.Module, part: nn.Module) -> None:
+    """Leave only one part of a network to be trained: the rest gets no gradient and its batch norm is fixed."""
+    freeze_batch_norm(network)
+    network.requires_grad_(False)
+    part.requires_grad_(True)
+
+
 class _FrozenBatchNorm2d(nn.BatchNorm2d):
     def train(self, mode: bool = True) -> _FrozenBatchNorm2d:
         super().train(False)

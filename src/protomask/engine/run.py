@@ -15,17 +15,20 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from torch import nn
 
+from protomask.checkpoints.backbones import load_backbone
 from protomask.checkpoints.io import load_matching, load_network, load_weights, save_weights
 from protomask.data.augmentation import AugmentationConfig
 from protomask.data.coco import CocoDataset, open_dataset
 from protomask.data.loader import TrainingDataset, batches_per_epoch, training_batches, validation_batches
 from protomask.data.transforms import TrainTransform
-from protomask.engine.config import TrainConfig
+from protomask.engine.config import Part, TrainConfig
 from protomask.engine.folder import MetricsLog, Progress, RunFolder
 from protomask.engine.loop import Criterion, StepResult, evaluate, train_one_epoch
-from protomask.engine.optim import build_optimizer, freeze_batch_norm, schedule_for_run
+from protomask.engine.optim import build_optimizer, freeze_all_but, freeze_batch_norm, schedule_for_run
 from protomask.errors import ConfigError
+from protomask.models.yolact.mask_rescoring import RESCORING_CHANNELS
 from protomask.models.yolact.model import Yolact
 from protomask.models.zoo import DEFAULT_MODEL, build_criterion, build_network
 
@@ -148,7 +151,13 @@ def fit(
     device = accelerator.device
     memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
     network.to(device, memory_format=memory_format)  # type: ignore[call-overload]
-    if config.freezes_batch_norm:
+    if config.train_only is not None:
+        part = _part(network, config.train_only)
+        if part is None:
+            raise ConfigError(f"train_only: the model has no {config.train_only} yet (--add {config.train_only})")
+        freeze_all_but(network, part)
+        reporter.message(f"everything but {config.train_only} stays as it is")
+    elif config.freezes_batch_norm:
         frozen = freeze_batch_norm(network)
         reporter.message(f"batch norm: {frozen} layers fixed (freeze_bn {config.freeze_bn}, batch {config.batch_size})")
 
@@ -191,7 +200,7 @@ def fit(
             "iteration": progress.iteration,
             "best_mask_ap": progress.best_mask_ap,
             # Weights travel: they tell how they were made, not where on whose machine.
-            "settings": {**config.to_dict(), "data": Path(config.data).name, "output": Path(config.output).name},
+            "settings": _without_folders(config),
         }
         for path in weights:
             save_weights(network, path, provenance=provenance)
@@ -337,23 +346,47 @@ def _network_for(config: TrainConfig, class_names: tuple[str, ...], reporter: Re
             )
         return network
     options = dict(config.model_options)
+    if config.add == "mask_rescoring":
+        options.setdefault("rescoring_channels", RESCORING_CHANNELS)
     if config.image_size is not None:
         options["image_size"] = config.image_size
     if config.weights is None:
-        return build_network(
+        network = build_network(
             config.model or DEFAULT_MODEL,
             class_names=class_names,
-            pretrained_backbone=config.pretrained_backbone,
+            pretrained_backbone=config.pretrained_backbone and config.backbone_weights is None,
             **options,
         )
+        if config.backbone_weights is not None:
+            load_backbone(network.backbone, config.backbone_weights)
+        return network
     source = load_network(config.weights, model=config.model)
+    if config.add is not None and _part(source, config.add) is not None:
+        raise ConfigError(f"add: {config.weights} already has {config.add}; leave --add out to train it further")
     network = build_network(
         source.config.override(**{**options, "num_classes": len(class_names)}), class_names=class_names
     )
     anew = load_matching(network, source.state_dict())
     kept = len(network.state_dict()) - len(anew)
     reporter.message(f"{config.weights}: {kept} tensors taken" + (f", made anew: {', '.join(anew)}" if anew else ""))
+    if config.train_only is not None:
+        foreign = [key for key in anew if not key.startswith("rescoring.")]
+        if foreign:
+            raise ConfigError(
+                f"train_only: {config.weights} does not fit the data set or the options, and only {config.train_only} "
+                f"would learn; made anew: {', '.join(foreign)}"
+            )
     return network
+
+
+def _part(network: Yolact, name: Part) -> nn.Module | None:
+    return {"mask_rescoring": network.rescoring}[name]
+
+
+def _without_folders(config: TrainConfig) -> dict[str, Any]:
+    settings = config.to_dict()
+    paths = ("data", "output", "backbone_weights")
+    return {**settings, **{key: Path(settings[key]).name for key in paths if settings[key] is not None}}
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:

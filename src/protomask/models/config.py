@@ -25,6 +25,9 @@ class YolactConfig:
         image_size: side of the square network input, pixels.
         backbone: name for `protomask.models.layers.backbone.build_backbone`.
         backbone_levels: which of its levels feed the pyramid, finest first; "C3" has stride 8.
+        deformable_layers: for each ResNet stage C2 to C5, how many of its blocks may be deformable (YOLACT++); empty
+            for none, see `protomask.models.layers.deform_conv.deformable_blocks`.
+        deformable_interval: of those blocks, one in so many is.
         fpn_channels: width of the pyramid and of the prediction head.
         num_levels: pyramid levels P3, P4, ...
         protonet_channels: width of the Protonet.
@@ -32,6 +35,7 @@ class YolactConfig:
         protonet_detail: the first of ``backbone_levels`` (twice as fine as the next) feeds the Protonet instead of the
             pyramid.
         num_prototypes: k in the paper.
+        rescoring_channels: widths of the network that estimates each mask's IoU (YOLACT++); empty for none.
         norm: normalisation in pyramid, head and Protonet; the official networks have none.
         anchor_scales: side lengths in network pixels, one tuple per level.
         anchor_aspect_ratios: width over height.
@@ -44,10 +48,12 @@ class YolactConfig:
         crowd_overlap: share of an anchor inside a crowd above which it is neutral.
         negatives_per_positive: hard negatives per positive anchor.
         masks_to_train: at most so many positives of an image take part in the mask loss.
+        rescoring_min_area: masks of at most so many prototype pixels do not train the rescoring network.
         loss_weight_box: weight of the box term.
         loss_weight_class: weight of the class term.
         loss_weight_mask: weight of the mask term.
         loss_weight_semantic: weight of the semantic term; 0 leaves the semantic head out of the loss.
+        loss_weight_rescoring: weight of the mask rescoring term.
         candidate_threshold: anchors whose best class score is not above this are never looked at.
         nms: one of fast, cross_class_fast, batched, soft_linear, soft_gaussian.
         iou_threshold: overlap above which NMS suppresses.
@@ -61,12 +67,15 @@ class YolactConfig:
     image_size: int = 550
     backbone: str = "resnet101"
     backbone_levels: tuple[str, ...] = ("C3", "C4", "C5")
+    deformable_layers: tuple[int, ...] = ()
+    deformable_interval: int = 1
     fpn_channels: int = 256
     num_levels: int = 5
     protonet_channels: int = 256
     protonet_upsamplings: int = 1
     protonet_detail: bool = False
     num_prototypes: int = 32
+    rescoring_channels: tuple[int, ...] = ()
     norm: Norm = "none"
     anchor_scales: tuple[tuple[float, ...], ...] = COCO_ANCHOR_SCALES
     anchor_aspect_ratios: tuple[float, ...] = (1.0, 0.5, 2.0)
@@ -79,10 +88,12 @@ class YolactConfig:
     crowd_overlap: float = 0.7
     negatives_per_positive: int = 3
     masks_to_train: int = 100
+    rescoring_min_area: int = 25
     loss_weight_box: float = 1.5
     loss_weight_class: float = 1.0
     loss_weight_mask: float = 6.125
     loss_weight_semantic: float = 1.0
+    loss_weight_rescoring: float = 25.0
     candidate_threshold: float = 0.05
     nms: NmsMode = "fast"
     iou_threshold: float = 0.5
@@ -92,7 +103,7 @@ class YolactConfig:
     def __post_init__(self) -> None:
         positive = (
             "num_classes", "fpn_channels", "num_levels", "protonet_channels", "protonet_upsamplings", "num_prototypes",
-            "masks_to_train", "max_candidates", "max_detections", "negatives_per_positive",
+            "masks_to_train", "deformable_interval", "max_candidates", "max_detections", "negatives_per_positive",
         )  # fmt: skip
         for field in positive:
             self._expect(field, _is_whole(getattr(self, field), 1), "a whole number of at least 1")
@@ -112,17 +123,36 @@ class YolactConfig:
         self._expect("anchor_aspect_ratios", bool(ratios) and min(ratios) > 0, "positive ratios")
         self._expect("pixel_mean", len(self.pixel_mean) == 3, "three numbers")
         self._expect("pixel_std", len(self.pixel_std) == 3 and min(self.pixel_std) > 0, "three positive numbers")
+        self._expect(
+            "deformable_layers",
+            len(self.deformable_layers) <= 4 and all(_is_whole(count, 0) for count in self.deformable_layers),
+            "at most four numbers of blocks",
+        )
+        self._expect(
+            "rescoring_channels",
+            all(_is_whole(width, 1) for width in self.rescoring_channels) and self._rescoring_fits(),
+            "positive widths, and no more of them than leave a pixel of the prototypes (each halves their sides)",
+        )
         for field in ("candidate_threshold", "iou_threshold", "positive_iou", "negative_iou", "crowd_overlap"):
             self._expect(field, _is_number(getattr(self, field), 0, 1), "a number from 0 to 1")
         self._expect(
             "negative_iou", self.negative_iou <= self.positive_iou, f"at most positive_iou={self.positive_iou}"
         )
-        for field in ("loss_weight_box", "loss_weight_class", "loss_weight_mask", "loss_weight_semantic"):
+        weights = ("box", "class", "mask", "semantic", "rescoring")
+        for field in ("rescoring_min_area", *(f"loss_weight_{term}" for term in weights)):
             self._expect(field, _is_number(getattr(self, field), 0), "a number of at least 0")
 
     def _expect(self, field: str, holds: bool, expected: str) -> None:
         if not holds:
             raise ConfigError(f"{field}: expected {expected}, got {getattr(self, field)!r}")
+
+    def _rescoring_fits(self) -> bool:
+        finest = self.backbone_levels[int(self.protonet_detail)]
+        stride = {"C2": 4, "C4": 16, "C5": 32}.get(finest, 8)
+        side: int = self.image_size // stride * 2**self.protonet_upsamplings
+        for _ in self.rescoring_channels:
+            side = (side - 3) // 2 + 1
+        return side >= 1
 
     @property
     def anchors_per_cell(self) -> int:
@@ -134,13 +164,15 @@ class YolactConfig:
 
         Sides are cut to whole pixels, as in the published 400 and 700 pixel models.
         """
+        return replace(self, image_size=image_size, anchor_scales=self._anchor_scales_at(image_size))
+
+    def _anchor_scales_at(self, image_size: int) -> tuple[tuple[float, ...], ...]:
         if image_size == self.image_size:
-            return self
-        scales = tuple(
+            return self.anchor_scales
+        return tuple(
             tuple(float(max(1, int(scale * image_size / self.image_size))) for scale in level)
             for level in self.anchor_scales
         )
-        return replace(self, image_size=image_size, anchor_scales=scales)
 
     def override(self, **changes: Any) -> YolactConfig:
         """A copy with some fields changed; a new ``image_size`` alone also scales the anchors.
@@ -154,11 +186,11 @@ class YolactConfig:
             if field not in known:
                 raise ConfigError(f"{field}: no such setting; known are {', '.join(sorted(known))}")
         size = changes.get("image_size")
-        base = self
         if size is not None and "anchor_scales" not in changes:
-            self._expect("image_size", isinstance(size, int), "a whole number of pixels")
-            base = self.at_image_size(size)
-        return replace(base, **{field: _as_tuple(value) for field, value in changes.items()})
+            if not isinstance(size, int):
+                raise ConfigError(f"image_size: expected a whole number of pixels, got {size!r}")
+            changes["anchor_scales"] = self._anchor_scales_at(size)
+        return replace(self, **{field: _as_tuple(value) for field, value in changes.items()})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""

@@ -12,6 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from protomask.errors import CheckpointError, ConfigError, MissingExtraError
+from protomask.models.layers.deform_conv import make_deformable
+from protomask.models.layers.efficientnet_lite import EfficientNetLite0
 
 STRIDES = {"C2": 4, "C3": 8, "C4": 16, "C5": 32}
 
@@ -40,15 +42,23 @@ _TORCHVISION: dict[str, tuple[tuple[tuple[str, str | None], ...], dict[str, int]
 
 
 def build_backbone(
-    name: str, levels: Sequence[str] = ("C3", "C4", "C5"), *, pretrained: bool = False
-) -> TorchvisionBackbone | Darknet53 | TimmBackbone:
+    name: str,
+    levels: Sequence[str] = ("C3", "C4", "C5"),
+    *,
+    pretrained: bool = False,
+    deformable_layers: Sequence[int] = (),
+    deformable_interval: int = 1,
+) -> TorchvisionBackbone | Darknet53 | EfficientNetLite0 | TimmBackbone:
     """Make a backbone by name.
 
     Args:
-        name: "darknet53", one of the torchvision names of this module, or "timm:NAME" for any timm model that can give
-            features (extra ``timm``).
+        name: "darknet53", "efficientnet_lite0", one of the torchvision names of this module, or "timm:NAME" for any
+            timm model that can give features (extra ``timm``).
         levels: which levels to return, finest first.
         pretrained: start from the ImageNet weights that torchvision or timm publish (downloads them).
+        deformable_layers: for each stage of a ResNet (C2 to C5), how many of its blocks may have a deformable
+            convolution, see `protomask.models.layers.deform_conv.deformable_blocks`.
+        deformable_interval: of those blocks, one in so many has it.
 
     Raises:
         ConfigError: no such backbone or level.
@@ -61,6 +71,8 @@ def build_backbone(
             raise ConfigError(f"backbone_levels: expected some of {', '.join(STRIDES)}, got {level!r}")
     if not levels or list(levels) != sorted(set(levels)):
         raise ConfigError(f"backbone_levels: expected different levels, the finest first, got {tuple(levels)}")
+    if any(deformable_layers) and not name.startswith("resnet"):
+        raise ConfigError(f"deformable_layers: only ResNets have deformable blocks, got backbone {name!r}")
     if name == "darknet53":
         if pretrained:
             raise ConfigError(
@@ -68,11 +80,15 @@ def build_backbone(
                 "checkpoint, or without (--no-pretrained-backbone)"
             )
         return Darknet53(levels)
+    if name == "efficientnet_lite0":
+        return EfficientNetLite0(levels, pretrained=pretrained)
     if name.startswith("timm:"):
         return TimmBackbone(name.removeprefix("timm:"), levels, pretrained=pretrained)
     if name in _TORCHVISION:
-        return TorchvisionBackbone(name, levels, pretrained=pretrained)
-    known = ", ".join([*_TORCHVISION, "darknet53", "timm:NAME"])
+        backbone = TorchvisionBackbone(name, levels, pretrained=pretrained)
+        make_deformable(backbone.body, deformable_layers, deformable_interval)
+        return backbone
+    known = ", ".join([*_TORCHVISION, "darknet53", "efficientnet_lite0", "timm:NAME"])
     raise ConfigError(f"backbone: expected one of {known}, got {name!r}")
 
 
@@ -89,7 +105,8 @@ class TorchvisionBackbone(nn.Module):
         except OSError as error:
             raise CheckpointError(
                 f"ImageNet weights of {name}: neither cached nor reachable ({error}); connect to the internet once, "
-                "start from other weights (--weights FILE), or without (--no-pretrained-backbone)"
+                "start from other weights (--weights FILE), from a file with weights of the backbone "
+                "(--backbone-weights FILE), or without (--no-pretrained-backbone)"
             ) from error
         last = max(index for index, (_, level) in enumerate(steps) if level in levels)
         self.levels = tuple(levels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,21 +18,28 @@ from protomask.structures.instances import Target
 
 if TYPE_CHECKING:
     from protomask.models.yolact.heads import YolactOutput
+    from protomask.models.yolact.mask_rescoring import MaskRescoring
 
 MIN_EXTENT = 1e-4
 """Share of the image below which a side counts as none (0.05 px of 550): its mask loss would outweigh all others."""
 
 
 class YolactCriterion(nn.Module):
-    """Box, class (with hard negatives), mask and semantic terms.
+    """Box, class (with hard negatives), mask and semantic terms, and mask rescoring where the network has it.
 
-    Box, class and mask are divided by the positives of the whole batch, semantic by the images. A batch without
-    positives has a finite loss, and objects without area are left out.
+    Box, class, mask and rescoring are divided by the positives of the whole batch, semantic by the images. A batch
+    without positives has a finite loss, and objects without area are left out.
+
+    Args:
+        config: of the network.
+        rescoring: the network's, which is run here on the masks of the positives.
+
     """
 
-    def __init__(self, config: YolactConfig) -> None:
+    def __init__(self, config: YolactConfig, rescoring: MaskRescoring | None = None) -> None:
         super().__init__()
         self.config = config
+        self.rescoring = rescoring
         self.matcher = Matcher(
             positive_iou=config.positive_iou, negative_iou=config.negative_iou, crowd_overlap=config.crowd_overlap
         )
@@ -45,7 +52,8 @@ class YolactCriterion(nn.Module):
             targets: one per image, in the network's frame.
 
         Returns:
-            loss_box, loss_class, loss_mask, loss_semantic and their sum loss_total, scalars.
+            loss_box, loss_class, loss_mask, loss_semantic, with mask rescoring loss_rescoring, and their sum
+            loss_total, scalars.
 
         """
         # Sums over thousands of anchors and pixels need float32 also where the network ran in less.
@@ -61,12 +69,15 @@ class YolactCriterion(nn.Module):
         num_positive = positive.sum().clamp(min=1)
 
         config = self.config
+        loss_mask, loss_rescoring = self._mask(output, objects, matched_idxs, positive)
         losses = {
             "loss_box": config.loss_weight_box * self._box(output, objects, matched_idxs, positive) / num_positive,
             "loss_class": config.loss_weight_class * self._class(output, matched_labels) / num_positive,
-            "loss_mask": config.loss_weight_mask * self._mask(output, objects, matched_idxs, positive) / num_positive,
+            "loss_mask": config.loss_weight_mask * loss_mask / num_positive,
             "loss_semantic": config.loss_weight_semantic * self._semantic(output, objects),
         }
+        if self.rescoring is not None:
+            losses["loss_rescoring"] = config.loss_weight_rescoring * loss_rescoring / num_positive
         losses["loss_total"] = torch.stack(list(losses.values())).sum()
         return losses
 
@@ -90,8 +101,14 @@ class YolactCriterion(nn.Module):
         chosen = negatives | (matched_labels > BACKGROUND)
         return F.cross_entropy(logits[chosen], matched_labels[chosen], reduction="sum")
 
-    def _mask(self, output: YolactOutput, objects: Sequence[Target], matched_idxs: Tensor, positive: Tensor) -> Tensor:
+    def _mask(
+        self, output: YolactOutput, objects: Sequence[Target], matched_idxs: Tensor, positive: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The sums of the mask and of the rescoring term."""
         total = output.mask_coefficients.new_zeros((), dtype=torch.float32)
+        height, width = output.prototypes.shape[1:3]
+        nothing = total.new_zeros(0, height, width)
+        samples = [_RescoringSamples(nothing, nothing.bool(), matched_idxs.new_zeros(0), total.new_zeros(0))]
         for image, own in enumerate(objects):
             chosen = positive[image].nonzero()[:, 0]
             if len(chosen) == 0:
@@ -102,7 +119,6 @@ class YolactCriterion(nn.Module):
                 order = torch.randperm(len(chosen), device=chosen.device)
                 chosen = chosen[order[: self.config.masks_to_train]]
             prototypes = output.prototypes[image].float()
-            height, width, _ = prototypes.shape
             logits = torch.einsum("nk,hwk->nhw", output.mask_coefficients[image, chosen].float(), prototypes)
             owners = matched_idxs[image, chosen]
             grid_masks = shrink_masks(own.masks, (height, width))[owners]
@@ -112,7 +128,26 @@ class YolactCriterion(nn.Module):
             # Each object counts alike whatever its size: the sum is divided by the box area in grid cells.
             extent = boxes[:, 2:] - boxes[:, :2]
             total = total + share * (sums / (extent[:, 0] * width) / (extent[:, 1] * height)).sum()
-        return total
+            if self.rescoring is not None:
+                large = grid_masks.flatten(1).sum(dim=1) > self.config.rescoring_min_area
+                samples.append(
+                    _RescoringSamples(
+                        mask_probs=(logits.sigmoid() * inside)[large],
+                        truth=grid_masks[large],
+                        labels=own.labels[owners][large],
+                        weights=total.new_full((int(large.sum()),), share),
+                    )
+                )
+        return total, total if self.rescoring is None else self._rescoring(samples, self.rescoring)
+
+    def _rescoring(self, samples: Sequence[_RescoringSamples], rescoring: MaskRescoring) -> Tensor:
+        """Smooth L1 sum between estimated and measured IoU; the masks learn from it too, as published."""
+        mask_probs, truth, labels, weights = (torch.cat(parts) for parts in zip(*samples, strict=True))
+        found = mask_probs > 0.5
+        intersection = (found & truth).flatten(1).sum(dim=1)
+        union = (found | truth).flatten(1).sum(dim=1)
+        distance = F.smooth_l1_loss(rescoring(mask_probs, labels), intersection / union, reduction="none")
+        return (distance * weights).sum()
 
     def _semantic(self, output: YolactOutput, objects: Sequence[Target]) -> Tensor:
         if output.semantic_logits is None:
@@ -127,6 +162,15 @@ class YolactCriterion(nn.Module):
         return F.binary_cross_entropy_with_logits(logits, wanted.clamp(max=1), reduction="sum") / (
             height * width * batch
         )
+
+
+class _RescoringSamples(NamedTuple):
+    """Masks of one image: mask_probs (n, h, w) cropped, truth (n, h, w) bool, labels (n,), weights (n,) in the loss."""
+
+    mask_probs: Tensor
+    truth: Tensor
+    labels: Tensor
+    weights: Tensor
 
 
 def _learnable(target: Target) -> Target:

@@ -13,6 +13,7 @@ from protomask.models.config import YolactConfig
 from protomask.models.layers.backbone import build_backbone
 from protomask.models.layers.fpn import FeaturePyramid
 from protomask.models.yolact.heads import PredictionHead, Protonet, YolactOutput
+from protomask.models.yolact.mask_rescoring import MaskRescoring
 from protomask.models.yolact.postprocess import YolactPostprocess
 from protomask.ops.anchors import pyramid_anchors
 from protomask.structures.geometry import ImageGeometry
@@ -20,7 +21,7 @@ from protomask.structures.instances import Instances
 
 
 class Yolact(nn.Module):
-    """Backbone, pyramid, Protonet and heads.
+    """Backbone, pyramid, Protonet and heads; with deformable blocks and mask rescoring it is YOLACT++.
 
     Args:
         config: defines every layer.
@@ -41,7 +42,13 @@ class Yolact(nn.Module):
             std=config.pixel_std,
             antialias=config.antialias,
         )
-        self.backbone = build_backbone(config.backbone, config.backbone_levels, pretrained=pretrained_backbone)
+        self.backbone = build_backbone(
+            config.backbone,
+            config.backbone_levels,
+            pretrained=pretrained_backbone,
+            deformable_layers=config.deformable_layers,
+            deformable_interval=config.deformable_interval,
+        )
         self._pyramid_start = int(config.protonet_detail)
         pyramid_channels = self.backbone.channels[self._pyramid_start :]
         self.fpn = FeaturePyramid(pyramid_channels, config.fpn_channels, config.num_levels, config.norm)
@@ -62,6 +69,9 @@ class Yolact(nn.Module):
             norm=config.norm,
         )
         self.semantic = nn.Conv2d(config.fpn_channels, config.num_classes, 1)
+        self.rescoring = (
+            MaskRescoring(config.rescoring_channels, config.num_classes) if config.rescoring_channels else None
+        )
         self._anchor_grids: dict[tuple[Any, ...], Tensor] = {}
         self._initialize()
 
@@ -73,6 +83,8 @@ class Yolact(nn.Module):
                     nn.init.xavier_uniform_(module.weight)
                     if module.bias is not None:
                         nn.init.zeros_(module.bias)
+        if self.rescoring is not None:
+            self.rescoring.initialize()
 
     def anchors(self, grid_sizes: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
         """(A, 4) float32 cxcywh relative to the image, made once for every set of grid sizes and device."""
@@ -113,4 +125,4 @@ class Yolact(nn.Module):
         self, output: YolactOutput, original_sizes: Sequence[tuple[int, int]], **options: Any
     ) -> list[Instances]:
         """Network output to one `Instances` per image; options as in `YolactPostprocess.__call__`."""
-        return YolactPostprocess(self.config, self.class_names)(output, original_sizes, **options)
+        return YolactPostprocess(self.config, self.class_names, self.rescoring)(output, original_sizes, **options)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import ceil
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
@@ -18,6 +19,7 @@ from protomask.structures.instances import GridMasks, Instances
 
 if TYPE_CHECKING:
     from protomask.models.yolact.heads import YolactOutput
+    from protomask.models.yolact.mask_rescoring import MaskRescoring
 
 
 class YolactPostprocess:
@@ -26,13 +28,18 @@ class YolactPostprocess:
     Args:
         config: thresholds and NMS used where a call does not say otherwise.
         class_names: name of each label.
+        rescoring: estimates the quality of the masks, where the network has one.
 
     """
 
-    def __init__(self, config: YolactConfig, class_names: Sequence[str]) -> None:
+    def __init__(
+        self, config: YolactConfig, class_names: Sequence[str], rescoring: MaskRescoring | None = None
+    ) -> None:
         self.config = config
         self.class_names = tuple(class_names)
+        self.rescoring = rescoring
 
+    @torch.no_grad()
     def __call__(
         self,
         output: YolactOutput,
@@ -58,7 +65,8 @@ class YolactPostprocess:
             candidate_threshold: only anchors whose best class score is above this are looked at.
 
         Returns:
-            One `Instances` per image, on the CPU, best first, boxes clipped to the image.
+            One `Instances` per image, on the CPU, boxes clipped to the image, in the order of their class scores also
+            where there are mask scores (which have no part in ``score_threshold`` either, as published).
 
         Raises:
             ConfigError: an option is out of range.
@@ -102,6 +110,7 @@ class YolactPostprocess:
         mask_coefficients = output.mask_coefficients[image, candidates[kept]].float()
         mask_probs = assemble_masks(output.prototypes[image].float(), mask_coefficients)
         mask_probs = crop_masks(mask_probs, boxes)
+        mask_scores = None if self.rescoring is None else self.rescoring(mask_probs, labels).cpu()
         height, width = original_size
         pixel_boxes = clip_boxes_to_image(boxes * boxes.new_tensor([width, height, width, height]), original_size)
         return Instances(
@@ -111,6 +120,7 @@ class YolactPostprocess:
             masks=GridMasks(mask_probs.cpu(), original_size),
             image_size=original_size,
             class_names=self.class_names,
+            mask_scores=mask_scores,
         )
 
 
