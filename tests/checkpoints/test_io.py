@@ -305,6 +305,29 @@ def test_every_official_resnet_key_has_its_place(golden_dir: Path) -> None:
     assert shapes == {key: tuple(value.shape) for key, value in own.items()}
 
 
+@pytest.mark.parametrize(
+    ("file", "model", "kind"),
+    [("yolact_plus_resnet50", "yolact_resnet50", "unexpected"), ("yolact_resnet50", "yolact_plus_resnet50", "missing")],
+)
+def test_one_preset_in_another_says_which_keys_differ(golden_dir: Path, file: str, model: str, kind: str) -> None:
+    recipe = json.loads((golden_dir / "yolact" / f"{file}.state_dict.json").read_text())["state_dict"]
+    with torch.device("meta"):
+        tensors = {rename_key(entry["key"]): torch.empty(entry["shape"]) for entry in recipe}
+        network = build_network(model)
+    with pytest.raises(CheckpointError) as caught:
+        io.load_exactly(network, tensors, source="FILE")
+    first, *groups = str(caught.value).splitlines()
+    assert first == "FILE: the weights do not fit the model"
+    # 13 blocks have a bias and an offset convolution of two tensors; the rescoring network has six convolutions.
+    lists = {group.split()[1].rstrip(":"): group.partition(": ")[2] for group in groups}
+    assert set(lists) == {kind, "misshapen"}
+    assert len(lists[kind].split(", ")) == 13 * 3 + 6 * 2
+    assert "backbone.body.layer2.0.conv2.conv_offset_mask.weight" in lists[kind].split(", ")
+    assert "rescoring.classify.bias" in lists[kind].split(", ")
+    heads = [f"head.{part}.{tensor}" for part in ("box", "classify", "mask") for tensor in ("weight", "bias")]
+    assert [key for key in heads if key not in lists["misshapen"]] == []
+
+
 def test_a_key_of_nobody_keeps_its_name() -> None:
     assert rename_key("maskiou_net.0.weight") == "maskiou_net.0.weight"
     assert len({pattern for pattern, _ in KEY_MAP}) == len(KEY_MAP)

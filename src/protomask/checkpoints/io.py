@@ -214,7 +214,9 @@ def load_network(source: str | Path, *, model: str | None = None, class_names: S
 def _load_own(path: Path, model: str | None, class_names: Sequence[str] | None) -> Yolact:
     """A file of ours says itself what it holds: what the caller says must agree."""
     network = load_weights(path)
-    if model not in (None, network.config.name):
+    if model is not None and model != network.config.name:
+        other = build_network(model, class_names=network.class_names)
+        load_exactly(other, network.state_dict(), source=f"{path}: holds {network.config.name}, got model {model}")
         raise ConfigError(f"model: {path} holds {network.config.name}, got {model}")
     if class_names is not None and tuple(class_names) != network.class_names:
         raise ConfigError(
