@@ -240,9 +240,7 @@ def test_weights_of_another_model_are_refused(
     straight: tuple[TrainResult, Recorder], shapes: Path, tmp_path: Path
 ) -> None:
     config = settings(shapes, tmp_path / "run", model="yolact_resnet50", weights=str(straight[0].last_weights))
-    with pytest.raises(
-        CheckpointError, match="holds yolact_nano, got model yolact_resnet50(.|\n)*missing: backbone.body"
-    ):
+    with pytest.raises(CheckpointError, match=r"holds yolact_nano, got model yolact_resnet50(.|\n)*missing: back"):
         train(config)
 
 
