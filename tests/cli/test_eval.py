@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -90,9 +91,88 @@ def test_train_split_of_a_data_yaml(run: Run, weights: Path, scenes: Path, tmp_p
     assert run("eval", "--data", tmp_path / "data.yaml", *arguments).json["num_images"] == 6
 
 
+def test_quality_of_the_shipped_model(run: Run, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plain = run("eval", "--data", scenes, "--num-workers", 0, "--device", "cpu", "--json").json
+    assert "quality" not in plain
+    assert list(tmp_path.iterdir()) == []
+    arguments = ["--data", scenes, "--num-workers", 0, "--device", "cpu", "--quality"]
+    outcome = run("eval", *arguments)
+    assert outcome.code == 0
+    assert "reliability diagram: reliability.png" in outcome.out
+    assert "the model has no mask scores" in outcome.out
+    assert max(map(len, outcome.out.splitlines())) <= 80
+    with Image.open("reliability.png") as image:
+        image.load()
+        assert (image.format, image.size) == ("PNG", (1800, 1200))
+    told = run("eval", *arguments, "--save-results", "out/found.json", "--json").json
+    quality = told.pop("quality")
+    assert told == plain
+    assert quality["plot"] == str(Path("out/found_reliability.png"))
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
+        "found_bbox.json", "found_reliability.png", "found_segm.json"
+    ]  # fmt: skip
+    assert quality["num_images"] == 3
+    assert quality["all"]["count"] >= quality["matched"]["count"] > 0
+    assert quality["all"]["class_score"]["spearman"] > 0
+    assert quality["mask_ap"]["class_score"] == {name: told["mask"][name] for name in ("AP", "AP50", "AP75")}
+    assert quality["mask_ap"]["product"] is quality["all"]["mask_score"] is quality["matched"]["product"] is None
+    again = run("eval", "--data", scenes, "--results", "out/found.json", "--quality", "--json").json["quality"]
+    assert {**again, "plot": None} == {**quality, "plot": None}
+
+
+def test_quality_of_results_with_mask_scores(run: Run, scenes: Path, tmp_path: Path) -> None:
+    rows = json.loads(truth_as_results(scenes / "annotations" / "val.json", tmp_path / "truth.json").read_text())
+    for number, row in enumerate(rows):
+        row["class_score"] = 0.9 - number / 100
+        row["score"] = row["class_score"] * 0.5
+    files = {name: tmp_path / f"{name}.json" for name in ("both", "pair_bbox", "pair_segm")}
+    files["both"].write_text(json.dumps(rows))
+    boxes = [{**row, "score": row["class_score"]} for row in rows]
+    for row in (*boxes, *rows):
+        del row["class_score"]
+    files["pair_bbox"].write_text(json.dumps([{**row, "segmentation": None} for row in boxes]))
+    files["pair_segm"].write_text(json.dumps([{**row, "bbox": None} for row in rows]))
+    plot = tmp_path / "plots" / "quality.PNG"
+    told = [
+        run("eval", "--data", scenes, "--results", tmp_path / name, "--quality-plot", plot, "--json").json["quality"]
+        for name in ("both.json", "pair.json")
+    ]
+    assert plot.is_file()
+    assert told[0] == told[1]
+    everything = told[0]["all"]
+    assert everything["mean_iou"] == 1.0
+    assert everything["mask_score"]["mean_absolute_error"] == pytest.approx(0.5)
+    assert [one["AP"] for one in told[0]["mask_ap"].values()] == pytest.approx([1.0, 1.0])
+    outcome = run(
+        "eval", "--data", scenes, "--results", files["both"], "--quality-plot", plot, "--quality-min-score", 0.85
+    )
+    assert "product" in outcome.out
+    assert f"all {sum(row['score'] > 0.85 for row in boxes)} detections, class score above 0.85" in outcome.out
+    alone = run("eval", "--data", scenes, "--results", files["pair_segm"], "--quality-plot", plot)
+    assert "the results hold one score for each mask" in alone.out
+    files["pair_bbox"].write_text(json.dumps(boxes[::-1]))
+    outcome = run("eval", "--data", scenes, "--results", tmp_path / "pair.json", "--quality-plot", plot)
+    assert outcome.code == 1
+    assert "do not list the same detections in one order" in outcome.err
+
+
+@pytest.mark.parametrize("option", ["--quality-plot", "--save-results"])
+def test_folders_that_cannot_be_written_are_told_before_the_work(
+    run: Run, scenes: Path, tmp_path: Path, option: str
+) -> None:
+    (tmp_path / "file").touch()
+    target = tmp_path / "file" / "name.png"
+    outcome = run("eval", "--data", scenes, "--weights", "nosuch.safetensors", option, target)
+    assert outcome.code == 1
+    assert f"{option[2:].replace('-', '_')}: cannot write to the folder of {target}" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        (["--quality-plot", "plot.jpg"], 2, "quality_plot: expected a file name ending in .png, got 'plot.jpg'"),
+        (["--quality", "--quality-min-score", "1"], 2, "quality_min_score: expected a number from 0 to below 1"),
         (["--results", "nosuch.json"], 1, "nosuch.json: cannot be read as JSON"),
         (["--results", "{annotations}"], 1, "expected a list of COCO result objects"),
         (["--results", "{annotations}", "--weights", "x"], 2, "results: expected alone"),
@@ -110,6 +190,16 @@ def test_messages(run: Run, weights: Path, scenes: Path, arguments: list[str], c
     assert outcome.code == code
     assert message in outcome.err
     assert "Traceback" not in outcome.err
+
+
+def test_quality_of_boxes_alone(run: Run, scenes: Path, tmp_path: Path) -> None:
+    results = tmp_path / "boxes.json"
+    results.write_text(json.dumps([{"image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "score": 0.5}]))
+    (tmp_path / "folder.png").mkdir()
+    for plot, message in (("plot.png", "holds boxes alone"), ("folder.png", "is a folder")):
+        outcome = run("eval", "--data", scenes, "--results", results, "--quality-plot", tmp_path / plot)
+        assert outcome.code == 2
+        assert message in outcome.err
 
 
 def test_model_with_other_classes(run: Run, weights: Path, scenes: Path, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from protomask.evaluation.coco import CocoEvaluator, CocoMetrics, IouType
+    from protomask.evaluation.quality import Population, QualityReport
+    from protomask.structures.instances import Instances
 
 EXAMPLE = "protomask eval --data shapes --weights runs/shapes/best.safetensors"
 
@@ -25,6 +27,9 @@ def run(
     num_workers: int = 2,
     device: str = "auto",
     save_results: str | None = None,
+    quality: bool = False,
+    quality_min_score: float = 0.05,
+    quality_plot: str | None = None,
     json: bool = False,
 ) -> int:
     """Measure COCO box and mask AP on an annotated data set.
@@ -42,21 +47,41 @@ def run(
         num_workers: processes that load images; 0 loads them in this one.
         device: auto, cpu, cuda, cuda:N or mps.
         save_results: write COCO results NAME_bbox.json and NAME_segm.json for this NAME.json.
+        quality: also tell how well the scores know the IoU of the masks, and draw a reliability diagram.
+        quality_min_score: detections count for --quality if their class score is above this.
+        quality_plot: file of the reliability diagram, a PNG (this implies --quality); by default NAME_reliability.png
+            beside the NAME.json of --save-results, or reliability.png in the current folder.
         json: print one JSON document instead of tables.
     """
+    from pathlib import Path
+
     from protomask.cli.output import dump_json, progress
     from protomask.data.coco import open_dataset
     from protomask.errors import ConfigError
     from protomask.evaluation.coco import CocoEvaluator, evaluate_coco
+    from protomask.evaluation.quality import QualityMeter
+    from protomask.evaluation.reliability_diagram import save_reliability_diagram
 
+    plot = _plot_path(quality_plot, save_results) if quality or quality_plot is not None else None
+    if not 0 <= quality_min_score < 1:
+        raise ConfigError(f"quality_min_score: expected a number from 0 to below 1, got {quality_min_score}")
+    judging: dict[str, Any] = {"min_class_score": quality_min_score, "max_detections": max_detections}
+    meter: QualityMeter | None = None
     paths = open_dataset(data)
     annotations = paths.val_annotations if split == "val" else paths.train_annotations
     images = paths.val_images if split == "val" else paths.train_images
+    if results is not None and (model or weights or save_results):
+        raise ConfigError("results: expected alone, without model, weights or save_results")
+    if plot is not None:
+        _check_writable(plot, "quality_plot")
+    if save_results is not None:
+        _check_writable(Path(save_results), "save_results")
     if results is not None:
-        if model or weights or save_results:
-            raise ConfigError("results: expected alone, without model, weights or save_results")
         limits = (*(limit for limit in (1, 10) if limit < max_detections), max_detections)
         rows, kinds = _read_results(results)
+        if plot is not None:
+            meter = QualityMeter(annotations, **judging)
+            meter.update_rows(_scored_masks(results, rows, kinds))
         metrics = evaluate_coco(annotations, rows, iou_types=kinds, max_detections=limits)
     else:
         from protomask.data.coco import CocoDataset
@@ -67,6 +92,16 @@ def run(
         predictor = load(weights or model, model=model if weights else None, device=device)
         dataset = CocoDataset(annotations, images, class_names=predictor.class_names)
         evaluator = CocoEvaluator(annotations, category_ids=dataset.category_ids, max_detections=max_detections)
+        if plot is not None:
+            meter = QualityMeter(annotations, category_ids=dataset.category_ids, **judging)
+
+        def on_image(image_id: int, instances: Instances) -> None:
+            if meter is not None:
+                # The evaluator has just encoded these masks.
+                rows = evaluator.results["segm"][-len(instances) :] if len(instances) else []
+                meter.update(image_id, instances, rles=[row["segmentation"] for row in rows])
+            bar.advance()
+
         batches = validation_batches(
             dataset, predictor.network.geometry, batch_size=batch_size, num_workers=num_workers
         )
@@ -78,23 +113,60 @@ def run(
                 device=predictor.device,
                 max_detections=max_detections,
                 nms=nms,
-                on_image=lambda *_: bar.advance(),
+                on_image=on_image,
             )
         if save_results is not None:
             _save(evaluator, save_results, quiet=json)
+    report = None if meter is None else meter.compute()
+    if report is not None and plot is not None:
+        save_reliability_diagram(report, plot)
     if json:
-        dump_json(metrics.to_dict())
+        told = {} if report is None else {"quality": {**report.to_dict(), "plot": str(plot)}}
+        dump_json({**metrics.to_dict(), **told})
         return 0
     _print(metrics)
+    if report is not None:
+        _print_quality(report, of_results=results is not None)
+        print(f"reliability diagram: {plot}")
     return 0
+
+
+def _plot_path(quality_plot: str | None, save_results: str | None) -> Path:
+    from pathlib import Path
+
+    from protomask.errors import ConfigError
+
+    if quality_plot is not None:
+        if Path(quality_plot).suffix.lower() != ".png":
+            raise ConfigError(f"quality_plot: expected a file name ending in .png, got {quality_plot!r}")
+        if Path(quality_plot).is_dir():
+            raise ConfigError(f"quality_plot: expected a file, but {quality_plot} is a folder")
+        return Path(quality_plot)
+    if save_results is None:
+        return Path("reliability.png")
+    # Named as CocoEvaluator.save_results names its files.
+    path = Path(save_results)
+    stem = path.stem if path.suffix == ".json" else path.name
+    return path.with_name(f"{stem}_reliability.png")
+
+
+def _check_writable(path: Path, setting: str) -> None:
+    """Fail now, not after an hour of evaluation."""
+    from tempfile import TemporaryFile
+
+    from protomask.errors import DataError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise DataError(f"{setting}: cannot write to the folder of {path}: {error}") from error
 
 
 def _read_results(path: str) -> tuple[Any, tuple[IouType, ...]]:
     """Result rows of a file, or of the two files that ``save_results`` makes of this name; and what they tell of."""
-    import json
     from pathlib import Path
-
-    from protomask.errors import DataError
 
     given = Path(path)
     pair: dict[IouType, Path] = {
@@ -103,16 +175,43 @@ def _read_results(path: str) -> tuple[Any, tuple[IouType, ...]]:
     }
     if not given.exists() and all(file.is_file() for file in pair.values()):
         return pair, ("bbox", "segm")
-    try:
-        rows = json.loads(given.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise DataError(f"{path}: expected a list of COCO result objects, got {type(rows).__name__}")
+    rows = _read_rows(given)
     boxes, masks = (any(key in row for row in rows) for key in ("bbox", "segmentation"))
     if boxes == masks:
         return rows, ("bbox", "segm")
     return rows, ("bbox",) if boxes else ("segm",)
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    import json
+
+    from protomask.errors import DataError
+
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"{path}: expected a list of COCO result objects, got {type(rows).__name__}")
+    return rows
+
+
+def _scored_masks(path: str, found: Any, kinds: tuple[IouType, ...]) -> list[dict[str, Any]]:
+    """What ``_read_results`` gave, as rows that have both scores where they are known."""
+    from protomask.errors import ConfigError, DataError
+
+    if "segm" not in kinds:
+        raise ConfigError(f"quality: expected results with masks, but {path} holds boxes alone")
+    if isinstance(found, list):
+        return found
+    # The two files list the same detections in one order, boxes with the class score and masks with the product.
+    boxes, masks = (_read_rows(found[kind]) for kind in ("bbox", "segm"))
+    keys = ("image_id", "category_id")
+    if [[row.get(key) for key in keys] for row in boxes] != [[row.get(key) for key in keys] for row in masks]:
+        raise DataError(f"quality: {found['bbox']} and {found['segm']} do not list the same detections in one order")
+    if all(box.get("score") == mask.get("score") for box, mask in zip(boxes, masks, strict=True)):
+        return masks
+    return [{**mask, "class_score": box.get("score")} for box, mask in zip(boxes, masks, strict=True)]
 
 
 def _save(evaluator: CocoEvaluator, path: str, *, quiet: bool) -> None:
@@ -129,3 +228,29 @@ def _print(metrics: CocoMetrics) -> None:
     print_table(["metric", *metrics.tables], [[name, *values] for name, values in metrics.rows()], title=title)
     columns = ["class", "objects", *(f"{kind} {name}" for kind in metrics.tables for name in ("AP", "AP50"))]
     print_table(columns, [[name, count, *values] for name, count, values in metrics.class_rows()], title="per class")
+
+
+def _print_quality(report: QualityReport, *, of_results: bool) -> None:
+    from protomask.cli.output import print_table
+
+    counts = {name: population.count for name, population in report.populations.items()}
+    titles: dict[Population, str] = {
+        "all": f"score against mask IoU: all {counts['all']} detections, class score above {report.min_class_score:g}",
+        "matched": f"score against mask IoU: the {counts['matched']} of them with an IoU of 0.5 or more",
+    }
+    for population, title in titles.items():
+        rows = [[name, *values] for name, values in report.rows(population)]
+        print_table(["measure", *report.score_names], rows, title=title)
+    rankings = [name.replace("_", " ") for name in report.mask_ap]
+    print_table(["", *rankings], [[name, *values] for name, values in report.ap_rows()], title="mask AP ranked by")
+    for score, name in zip(report.mask_ap, rankings, strict=True):
+        columns = [name, "detections", "mean score", "mean IoU"]
+        print_table(columns, report.bin_rows("all", score), title=f"reliability of the {name}, all detections")
+    if report.num_left_out:
+        print(f"{report.num_left_out} detections in crowd regions are left out")
+    if not report.has_mask_scores:
+        print(
+            "the results hold one score for each mask; it stands as the class score"
+            if of_results
+            else "the model has no mask scores: masks are ranked by the class score"
+        )

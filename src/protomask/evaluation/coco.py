@@ -192,7 +192,7 @@ class CocoEvaluator:
         category_ids: Sequence[int],
         max_detections: int = 100,
     ) -> None:
-        self._truth = _GroundTruth.load(annotation_file, masks=True)
+        self._truth = GroundTruth.load(annotation_file, masks=True)
         unknown = [category for category in category_ids if category not in self._truth.category_names]
         if unknown:
             raise DataError(f"{self._truth.source}: no category with id {_listed(unknown)}, which the model predicts")
@@ -299,7 +299,7 @@ def evaluate_coco(
     unknown_types = [iou_type for iou_type in iou_types if iou_type not in _TABLE_NAMES]
     if unknown_types or not iou_types:
         raise ConfigError(f"iou_types: expected some of {list(_TABLE_NAMES)}, got {list(iou_types)}")
-    truth = _GroundTruth.load(ground_truth, masks="segm" in iou_types)
+    truth = GroundTruth.load(ground_truth, masks="segm" in iou_types)
     limits = _limits(max_detections)
     wanted = sorted(truth.images) if image_ids is None else sorted(set(image_ids))
     unknown_images = [image_id for image_id in wanted if image_id not in truth.images]
@@ -317,8 +317,17 @@ def evaluate_coco(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _GroundTruth:
-    """Annotations prepared for either library; ids renumbered from 1, as both take id 0 for "not matched"."""
+class GroundTruth:
+    """Annotations prepared for either library; ids renumbered from 1, as both take id 0 for "not matched".
+
+    Attributes:
+        source: what messages call it.
+        images: image records of the file by image id.
+        category_names: by category id.
+        annotations: COCO records with ``bbox``, ``area`` and ``iscrowd``; ``segmentation`` is a compressed RLE, or None
+            where masks were not asked for.
+
+    """
 
     source: str
     images: dict[int, Row]
@@ -326,7 +335,13 @@ class _GroundTruth:
     annotations: list[Row]
 
     @classmethod
-    def load(cls, ground_truth: str | Path | Mapping[str, Any], *, masks: bool) -> _GroundTruth:
+    def load(cls, ground_truth: str | Path | Mapping[str, Any], *, masks: bool) -> GroundTruth:
+        """Read and check annotations: path of a COCO instance JSON, or its content (not changed).
+
+        Raises:
+            DataError: the file cannot be read, or a record lacks a key or has an impossible value.
+
+        """
         if isinstance(ground_truth, Mapping):
             source, content = "ground truth", ground_truth
         else:
@@ -377,8 +392,13 @@ def _prepare_truth(annotation: Row, image: Row, *, masks: bool, where: str) -> R
     }
 
 
-def _prepare_results(rows: Sequence[Row], truth: _GroundTruth, iou_type: IouType) -> list[Row]:
-    """Records as the official loader makes them, checked; areas come from boxes where the first row has a box."""
+def prepare_results(rows: Sequence[Row], truth: GroundTruth, iou_type: IouType) -> list[Row]:
+    """Records as the official loader makes them, checked; areas come from boxes where the first row has a box.
+
+    Raises:
+        DataError: a row lacks a key or has an impossible value; the message names the row.
+
+    """
     from pycocotools import mask as coco_mask
 
     has_boxes = bool(rows) and bool(rows[0].get("bbox"))
@@ -429,7 +449,7 @@ def _score_of(row: Row, iou_type: IouType) -> Any:
 
 
 def _evaluate(
-    truth: _GroundTruth,
+    truth: GroundTruth,
     results: Mapping[IouType, Sequence[Row]],
     image_ids: Sequence[int],
     limits: tuple[int, ...],
@@ -440,14 +460,14 @@ def _evaluate(
     tables: dict[str, CocoTable | None] = {"box": None, "mask": None}
     counts = _count_objects(truth, image_ids)
     for iou_type, rows in results.items():
-        prepared = _prepare_results(rows, truth, iou_type)
+        prepared = prepare_results(rows, truth, iou_type)
         precision, recall = _match(truth, prepared, iou_type, image_ids, limits, backend, counts)
         tables[_TABLE_NAMES[iou_type]] = _reduce(precision, recall, truth, counts[:, 0].tolist(), limits)
     return CocoMetrics(**tables, max_detections=limits, num_images=len(image_ids))
 
 
 def _match(
-    truth: _GroundTruth,
+    truth: GroundTruth,
     results: list[Row],
     iou_type: IouType,
     image_ids: Sequence[int],
@@ -519,7 +539,7 @@ def _as_official(
     return np.where((official == 1.0) & (at_second < 1.0), 1.0 / (1.0 + np.spacing(1.0)), official)
 
 
-def _count_objects(truth: _GroundTruth, image_ids: Sequence[int]) -> np.ndarray:
+def _count_objects(truth: GroundTruth, image_ids: Sequence[int]) -> np.ndarray:
     """Objects to be found, crowds not counted, (category in order of id, area) int64."""
     wanted = set(image_ids)
     row_of = {category_id: k for k, category_id in enumerate(sorted(truth.category_names))}
@@ -534,7 +554,7 @@ def _count_objects(truth: _GroundTruth, image_ids: Sequence[int]) -> np.ndarray:
 def _reduce(
     precision: np.ndarray,
     recall: np.ndarray,
-    truth: _GroundTruth,
+    truth: GroundTruth,
     num_objects: Sequence[int],
     limits: tuple[int, ...],
 ) -> CocoTable:
