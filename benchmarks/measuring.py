@@ -23,13 +23,14 @@ import torch
 def argument_parser(description: str, *, rounds: int) -> argparse.ArgumentParser:
     """The options every benchmark has."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--rounds", type=_positive, default=rounds, help="timed runs of every candidate")
-    parser.add_argument("--threads", type=_positive, default=torch.get_num_threads(), help="threads PyTorch may use")
+    parser.add_argument("--rounds", type=positive, default=rounds, help="timed runs of every candidate")
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="threads PyTorch may use")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows and the environment here")
     return parser
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Type of an option that counts something."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {number}")
