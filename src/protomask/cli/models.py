@@ -43,13 +43,13 @@ def run(*, json: bool = False) -> int:
         dump_json(rows)
     else:
         table = [
-            [row["name"], row["backbone"], row["image_size"], row["mask_ap"] and str(row["mask_ap"]), origin]
+            [row["name"], row["image_size"], row["mask_ap"] and str(row["mask_ap"]), origin]
             for row, origin in zip(rows, map(_short_origin, ZOO.values()), strict=True)
         ]
-        print_table(("name", "backbone", "size", "mask AP", "weights"), table)
+        print_table(("name", "size", "mask AP", "weights"), table)
         for source in dict.fromkeys(entry.source for entry in ZOO.values() if entry.source):
-            print(f"mask AP in percent as published: {source}")
-        print("OWNER/NAME is a Hugging Face repository; --json prints the file in it.")
+            print(f"mask AP in percent: {source}")
+        print("OWNER/NAME is a Hugging Face repository; --json tells file and backbone.")
         print(f"{DEFAULT_MODEL} is what predict uses when no model is named.")
     return 0
 
