@@ -138,7 +138,8 @@ class YolactCriterion(nn.Module):
                         weights=total.new_full((int(large.sum()),), share),
                     )
                 )
-        return total, total if self.rescoring is None else self._rescoring(samples, self.rescoring)
+        rescoring = total.new_zeros(()) if self.rescoring is None else self._rescoring(samples, self.rescoring)
+        return total, rescoring
 
     def _rescoring(self, samples: Sequence[_RescoringSamples], rescoring: MaskRescoring) -> Tensor:
         """Smooth L1 sum between estimated and measured IoU; the masks learn from it too, as published."""
