@@ -242,6 +242,23 @@ def time_networks(
         }
 
 
+def compared_rows(
+    column: str,
+    measured: Mapping[Any, Sequence[Mapping[str, float | None]]],
+    times: Mapping[str, Mapping[Any, Sequence[float]]],
+) -> list[dict[str, Any]]:
+    """A line for each candidate: its name under ``column``, means over seeds, and the medians of `time_networks`."""
+    spent = {part: medians(values) for part, values in times.items()}
+    return [
+        {
+            column: name,
+            **{key: mean(one[key] for one in values) for key in values[0]},
+            **{f"{part} ms": spent[part][name] for part in spent},
+        }
+        for name, values in measured.items()
+    ]
+
+
 # Short trainings
 
 

@@ -18,12 +18,11 @@ from ablation import (
     add_training_options,
     ap_columns,
     argument_parser,
+    compared_rows,
     draw_lines,
     fine_tune,
     load,
-    mean,
     measure,
-    medians,
     new_figure,
     note,
     prepare,
@@ -72,17 +71,8 @@ def main() -> None:
             ]
             note(f"{size} px: mask AP {measured[size][0]['mask AP']}")
     times = time_networks(networks, data, images=options.timed_images, rounds=options.rounds)
-    spent = {part: medians(values) for part, values in times.items()}
     columns = list(measured[options.sizes[0]][0])
-    rows = [
-        {
-            "image size": size,
-            **{name: mean(one[name] for one in measured[size]) for name in columns},
-            "network ms": spent["network"][size],
-            "postprocess ms": spent["postprocess"][size],
-        }
-        for size in options.sizes
-    ]
+    rows = compared_rows("image size", measured, times)
 
     how = f"{options.train_iterations} steps each" if options.train_iterations else "without retraining"
     title = f"{Path(options.weights).stem}, trained at {source.config.image_size} px: image size, {how}"

@@ -14,11 +14,10 @@ from ablation import (
     add_training_options,
     ap_columns,
     argument_parser,
+    compared_rows,
     draw_lines,
     fine_tune,
     load,
-    mean,
-    medians,
     new_figure,
     note,
     prepare,
@@ -64,17 +63,8 @@ def main() -> None:
             )  # fmt: skip
             measured.setdefault(count, []).append(ap_columns(metrics))
     times = time_networks(networks, data, images=options.timed_images, rounds=options.rounds)
-    spent = {part: medians(values) for part, values in times.items()}
     columns = list(measured[options.prototypes[0]][0])
-    rows = [
-        {
-            "k": count,
-            **{name: mean(one[name] for one in measured[count]) for name in columns},
-            "network ms": spent["network"][count],
-            "postprocess ms": spent["postprocess"][count],
-        }
-        for count in options.prototypes
-    ]
+    rows = compared_rows("k", measured, times)
 
     title = f"{Path(options.weights).stem}: number of prototypes, {options.iterations} steps each"
     figure, (left, right) = new_figure(title)
@@ -87,7 +77,7 @@ def main() -> None:
     draw_lines(
         right,
         options.prototypes,
-        {part: [[spent[part][count]] for count in options.prototypes] for part in spent},
+        {part: [[row[f"{part} ms"]] for row in rows] for part in times},
     )
     right.set(ylabel="ms per image")
     for axes in (left, right):

@@ -82,7 +82,7 @@ def test_file_with_its_blocks_in_a_row(tmp_path: Path) -> None:
 def test_other_weights_are_refused_with_their_keys(tmp_path: Path) -> None:
     torch.save(get_model("resnet34").state_dict(), tmp_path / "resnet34.pth")
     with pytest.raises(
-        CheckpointError, match=r"resnet34\.pth: the weights do not fit(.|\n)*missing: conv_stem\.weight"
+        CheckpointError, match=r"resnet34\.pth as a backbone: the weights do not fit(.|\n)*missing: conv_stem\.weight"
     ):
         load_backbone(build_backbone("efficientnet_lite0"), tmp_path / "resnet34.pth")
     with pytest.raises(CheckpointError, match=r"misshapen: body\.layer1\.0\.conv1\.weight"):

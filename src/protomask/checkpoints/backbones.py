@@ -8,12 +8,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from protomask.checkpoints.io import read_tensors
+from protomask.checkpoints.io import fill_counters, load_exactly, read_tensors
 from protomask.errors import CheckpointError
 from protomask.models.layers.deform_conv import ModulatedDeformConv2d
 
-# What a classifier has besides: its pooled end, and the counters of batch norm that old files lack.
-_CLASSIFIER = re.compile(r"(fc|_fc|classifier|conv_head|_conv_head|conv5)\..+")
 _LITE_LAYERS = {"_expand_conv": "conv_pw", "_depthwise_conv": "conv_dw", "_project_conv": "conv_pwl"}
 _LITE_FIRST_BLOCK = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 
@@ -36,15 +34,10 @@ def load_backbone(backbone: nn.Module, path: str | Path) -> None:
     for name, module in backbone.named_modules():
         if isinstance(module, ModulatedDeformConv2d) and f"{name}.weight" in tensors:
             _from_plain(module, name, tensors)
-    own = backbone.state_dict()
-    needed = [key for key in own if not key.endswith("num_batches_tracked")]
-    missing = [key for key in needed if key not in tensors]
-    misshapen = [key for key in needed if key in tensors and tensors[key].shape != own[key].shape]
-    if missing or misshapen:
-        problems = [f"{len(missing)} missing: {', '.join(missing)}"] if missing else []
-        problems += [f"{len(misshapen)} misshapen: {', '.join(misshapen)}"] if misshapen else []
-        raise CheckpointError("\n  ".join([f"{path}: the weights do not fit the backbone", *problems]))
-    backbone.load_state_dict({key: tensors[key] for key in needed}, strict=False)
+    # The classifier's own end has no place here, and old files have no counters of batch norm.
+    needed = [key for key in backbone.state_dict() if not key.endswith("num_batches_tracked")]
+    fitting = fill_counters(backbone, {key: tensors[key] for key in needed if key in tensors})
+    load_exactly(backbone, fitting, source=f"{path} as a backbone")
 
 
 def _from_plain(conv: ModulatedDeformConv2d, name: str, tensors: dict[str, Tensor]) -> None:
@@ -56,7 +49,7 @@ def _from_plain(conv: ModulatedDeformConv2d, name: str, tensors: dict[str, Tenso
 
 
 def rename(tensors: Mapping[str, Tensor], *, blocks: list[int]) -> dict[str, Tensor]:
-    """The names of our backbones for tensors of a classifier, whose own end is left out.
+    """The names of our backbones for tensors of a classifier.
 
     Args:
         tensors: as in the file.
@@ -66,8 +59,6 @@ def rename(tensors: Mapping[str, Tensor], *, blocks: list[int]) -> dict[str, Ten
     flat = [(stage, block) for stage, count in enumerate(blocks) for block in range(count)]
     renamed = {}
     for key, tensor in tensors.items():
-        if _CLASSIFIER.fullmatch(key):
-            continue
         match = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
         if match and int(match[1]) < len(flat):
             stage, block = flat[int(match[1])]

@@ -249,7 +249,7 @@ def load_foreign(
     entry = zoo_entry(name)
     tensors = official_yolact.rename(read_tensors(path))
     network = build_network(name, class_names=class_names)
-    load_exactly(network, _backbone_as_used(network, tensors), source=f"{path} as {name} ({_official(entry)})")
+    load_exactly(network, fill_counters(network, tensors), source=f"{path} as {name} ({_official(entry)})")
     return network.eval()
 
 
@@ -257,7 +257,7 @@ def _official(entry: ZooEntry) -> str:
     return f"official name {entry.official_name}" if entry.official_name else "no official name"
 
 
-def _backbone_as_used(network: Yolact, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def fill_counters(network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Fill in the batch norm counters that files of old PyTorch versions lack; they play no part in prediction."""
     for key, value in network.state_dict().items():
         if key.endswith("num_batches_tracked") and key not in tensors:

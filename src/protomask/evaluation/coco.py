@@ -193,9 +193,7 @@ class CocoEvaluator:
         max_detections: int = 100,
     ) -> None:
         self._truth = GroundTruth.load(annotation_file, masks=True)
-        unknown = [category for category in category_ids if category not in self._truth.category_names]
-        if unknown:
-            raise DataError(f"{self._truth.source}: no category with id {_listed(unknown)}, which the model predicts")
+        self._truth.check_categories(category_ids)
         self.category_ids = tuple(category_ids)
         self.max_detections = _limits([*(limit for limit in (1, 10) if limit < max_detections), max_detections])
         self._image_ids: dict[int, None] = {}
@@ -367,6 +365,12 @@ class GroundTruth:
                 prepared = _prepare_truth(annotation, images[annotation["image_id"]], masks=masks, where=where)
                 annotations.append({**prepared, "id": len(annotations) + 1})
         return cls(source=source, images=images, category_names=_unique_names(names), annotations=annotations)
+
+    def check_categories(self, category_ids: Sequence[int]) -> None:
+        """Raises: DataError if an id that a model predicts is not in the file."""
+        unknown = [category for category in category_ids if category not in self.category_names]
+        if unknown:
+            raise DataError(f"{self.source}: no category with id {_listed(unknown)}, which the model predicts")
 
 
 def _prepare_truth(annotation: Row, image: Row, *, masks: bool, where: str) -> Row:

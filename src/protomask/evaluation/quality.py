@@ -226,9 +226,7 @@ class QualityMeter:
         if max_detections < 1:
             raise ConfigError(f"max_detections: expected at least 1, got {max_detections}")
         self._truth = GroundTruth.load(annotation_file, masks=True)
-        unknown = [category for category in category_ids if category not in self._truth.category_names]
-        if unknown:
-            raise DataError(f"{self._truth.source}: no category with id {unknown}, which the model predicts")
+        self._truth.check_categories(category_ids)
         self.category_ids = tuple(category_ids)
         self.min_class_score = min_class_score
         self.max_detections = max_detections

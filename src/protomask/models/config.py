@@ -11,6 +11,8 @@ from protomask.errors import ConfigError
 NmsMode = Literal["fast", "cross_class_fast", "batched", "soft_linear", "soft_gaussian"]
 NMS_MODES: tuple[str, ...] = get_args(NmsMode)
 Norm = Literal["none", "batch"]
+STRIDES = {"C2": 4, "C3": 8, "C4": 16, "C5": 32}
+"""Of the levels of every backbone."""
 
 COCO_ANCHOR_SCALES = ((24.0,), (48.0,), (96.0,), (192.0,), (384.0,))
 
@@ -148,8 +150,7 @@ class YolactConfig:
 
     def _rescoring_fits(self) -> bool:
         finest = self.backbone_levels[int(self.protonet_detail)]
-        stride = {"C2": 4, "C4": 16, "C5": 32}.get(finest, 8)
-        side: int = self.image_size // stride * 2**self.protonet_upsamplings
+        side: int = self.image_size // STRIDES.get(finest, STRIDES["C3"]) * 2**self.protonet_upsamplings
         for _ in self.rescoring_channels:
             side = (side - 3) // 2 + 1
         return side >= 1

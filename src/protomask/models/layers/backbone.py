@@ -6,16 +6,16 @@ feature maps, finest first. C3 has stride 8, C4 16, C5 32.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
 from protomask.errors import CheckpointError, ConfigError, MissingExtraError
+from protomask.models.config import STRIDES
 from protomask.models.layers.deform_conv import make_deformable
 from protomask.models.layers.efficientnet_lite import EfficientNetLite0
-
-STRIDES = {"C2": 4, "C3": 8, "C4": 16, "C5": 32}
 
 # Torchvision classifiers: for each, the modules that run in order and the level that the output of some of them is.
 # A dotted name reaches into a container.
@@ -81,15 +81,29 @@ def build_backbone(
             )
         return Darknet53(levels)
     if name == "efficientnet_lite0":
-        return EfficientNetLite0(levels, pretrained=pretrained)
+        with _told_where_unreachable(name):
+            return EfficientNetLite0(levels, pretrained=pretrained)
     if name.startswith("timm:"):
         return TimmBackbone(name.removeprefix("timm:"), levels, pretrained=pretrained)
     if name in _TORCHVISION:
-        backbone = TorchvisionBackbone(name, levels, pretrained=pretrained)
+        with _told_where_unreachable(name):
+            backbone = TorchvisionBackbone(name, levels, pretrained=pretrained)
         make_deformable(backbone.body, deformable_layers, deformable_interval)
         return backbone
     known = ", ".join([*_TORCHVISION, "darknet53", "efficientnet_lite0", "timm:NAME"])
     raise ConfigError(f"backbone: expected one of {known}, got {name!r}")
+
+
+@contextmanager
+def _told_where_unreachable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"ImageNet weights of {name}: neither cached nor reachable ({error}); connect to the internet once, "
+            "start from other weights (--weights FILE), from a file with weights of the backbone "
+            "(--backbone-weights FILE), or without (--no-pretrained-backbone)"
+        ) from error
 
 
 class TorchvisionBackbone(nn.Module):
@@ -100,14 +114,7 @@ class TorchvisionBackbone(nn.Module):
         from torchvision.models import get_model
 
         steps, channels = _TORCHVISION[name]
-        try:
-            classifier = get_model(name, weights="DEFAULT" if pretrained else None)
-        except OSError as error:
-            raise CheckpointError(
-                f"ImageNet weights of {name}: neither cached nor reachable ({error}); connect to the internet once, "
-                "start from other weights (--weights FILE), from a file with weights of the backbone "
-                "(--backbone-weights FILE), or without (--no-pretrained-backbone)"
-            ) from error
+        classifier = get_model(name, weights="DEFAULT" if pretrained else None)
         last = max(index for index, (_, level) in enumerate(steps) if level in levels)
         self.levels = tuple(levels)
         self.channels = tuple(channels[level] for level in levels)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from protomask.errors import CheckpointError
+from protomask.models.config import STRIDES
 
 PUBLISHED_WEIGHTS = "timm/efficientnet_lite0.ra_in1k"
 """Hugging Face repository of ImageNet weights (Apache 2.0); layers have the same names there."""
@@ -18,7 +18,6 @@ _STAGES = (
     (6, 320, 1, 3, 1),
 )  # fmt: skip
 _LEVEL_AFTER_STAGE = {1: "C2", 2: "C3", 4: "C4", 6: "C5"}
-_STRIDES = {"C2": 4, "C3": 8, "C4": 16, "C5": 32}
 
 
 class SeparableBlock(nn.Module):
@@ -67,14 +66,14 @@ class EfficientNetLite0(nn.Module):
         pretrained: start from ImageNet weights (downloaded once).
 
     Raises:
-        CheckpointError: pretrained weights are neither cached nor reachable.
+        OSError: pretrained weights are neither cached nor reachable.
 
     """
 
     def __init__(self, levels: Sequence[str] = ("C3", "C4", "C5"), *, pretrained: bool = False) -> None:
         super().__init__()
         self.levels = tuple(levels)
-        self.strides = tuple(_STRIDES[level] for level in levels)
+        self.strides = tuple(STRIDES[level] for level in levels)
         last = max(stage for stage, level in _LEVEL_AFTER_STAGE.items() if level in levels)
         channels = {level: _STAGES[stage][1] for stage, level in _LEVEL_AFTER_STAGE.items()}
         self.channels = tuple(channels[level] for level in levels)
@@ -99,17 +98,9 @@ class EfficientNetLite0(nn.Module):
 
     def _load_published(self) -> None:
         from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
         from safetensors.torch import load_file
 
-        try:
-            tensors = load_file(hf_hub_download(PUBLISHED_WEIGHTS, "model.safetensors"))
-        except (OSError, LocalEntryNotFoundError, HfHubHTTPError) as error:
-            raise CheckpointError(
-                f"ImageNet weights of efficientnet_lite0: neither cached nor reachable ({error}); connect to the "
-                "internet once, start from other weights (--weights FILE), from a file with weights of the backbone "
-                "(--backbone-weights FILE), or without (--no-pretrained-backbone)"
-            ) from error
+        tensors = load_file(hf_hub_download(PUBLISHED_WEIGHTS, "model.safetensors"))
         own = self.state_dict()
         self.load_state_dict({key: tensor for key, tensor in tensors.items() if key in own})
 

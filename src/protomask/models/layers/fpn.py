@@ -21,6 +21,15 @@ def convolution(
     )
 
 
+def xavier_convolutions(part: nn.Module) -> None:
+    """Xavier weights and zero biases in every convolution, as the official training starts."""
+    for module in part.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
 class FeaturePyramid(nn.Module):
     """Top-down pyramid: bilinear upsampling, ReLU after the output convolutions, extra levels by strided convolutions.
 

@@ -8,6 +8,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from protomask.models.layers.fpn import xavier_convolutions
+
 RESCORING_CHANNELS = (8, 16, 32, 64, 128)
 """Widths of the published network."""
 
@@ -29,11 +31,7 @@ class MaskRescoring(nn.Module):
 
     def initialize(self) -> None:
         """Xavier weights; every class starts at an IoU of 0.5, or the last rectifier could silence it for good."""
-        for module in (*self.layers, self.classify):
-            assert isinstance(module, nn.Conv2d)
-            nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+        xavier_convolutions(self)
         if self.classify.bias is not None:
             nn.init.constant_(self.classify.bias, 0.5)
 

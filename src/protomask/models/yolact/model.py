@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from protomask.errors import ConfigError
 from protomask.models.config import YolactConfig
 from protomask.models.layers.backbone import build_backbone
-from protomask.models.layers.fpn import FeaturePyramid
+from protomask.models.layers.fpn import FeaturePyramid, xavier_convolutions
 from protomask.models.yolact.heads import PredictionHead, Protonet, YolactOutput
 from protomask.models.yolact.mask_rescoring import MaskRescoring
 from protomask.models.yolact.postprocess import YolactPostprocess
@@ -78,11 +78,7 @@ class Yolact(nn.Module):
     def _initialize(self) -> None:
         """Xavier for every convolution outside the backbone, zero biases, as the official training starts."""
         for part in (self.fpn, self.protonet, self.head, self.semantic):
-            for module in part.modules():
-                if isinstance(module, nn.Conv2d):
-                    nn.init.xavier_uniform_(module.weight)
-                    if module.bias is not None:
-                        nn.init.zeros_(module.bias)
+            xavier_convolutions(part)
         if self.rescoring is not None:
             self.rescoring.initialize()
 
