@@ -39,8 +39,7 @@ from protomask.engine.run import train
 from protomask.errors import DataError
 from protomask.evaluation.coco import CocoEvaluator, CocoMetrics
 from protomask.models.yolact.heads import YolactOutput
-from protomask.models.yolact.model import Yolact
-from protomask.models.zoo import DEFAULT_MODEL
+from protomask.models.zoo import DEFAULT_MODEL, Network
 from protomask.ops.boxes import decode_boxes
 from protomask.structures.instances import Instances
 
@@ -115,18 +114,18 @@ def prepare(options: argparse.Namespace) -> Path:
 # Average precision
 
 
-def load(weights: str | Path) -> Yolact:
+def load(weights: str | Path) -> Network:
     """A trained network on the CPU, laid out as `protomask.load` does."""
     return load_network(weights).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def validation_images(data: Path, network: Yolact) -> CocoDataset:
+def validation_images(data: Path, network: Network) -> CocoDataset:
     """The validation images, their classes in the order of the network's."""
     paths = open_dataset(data)
     return CocoDataset(paths.val_annotations, paths.val_images, class_names=network.class_names)
 
 
-def measure(network: Yolact, data: Path, *, on_image: Callable[[int, Instances], None] | None = None) -> CocoMetrics:
+def measure(network: Network, data: Path, *, on_image: Callable[[int, Instances], None] | None = None) -> CocoMetrics:
     """AP of a network as `protomask eval` measures it."""
     dataset = validation_images(data, network)
     return evaluate(
@@ -170,7 +169,7 @@ class Kept(NamedTuple):
     output: YolactOutput
 
 
-def network_outputs(network: Yolact, dataset: CocoDataset) -> list[Kept]:
+def network_outputs(network: Network, dataset: CocoDataset) -> list[Kept]:
     """Run the network once on every image."""
     return [
         Kept(image_id, sizes[0], _candidates_only(network(images), network.config.candidate_threshold))
@@ -178,7 +177,9 @@ def network_outputs(network: Yolact, dataset: CocoDataset) -> list[Kept]:
     ]
 
 
-def _batches_of_one(network: Yolact, dataset: CocoDataset) -> Iterator[tuple[Tensor, list[tuple[int, int]], list[int]]]:
+def _batches_of_one(
+    network: Network, dataset: CocoDataset
+) -> Iterator[tuple[Tensor, list[tuple[int, int]], list[int]]]:
     for images, sizes, image_ids in validation_batches(dataset, network.geometry, batch_size=1, num_workers=0):
         yield images.contiguous(memory_format=torch.channels_last), sizes, image_ids
 
@@ -216,7 +217,7 @@ def interleaved(
 
 
 def time_networks(
-    networks: Mapping[Any, Yolact], data: Path, *, images: int, rounds: int
+    networks: Mapping[Any, Network], data: Path, *, images: int, rounds: int
 ) -> dict[str, dict[Any, list[float]]]:
     """Milliseconds of ``network`` and ``postprocess`` (until masks on the prototype grid) for single images."""
     inputs: dict[Any, list[Tensor]] = {}
@@ -284,8 +285,10 @@ class _Lines:
 
 def fine_tune(
     options: argparse.Namespace, data: Path, *, run: str, iterations: int, seed: int, **settings: Any
-) -> tuple[Yolact, CocoMetrics]:
-    """Train from weights for a while and measure; a run from the same weights in the output folder is continued.
+) -> tuple[Network, CocoMetrics]:
+    """Train from weights (or, with ``weights=None``, from nothing) for a while and measure.
+
+    A run from the same weights in the output folder is continued.
 
     Batch norm keeps its statistics, for a short training would only disturb them; and shapes have all sizes already, so
     images are flipped and turned, but neither zoomed nor cropped.
@@ -299,12 +302,12 @@ def fine_tune(
         settings: further fields of `TrainConfig`.
 
     """
-    weights = str(settings.get("weights", options.weights))
+    weights = settings.get("weights", options.weights)
     config = TrainConfig(
         **{
             "data": str(data),
             "weights": weights,
-            "output": str(options.output / f"{run}_{_fingerprint(weights)}"),
+            "output": str(options.output / (f"{run}_{_fingerprint(weights)}" if weights else run)),
             "iterations": iterations,
             "batch_size": options.batch_size,
             "learning_rate": options.learning_rate,

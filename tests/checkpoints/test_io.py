@@ -88,6 +88,7 @@ def test_header(network: Yolact, saved: Path) -> None:
         "mean": list(network.config.pixel_mean),
         "std": list(network.config.pixel_std),
         "antialias": True,
+        "resize_method": "float",
     }
     assert header["provenance"] == {"epoch": 3}
 
@@ -171,7 +172,7 @@ WRONG_FILES: dict[str, tuple[Any, str]] = {
         "not a JSON object",
     ),
     "newer version": (with_header(format_version="9"), "expected format version 1 .* got version 9"),
-    "other family": (with_header(family="rcnn"), "of family rcnn"),
+    "other family": (with_header(family="other"), "of family other"),
     "config incomplete": (with_header(config={}), r"missing fields \['name', 'num_classes'\]"),
     "config of wrong types": (with_header(config={"name": "x", "num_classes": "3"}), "num_classes: expected"),
     "names missing": (with_header(class_names=None), "class"),
@@ -229,16 +230,6 @@ def test_foreign_files_without_named_tensors_are_refused(write: Any, message: st
     with pytest.raises(CheckpointError, match=message) as caught:
         io.load_foreign(path)
     assert path.name in str(caught.value)
-
-
-def test_wrapped_and_prefixed_tensors_are_found(tmp_path: Path) -> None:
-    path = tmp_path / "run.pth"
-    torch.save({"epoch": 3, "state_dict": {"module.a.weight": torch.ones(2)}}, path)
-    assert io.read_tensors(path)["a.weight"].tolist() == [1, 1]
-    torch.save({"model": {"module.b": torch.ones(1)}}, path)
-    assert list(io.read_tensors(path)) == ["b"]
-    save_file({"module.c": torch.ones(1)}, tmp_path / "run.safetensors")
-    assert list(io.read_tensors(tmp_path / "run.safetensors")) == ["c"]
 
 
 @pytest.mark.parametrize(

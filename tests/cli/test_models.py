@@ -13,7 +13,7 @@ def test_table_fits_a_terminal(run: Run) -> None:
     assert outcome.code == 0
     assert all(f"{name} " in outcome.out for name in ZOO)
     assert "29.8" in outcome.out
-    assert "dbolya/yolact-base" in outcome.out
+    assert "mmdetection" in outcome.out
     assert max(map(len, outcome.out.splitlines())) <= 80
 
 

@@ -130,3 +130,19 @@ def test_messages(
     assert outcome.code == code
     assert message in outcome.err
     assert not (tmp_path / "run").exists()
+
+
+def test_recipe_comes_before_all_other_options(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("weight_decay: 0.25\nepochs: 7\n")
+    arguments = ["--data", "x", "--config", tmp_path / "mine.yaml", "--epochs", 3, "--print_config"]
+    shown = yaml.safe_load(run("train", *arguments, "--recipe", "ms_rcnn_paper").out)
+    assert (shown["image_size"], shown["model_options"]) == (600, {"max_image_size": 1000})
+    assert (shown["weight_decay"], shown["epochs"]) == (0.25, 3)
+    assert yaml.safe_load(run("train", "--recipe=ms_rcnn_1x", "--data", "x", "--print_config").out)["image_size"] == 800
+
+
+@pytest.mark.parametrize("name", ["unknown", ""])
+def test_unknown_recipe(run: Run, name: str) -> None:
+    outcome = run("train", "--data", "x", "--recipe", name)
+    assert outcome.code == 2
+    assert f"--recipe: expected one of ms_rcnn_1x, ms_rcnn_paper, got {name!r}" in outcome.err

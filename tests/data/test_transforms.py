@@ -89,7 +89,9 @@ def test_boxes_stay_inside_and_around_their_masks(
     assert bool(found.masks.flatten(1).any(1).all())
     assert set(found.labels.tolist()) <= set(target.labels.tolist())
     assert torch.equal(found.is_crowd, target.is_crowd[found.labels])
-    assert bool(((found.boxes - tight_boxes(found.masks)).abs() <= 1.6).all())
+    # The ends of a single pixel that is stretched one way and squeezed the other are below a half.
+    sides = (found.boxes[:, 2:] - found.boxes[:, :2]).repeat(1, 2)
+    assert bool(((found.boxes - tight_boxes(found.masks)).abs() <= (0.3 * sides).clamp(min=1.6)).all())
 
 
 @settings(max_examples=60, deadline=None)

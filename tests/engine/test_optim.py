@@ -15,6 +15,7 @@ from protomask.engine.optim import (
     freeze_batch_norm,
     learning_rate_at,
     schedule_for_run,
+    set_learning_rate,
 )
 from protomask.errors import ConfigError
 
@@ -161,3 +162,17 @@ def test_frozen_batch_norm_stays_frozen() -> None:
         assert norm.weight.grad is None
         assert torch.equal(norm.running_mean, mean)
     assert network[0].weight.grad is not None
+
+
+def test_biases_may_learn_faster_and_without_decay() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    optimizer = build_optimizer(
+        network, learning_rate=0.1, weight_decay=0.5, bias_learning_rate_factor=2.0, bias_weight_decay=False
+    )
+    groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+    rates = {name: groups[id(parameter)]["lr"] for name, parameter in network.named_parameters()}
+    assert rates == {"0.weight": 0.1, "0.bias": 0.2, "1.weight": 0.1, "1.bias": 0.2}
+    decays = {name: groups[id(parameter)]["weight_decay"] for name, parameter in network.named_parameters()}
+    assert decays == {"0.weight": 0.5, "0.bias": 0.0, "1.weight": 0.5, "1.bias": 0.0}
+    set_learning_rate(optimizer, 0.01)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.01, 0.02]

@@ -211,7 +211,7 @@ def test_sources_that_do_not_exist(
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.bin"
     path.touch()
-    with pytest.raises(CheckpointError, match=r"model\.bin: expected a \.safetensors, \.pth or \.pt file"):
+    with pytest.raises(CheckpointError, match=r"model\.bin: expected a \.safetensors, \.pth, \.pt or \.pkl file"):
         protomask.load(path)
 
 

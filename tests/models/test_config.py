@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from protomask.errors import ConfigError
-from protomask.models.config import NMS_MODES, YolactConfig
+from protomask.models.config import NMS_MODES, RCNNConfig, YolactConfig
+from protomask.models.conventions import Conventions
 from protomask.models.zoo import ZOO
 
 
@@ -34,6 +35,10 @@ def make_config(**changes: Any) -> YolactConfig:
         ("negatives_per_positive", 0),
         ("nms", "greedy"),
         ("norm", "group"),
+        ("fpn_extra_from", "P6"),
+        ("resize_method", "pillow"),
+        ("candidates_per_level", 0),
+        ("max_size_ratio", 0.5),
         ("backbone_levels", ()),
         ("anchor_scales", ((24.0,), (48.0,))),
         ("anchor_scales", ((24.0,), (48.0,), (96.0,), (192.0,), (0.0,))),
@@ -70,7 +75,7 @@ def test_too_few_levels_for_the_backbone() -> None:
 def test_configs_survive_json(name: str) -> None:
     config = ZOO[name].preset()
     assert config.name == name
-    restored = YolactConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+    restored = type(config).from_dict(json.loads(json.dumps(config.to_dict())))
     assert restored == config
     assert hash(restored) == hash(config)
 
@@ -122,3 +127,46 @@ def test_every_nms_mode_can_be_chosen(nms: str) -> None:
 def test_anchors_per_cell() -> None:
     assert make_config().anchors_per_cell == 3
     assert make_config(anchor_scales=((8.0, 10.0, 12.0),) * 5).anchors_per_cell == 9
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("num_classes", 0),
+        ("image_size", 31),
+        ("max_image_size", 799),
+        ("roi_samples", 0),
+        ("anchor_sizes", (32.0, 64.0)),
+        ("anchor_sizes", (32.0, 64.0, 128.0, 256.0, 0.0)),
+        ("anchor_aspect_ratios", ()),
+        ("nms", "greedy"),
+        ("iou_threshold", 1.5),
+        ("rpn_negative_iou", 0.8),
+        ("loss_weight_mask_iou", -1),
+        ("conventions", "torchvision"),
+    ],
+)
+def test_wrong_two_stage_values_are_named(field: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"{field}: expected .*, got "):
+        RCNNConfig(**{"name": "test", "num_classes": 3, field: value})
+
+
+def test_a_new_short_side_scales_the_long_one() -> None:
+    config = RCNNConfig(name="test", num_classes=3)
+    assert config.override(image_size=600).max_image_size == 1000
+    assert config.override(image_size=600, max_image_size=900).max_image_size == 900
+    assert config.override_given(nms=None, iou_threshold=0.3) == config.override(iou_threshold=0.3)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"channel_order": "GBR"}, "channel_order: expected one of RGB, BGR, got 'GBR'"),
+        ({"resize": "nearest"}, "resize: expected one of float, pillow, opencv, got 'nearest'"),
+        ({"pixel_std": [1.0, 0.0, 1.0]}, "pixel_std: expected three positive numbers"),
+        ({"colour": "RGB"}, r"conventions: unknown fields \['colour'\]"),
+    ],
+)
+def test_wrong_conventions_are_named(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Conventions.from_dict(values)

@@ -8,7 +8,7 @@ import torch
 from protomask.errors import ConfigError
 from protomask.models.config import NMS_MODES, YolactConfig
 from protomask.models.yolact.heads import YolactOutput
-from protomask.models.yolact.postprocess import YolactPostprocess
+from protomask.models.yolact.postprocess import YolactPostprocess, best_of_levels
 from protomask.ops.anchors import pyramid_anchors
 
 CONFIG = YolactConfig(name="test", num_classes=3, image_size=64, max_detections=30, max_candidates=80)
@@ -139,3 +139,44 @@ def test_half_precision_output_gives_float32_results(dtype: torch.dtype) -> None
 def test_wrong_options_are_refused_by_name(option: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"^{option}: expected .*, got"):
         read(random_output(), **{option: value})
+
+
+def test_the_best_of_each_level_are_looked_at() -> None:
+    scores = torch.tensor([0.1, 0.9, 0.5, 0.7, 0.2, 0.3])
+    assert best_of_levels(scores, (4, 2), 2).tolist() == [False, True, False, True, True, True]
+    assert best_of_levels(scores, (4, 2), 9).all()
+    assert best_of_levels(scores[:0], (0, 0), 2).tolist() == []
+    limited = CONFIG.override(
+        candidates_per_level=1, num_levels=2, backbone_levels=("C3", "C4"), anchor_scales=((10,), (30,))
+    )
+    found = YolactPostprocess(limited, NAMES)(random_output(1), [(50, 70)])[0]
+    assert 0 < len(found) <= 2 * CONFIG.num_classes
+    with pytest.raises(ConfigError, match=r"candidates_per_level: expected 258 anchors .*, got 240"):
+        YolactPostprocess(CONFIG.override(candidates_per_level=1), NAMES)(random_output(1), [(50, 70)])
+
+
+def test_detections_need_the_score_of_candidates_where_the_model_says_so() -> None:
+    output = random_output(1)
+    everything = read(output, [(50, 70)], max_detections=500)[0]
+    assert bool((everything.scores <= 0.05).any())
+    strict = YolactPostprocess(CONFIG.override(threshold_detections=True), NAMES)
+    found = strict(output, [(50, 70)], max_detections=500)[0]
+    assert torch.equal(found.boxes, everything.boxes[everything.scores > 0.05])
+    certain = strict(output, [(50, 70)], max_detections=500, candidate_threshold=0.3)[0]
+    assert torch.equal(certain.boxes, everything.boxes[everything.scores > 0.3])
+
+
+def test_boxes_can_be_clipped_before_suppression() -> None:
+    """Two boxes beyond the left edge with little in common, nearly all of which is inside."""
+    anchors = torch.tensor([[0.1, 0.5, 0.2, 0.4], [-0.3, 0.5, 1.0, 0.4]])
+    output = YolactOutput(
+        box_deltas=torch.zeros(1, 2, 4),
+        class_logits=torch.tensor([[[0.0, 5.0, 0.0, 0.0], [0.0, 4.0, 0.0, 0.0]]]),
+        mask_coefficients=torch.zeros(1, 2, 5),
+        prototypes=torch.rand(1, 16, 16, 5),
+        anchors=anchors,
+        semantic_logits=None,
+    )
+    assert len(read(output, [(50, 70)], score_threshold=0.5)[0]) == 2
+    clipped = YolactPostprocess(CONFIG.override(clip_boxes=True), NAMES)
+    assert len(clipped(output, [(50, 70)], score_threshold=0.5)[0]) == 1

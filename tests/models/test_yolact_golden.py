@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torch import Tensor
 
+from golden_values import Golden, check_samples, read_golden, read_picture, same_order
 from golden_weights import golden_weights
 from protomask.checkpoints.io import load_foreign
 from protomask.models.yolact.model import Yolact
@@ -19,7 +18,6 @@ from protomask.ops.masks import decode_rle
 from protomask.ops.matching import NEUTRAL
 from protomask.structures.instances import Instances, Target
 
-Golden = dict[str, np.ndarray]
 CONFIGS = {
     "yolact_resnet50": "yolact_resnet50",
     "yolact_resnet50_pascal": "yolact_resnet50_pascal",
@@ -28,16 +26,6 @@ CONFIGS = {
     "yolact_plus_resnet50": "yolact_plus_resnet50",
 }
 MODES = {"fast": "fast", "trad": "batched", "cc": "cross_class_fast"}
-
-
-def read_golden(path: Path) -> Golden:
-    with np.load(path, allow_pickle=False) as file:
-        return {key: file[key] for key in file.files}
-
-
-def read_picture(golden_dir: Path, number: int) -> Tensor:
-    picture = Image.open(golden_dir / "yolact" / "inputs" / f"image{number}.png").convert("RGB")
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
@@ -50,32 +38,6 @@ def official(request: pytest.FixtureRequest, golden_dir: Path, tmp_path_factory:
     path.unlink()
     assert network.config.name == CONFIGS[name]
     return name, network
-
-
-def check_samples(golden: Golden, name: str, tensor: Tensor) -> None:
-    """Sampled values within 5 x what rounding alone does, or 1e-4."""
-    assert tuple(tensor.shape) == tuple(golden[f"{name}.shape"]), name
-    got = tensor.contiguous().flatten()[torch.from_numpy(golden[f"{name}.idx"].astype(np.int64))]
-    tolerance = max(5 * float(golden[f"{name}.maxdiff64"]), 1e-4)
-    assert np.abs(got.numpy() - golden[f"{name}.val"]).max() <= tolerance, name
-    assert float(tensor.double().mean()) == pytest.approx(float(golden[f"{name}.mean"]), abs=1e-4), name
-
-
-def same_order(got: list[tuple[int, int]], wanted: list[tuple[int, int]], scores: np.ndarray) -> bool:
-    """Equal lists up to swaps of entries whose scores differ by less than 1e-4."""
-    if len(got) != len(wanted):
-        return False
-    place = {item: index for index, item in enumerate(wanted)}
-    edge = scores[-1] + 1e-4 if len(scores) else 0.0
-    for index, item in enumerate(got):
-        if item == wanted[index]:
-            continue
-        if item in place:
-            if abs(scores[place[item]] - scores[index]) >= 1e-4:
-                return False
-        elif scores[index] > edge:
-            return False
-    return True
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -8,8 +8,9 @@ import torch
 
 from protomask.errors import ConfigError
 from protomask.models.config import YolactConfig
+from protomask.models.rcnn.proposals import anchors_of_levels
 from protomask.models.zoo import ZOO
-from protomask.ops.anchors import level_anchors, pyramid_anchors
+from protomask.ops.anchors import cell_anchors, level_anchors, pyramid_anchors, shifted_anchors
 
 Golden = dict[str, np.ndarray]
 COCO_SCALES = [[24.0], [48.0], [96.0], [192.0], [384.0]]
@@ -114,3 +115,43 @@ def test_anchors_may_reach_out_of_the_image() -> None:
 def test_every_level_needs_its_scales() -> None:
     with pytest.raises(ConfigError, match="each of 2 levels, got 1"):
         pyramid_anchors([(2, 2), (1, 1)], scales=[(8,)], aspect_ratios=(1.0,), image_size=16, square=True)
+
+
+# Two stages
+
+
+@pytest.mark.parametrize("padded_size", [(256, 352), (800, 1088), (64, 64)])
+def test_rounded_anchors_are_torchvisions(padded_size: tuple[int, int]) -> None:
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+    from torchvision.models.detection.image_list import ImageList
+
+    sizes, ratios = (32, 64, 128, 256, 512), (0.5, 1.0, 2.0)
+    grids = [tuple(-(-side // stride) for side in padded_size) for stride in (4, 8, 16, 32, 64)]
+    features = [torch.zeros(1, 1, *grid) for grid in grids]
+    images = ImageList(torch.zeros(1, 3, *padded_size), [padded_size])
+    (wanted,) = AnchorGenerator(tuple((size,) for size in sizes), (ratios,) * 5)(images, features)
+    config = ZOO["mask_rcnn_resnet50_fpn"].preset()
+    assert torch.equal(torch.cat(anchors_of_levels(grids, padded_size, config)), wanted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        ("rounded", [[-23, -11, 23, 11], [-16, -16, 16, 16], [-11, -23, 11, 23]]),
+        ("exact", [[-22.6274, -11.3137, 22.6274, 11.3137], [-16, -16, 16, 16], [-11.3137, -22.6274, 11.3137, 22.6274]]),
+        ("legacy", [[-22, -10, 25, 13], [-14, -14, 17, 17], [-10, -22, 13, 25]]),
+    ],
+)
+def test_anchors_of_the_first_cell(kind: str, wanted: list[list[float]]) -> None:
+    anchors = cell_anchors(32.0, (0.5, 1.0, 2.0), stride=4, kind=kind)
+    torch.testing.assert_close(anchors, torch.tensor(wanted).float(), rtol=0, atol=1e-4)
+
+
+def test_shifted_anchors_go_row_by_row() -> None:
+    cell = torch.tensor([[-1.0, -2.0, 1.0, 2.0], [-2.0, -1.0, 2.0, 1.0]])
+    anchors = shifted_anchors(cell, (2, 3), (10, 4))
+    assert anchors.shape == (12, 4)
+    assert torch.equal(anchors[:2], cell)
+    assert torch.equal(anchors[2], cell[0] + torch.tensor([4.0, 0.0, 4.0, 0.0]))
+    assert torch.equal(anchors[7], cell[1] + torch.tensor([0.0, 10.0, 0.0, 10.0]))
+    assert shifted_anchors(cell, (0, 3), (4, 4)).shape == (0, 4)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from protomask.ops.boxes import (
+    MAX_SIZE_DELTA,
     box_area,
     cxcywh_to_xyxy,
     decode_boxes,
+    decode_deltas,
     encode_boxes,
+    encode_deltas,
     pairwise_intersection,
     pairwise_ioa,
     pairwise_iou,
@@ -68,6 +72,55 @@ def test_decoding_undoes_encoding(boxes: Tensor, seed: int) -> None:
     torch.testing.assert_close(decode_boxes(encode_boxes(boxes, anchors), anchors), boxes, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("delta", "ratio"), [(0.0, 1.0), (1.0, math.exp(0.2)), (-1.0, math.exp(-0.2)), (90.0, 4.0), (-90.0, 0.25)]
+)
+def test_sides_keep_within_a_ratio_of_their_anchors(delta: float, ratio: float) -> None:
+    anchors = torch.tensor([[0.5, 0.5, 0.2, 0.1]])
+    decoded = decode_boxes(torch.tensor([[0.0, 0.0, delta, -delta]]), anchors, max_size_ratio=4.0)
+    wanted = torch.tensor([[0.5, 0.5, 0.2 * ratio, 0.1 / ratio]])
+    torch.testing.assert_close(xyxy_to_cxcywh(decoded), wanted)
+
+
+@given(some_boxes(), st.integers(0, 2**32), st.sampled_from([0.0, 1.0]), st.sampled_from([(1.0, 1.0), (10.0, 5.0)]))
+def test_decoding_undoes_encoding_of_two_stages(
+    boxes: Tensor, seed: int, extent_offset: float, weights: tuple[float, float]
+) -> None:
+    boxes = 100 * boxes
+    low = torch.rand(len(boxes), 2, generator=torch.Generator().manual_seed(seed)) * 100
+    references = torch.cat((low, low + 5 + low.flip(1)), dim=1)
+    options = {"weights": weights, "extent_offset": extent_offset}
+    deltas = encode_deltas(boxes, references, **options)
+    torch.testing.assert_close(decode_deltas(deltas, references, **options), boxes, rtol=0, atol=1e-3)
+
+
+def test_encoding_of_two_stages_equals_torchvisions() -> None:
+    from torchvision.models.detection._utils import BoxCoder
+
+    generator = torch.Generator().manual_seed(0)
+    boxes, references = (
+        torch.cat((low, low + 1 + 50 * torch.rand(9, 2, generator=generator)), dim=1)
+        for low in 99 * torch.rand(2, 9, 2, generator=generator)
+    )
+    coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
+    deltas = encode_deltas(boxes, references, weights=(10.0, 5.0))
+    torch.testing.assert_close(deltas, coder.encode_single(boxes, references))
+    wild = deltas + 40 * torch.randn(9, 4, generator=generator)
+    wanted = coder.decode_single(wild, references)
+    torch.testing.assert_close(decode_deltas(wild, references, weights=(10.0, 5.0)), wanted)
+
+
+@pytest.mark.parametrize("limit_below", [False, True])
+def test_sizes_of_two_stages_are_limited(limit_below: bool) -> None:
+    references = torch.tensor([[0.0, 0.0, 16.0, 16.0]]).repeat(2, 1)
+    wild = torch.tensor([[0.0, 0.0, 50.0, MAX_SIZE_DELTA], [0.0, 0.0, -50.0, -MAX_SIZE_DELTA]])
+    large, small = decode_deltas(wild, references, limit_below=limit_below)
+    torch.testing.assert_close(large[2:] - large[:2], torch.tensor([1000.0, 1000.0]))
+    width, height = (small[2:] - small[:2]).tolist()
+    assert height == pytest.approx(16 / 62.5, abs=1e-5)
+    assert width == pytest.approx(16 / 62.5 if limit_below else 0.0, abs=1e-5)
+
+
 @given(some_boxes(), some_boxes())
 def test_iou_is_symmetric_and_within_0_and_1(first: Tensor, second: Tensor) -> None:
     iou = pairwise_iou(first, second)
@@ -115,5 +168,6 @@ def test_no_boxes_at_all() -> None:
     none = torch.zeros(0, 4)
     assert cxcywh_to_xyxy(none).shape == xyxy_to_cxcywh(none).shape == xywh_to_xyxy(none).shape == (0, 4)
     assert encode_boxes(none, none).shape == decode_boxes(none, none).shape == (0, 4)
+    assert encode_deltas(none, none).shape == decode_deltas(none, none).shape == (0, 4)
     assert pairwise_iou(none, torch.zeros(3, 4)).shape == (0, 3)
     assert pairwise_ioa(torch.zeros(3, 4), none).shape == (3, 0)

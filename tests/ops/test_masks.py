@@ -24,6 +24,7 @@ from protomask.ops.masks import (
     iter_binary_masks,
     mask_iou,
     mask_to_polygons,
+    paste_mask,
     polygons_to_mask,
     resize_masks,
     rle_area,
@@ -125,6 +126,71 @@ def test_resize_without_masks() -> None:
     assert resize_masks(torch.zeros(0, 4, 4), (7, 9)).shape == (0, 7, 9)
     assert binarize_masks(torch.zeros(0, 4, 4), (7, 9)).shape == (0, 7, 9)
     assert list(iter_binary_masks(torch.zeros(0, 4, 4), (7, 9))) == []
+
+
+# Pasting
+
+SIZE = (40, 50)
+BOXES = {
+    "inside": (3.3, 4.7, 20.2, 30.9),
+    "whole pixels": (10.0, 10.0, 20.0, 20.0),
+    "whole image": (0.0, 0.0, 50.0, 40.0),
+    "over the corner": (-7.5, -3.2, 12.1, 9.9),
+    "over the far corner": (41.0, 33.0, 66.0, 58.0),
+    "larger than the image": (-20.0, -30.0, 80.0, 90.0),
+    "small": (10.2, 10.3, 10.9, 11.1),
+    "no width": (10.0, 5.0, 10.0, 25.0),
+    "no area": (10.5, 5.5, 10.5, 5.5),
+}
+
+
+def pasted(mask: Tensor, box: tuple[float, ...], *, continuous: bool) -> Tensor:
+    whole = torch.zeros(SIZE)
+    x1, y1, x2, y2 = box
+    window, part = paste_mask(mask, (x1, y1, x2, y2), SIZE, continuous=continuous)
+    whole[window] = part
+    return whole
+
+
+@pytest.mark.parametrize("box", BOXES.values(), ids=BOXES)
+def test_integer_paste_equals_torchvisions(box: tuple[float, ...]) -> None:
+    from torchvision.models.detection.roi_heads import paste_masks_in_image
+
+    mask = torch.rand(28, 28, generator=torch.Generator().manual_seed(0))
+    (wanted,) = paste_masks_in_image(mask[None, None], torch.tensor([box]), SIZE)
+    torch.testing.assert_close(pasted(mask, box, continuous=False), wanted[0])
+
+
+@pytest.mark.parametrize("box", [box for name, box in BOXES.items() if not name.startswith("no ")])
+def test_continuous_paste_equals_sampling_the_whole_image(box: tuple[float, ...]) -> None:
+    mask = torch.rand(28, 28, generator=torch.Generator().manual_seed(0))
+    x1, y1, x2, y2 = box
+    y = (torch.arange(SIZE[0]) + 0.5 - y1) / (y2 - y1) * 2 - 1
+    x = (torch.arange(SIZE[1]) + 0.5 - x1) / (x2 - x1) * 2 - 1
+    grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)
+    (wanted,) = torch.nn.functional.grid_sample(mask[None, None], grid[None], align_corners=False)[0]
+    got = pasted(mask, box, continuous=True)
+    # Half a mask cell of a large box reaches farther than the window, but fades to below a half there.
+    torch.testing.assert_close(got >= 0.5, wanted >= 0.5)
+    inside = got > 0
+    torch.testing.assert_close(got[inside], wanted[inside], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize(
+    "box", [(-30.0, 5.0, -10.0, 9.0), (5.0, -30.0, 9.0, -10.0), (70.0, 5.0, 90.0, 9.0), (5.0, 60.0, 9.0, 80.0)]
+)
+def test_masks_outside_the_image_have_no_window(box: tuple[float, float, float, float], continuous: bool) -> None:
+    window, part = paste_mask(torch.ones(28, 28), box, SIZE, continuous=continuous)
+    assert part.numel() == 0
+    assert torch.zeros(SIZE)[window].shape == part.shape
+
+
+@pytest.mark.parametrize("box", [BOXES["no width"], BOXES["no area"]])
+def test_continuous_paste_of_boxes_without_area_is_finite(box: tuple[float, ...]) -> None:
+    got = pasted(torch.full((28, 28), 0.7), box, continuous=True)
+    assert got.isfinite().all()
+    assert ((got == 0) | ((got - 0.7).abs() < 1e-6)).all()
 
 
 # Boxes and overlaps

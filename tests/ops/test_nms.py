@@ -358,3 +358,11 @@ def test_wrong_shapes_are_named(name: str) -> None:
         ALL[name](torch.rand(3, 4), torch.rand(3, 2))
     with pytest.raises(ConfigError, match=r"scores: expected shape \(N,\)"):
         soft_nms(torch.rand(3, 4), torch.rand(1, 3))
+
+
+@pytest.mark.parametrize("function", [fast_nms, cross_class_fast_nms])
+def test_empty_boxes_suppress_one_another_or_not(function: Callable[..., Selection]) -> None:
+    boxes = torch.tensor([[1.0, 1, 1, 5], [2.0, 2, 8, 2], [0.0, 0, 4, 4], [0.0, 0, 4, 4]])
+    scores = torch.tensor([[0.9, 0.8, 0.7, 0.6]])
+    assert function(boxes, scores)[0].tolist() == [0, 2]
+    assert function(boxes, scores, empty_suppress=False)[0].tolist() == [0, 1, 2]

@@ -4,10 +4,13 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from protomask.errors import ConfigError, DataError
-from protomask.structures.geometry import ImageGeometry
+from protomask.structures.geometry import ImageGeometry, PaddedImages, ShortSideGeometry
+from protomask.structures.resize import resize_opencv
 
 
 def make_geometry(**changes: Any) -> ImageGeometry:
@@ -42,6 +45,18 @@ def test_with_filter_the_resize_is_the_filtered_one_up_to_rounding() -> None:
     image = some_image(50, 40)
     wanted = F.interpolate(image[None].float(), (24, 32), mode="bilinear", align_corners=False, antialias=True)[0]
     assert (make_geometry(antialias=True).resize(image) - wanted).abs().max() <= 1.01
+
+
+def test_resizing_as_opencv_gives_its_grey_levels_as_floats() -> None:
+    image = some_image(50, 40)
+    resized = make_geometry(resize_method="opencv").resize(image)
+    assert resized.dtype == torch.float32
+    assert torch.equal(resized, resize_opencv(image, (24, 32)).float())
+
+
+def test_opencv_has_no_filter() -> None:
+    with pytest.raises(ConfigError, match="antialias: expected False with resize_method opencv"):
+        make_geometry(resize_method="opencv", antialias=True)
 
 
 def test_an_image_of_the_right_size_is_not_resampled() -> None:
@@ -80,8 +95,115 @@ def test_other_images_are_refused(image: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("image_size", (0, 8)), ("image_size", (8, -1)), ("std", (1.0, 0.0, 1.0))]
+    ("field", "value"),
+    [("image_size", (0, 8)), ("image_size", (8, -1)), ("std", (1.0, 0.0, 1.0)), ("resize_method", "cubic")],
 )
 def test_settings_are_checked(field: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"{field}: expected"):
         make_geometry(**{field: value})
+
+
+# Short side
+
+
+def make_short_side(**changes: Any) -> ShortSideGeometry:
+    values: dict[str, Any] = {"image_size": 64, "max_image_size": 107, "mean": (123.0, 116.0, 103.0)}
+    return ShortSideGeometry(**values | {"std": (58.0, 57.0, 56.0)} | changes)
+
+
+@given(st.integers(1, 700), st.integers(1, 700))
+@settings(max_examples=60, deadline=None)
+def test_sizes_are_torchvisions(height: int, width: int) -> None:
+    from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+    scale = min(64 / min(height, width), 107 / max(height, width))
+    got = make_short_side().resized_size((height, width))
+    if min(height, width) * scale < 1:
+        assert min(got) == 1
+        return
+    transform = GeneralizedRCNNTransform(64, 107, [0.0] * 3, [1.0] * 3)
+    image, _ = transform.resize(torch.zeros(3, height, width), None)
+    # Torchvision multiplies in float32: where the product is a whole number up to rounding it may be one less.
+    products = [side * scale for side in (height, width)]
+    for mine, theirs, product in zip(got, image.shape[1:], products, strict=True):
+        assert mine == theirs or (abs(mine - theirs) == 1 and abs(product - round(product)) < 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("rounding", "size", "wanted"),
+    [
+        ("floor", (480, 640), (800, 1066)),
+        ("half_up", (480, 640), (800, 1067)),
+        ("short_side", (480, 640), (800, 1066)),
+        ("short_side", (352, 640), (733, 1332)),
+        ("short_side", (640, 200), (1334, 417)),
+        ("floor", (1, 5000), (1, 1333)),
+        ("half_up", (5000, 1), (1333, 1)),
+        ("floor", (800, 800), (800, 800)),
+    ],
+)
+def test_size_of_the_short_side(rounding: Any, size: tuple[int, int], wanted: tuple[int, int]) -> None:
+    geometry = make_short_side(image_size=800, max_image_size=1333, rounding=rounding)
+    assert geometry.resized_size(size) == wanted
+
+
+@pytest.mark.parametrize("resizing", ["float", "pillow", "opencv"])
+@pytest.mark.parametrize("size", [(50, 40), (1, 1), (3, 400), (200, 90)])
+def test_preprocessed_images_have_their_size(size: tuple[int, int], resizing: Any) -> None:
+    geometry = make_short_side(resize_method=resizing)
+    image = geometry.preprocess(some_image(*size))
+    assert image.shape == (3, *geometry.resized_size(size))
+    assert image.dtype == torch.float32
+    assert image.isfinite().all()
+
+
+def test_unfiltered_short_side_is_plain_bilinear_of_normalised_values() -> None:
+    geometry, image = make_short_side(), some_image(50, 40)
+    wanted = F.interpolate(geometry.normalize(image)[None], (80, 64), mode="bilinear", align_corners=False)[0]
+    assert torch.equal(geometry.preprocess(image), wanted)
+
+
+@pytest.mark.parametrize("resizing", ["float", "pillow", "opencv"])
+def test_bgr_is_rgb_flipped(resizing: Any) -> None:
+    image = some_image(50, 40)
+    rgb, bgr = (make_short_side(channel_order=order, resize_method=resizing) for order in ("RGB", "BGR"))
+    assert torch.equal(bgr.preprocess(image), rgb.preprocess(image).flip(0))
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+def test_a_batch_is_padded_with_zeros_right_and_below(order: Any) -> None:
+    geometry = make_short_side(channel_order=order)
+    images = [geometry.preprocess(some_image(64, 90)), geometry.preprocess(some_image(100, 64))]
+    batch = geometry.batch(images)
+    assert batch.sizes == ((64, 90), (100, 64))
+    assert batch.tensors.shape == (2, 3, 128, 96)
+    for padded, image, (height, width) in zip(batch.tensors, images, batch.sizes, strict=True):
+        assert torch.equal(padded[:, :height, :width], image)
+        assert not padded[:, height:].any()
+        assert not padded[:, :, width:].any()
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+def test_normalising_a_batch_equals_a_batch_of_normalised_images(order: Any) -> None:
+    geometry = make_short_side(channel_order=order)
+    images = [some_image(64, 90), some_image(100, 64)]
+    wanted = geometry.batch([geometry.preprocess(image) for image in images])
+    frame = torch.full((2, 3, *geometry.padded_size(wanted.sizes)), 200, dtype=torch.uint8)
+    for image, out in zip(images, frame, strict=True):
+        out[:, : image.shape[1], : image.shape[2]] = image
+    got = geometry.normalize_batch(frame, wanted.sizes)
+    assert got.sizes == wanted.sizes
+    assert torch.equal(got.tensors, wanted.tensors)
+
+
+def test_padded_images_move_like_a_tensor() -> None:
+    images = PaddedImages(torch.zeros(1, 3, 32, 32), ((20, 30),))
+    moved = images.to(torch.float64).contiguous(memory_format=torch.channels_last)
+    assert moved.tensors.dtype == torch.float64
+    assert moved.tensors.is_contiguous(memory_format=torch.channels_last)
+    assert moved.sizes == images.sizes
+
+
+def test_short_side_refuses_other_images() -> None:
+    with pytest.raises(DataError, match=r"image: expected .* got"):
+        make_short_side().preprocess(torch.zeros(3, 4, 4))

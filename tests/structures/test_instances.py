@@ -11,7 +11,7 @@ from torch import Tensor
 
 from protomask.errors import DataError
 from protomask.ops.masks import decode_rle, polygons_to_mask
-from protomask.structures.instances import DenseMasks, GridMasks, Instances, Target
+from protomask.structures.instances import DenseMasks, GridMasks, Instances, RegionMasks, Target
 
 SIZE = (12, 16)
 NAMES = ("cat", "dog", "owl")
@@ -244,3 +244,47 @@ def test_empty_instances() -> None:
     assert list(empty) == empty.rle() == empty.polygons() == empty.to_coco(1) == []
     assert empty.masks.shape == (0, *SIZE)
     assert len(empty[empty.scores > 0.5]) == 0
+
+
+def make_regions(count: int = 5, *, continuous: bool = False) -> RegionMasks:
+    generator = torch.Generator().manual_seed(count)
+    low = torch.rand(count, 2, generator=generator) * 10 - 2
+    boxes = torch.cat((low, low + 1 + 6 * torch.rand(count, 2, generator=generator)), dim=1)
+    return RegionMasks(torch.rand(count, 28, 28, generator=generator), boxes, SIZE, continuous=continuous)
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_region_masks_lie_in_their_boxes(continuous: bool) -> None:
+    regions = RegionMasks(
+        torch.ones(2, 28, 28), torch.tensor([[2.0, 3.0, 10.0, 8.0], [-5.0, -5.0, 4.0, 20.0]]), SIZE,
+        continuous=continuous,
+    )  # fmt: skip
+    (masks,) = regions.chunks()
+    wanted = torch.zeros(2, *SIZE, dtype=torch.bool)
+    wanted[0, 3:8, 2:10] = True
+    wanted[1, :, :4] = True
+    # The integer box has both its ends inside.
+    assert torch.equal(masks & wanted, wanted)
+    assert (masks ^ wanted).flatten(1).sum(dim=1).le(0 if continuous else 30).all()
+
+
+@pytest.mark.parametrize(("continuous", "filled"), [(False, False), (True, True)])
+def test_a_probability_of_a_half(continuous: bool, filled: bool) -> None:
+    box = torch.tensor([[0.0, 0.0, 16.0, 12.0]])
+    (masks,) = RegionMasks(torch.full((1, 28, 28), 0.5), box, SIZE, continuous=continuous).chunks()
+    assert bool(masks[0, 2:-2, 2:-2].all()) is filled
+    assert bool(masks.any()) is filled
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_region_masks_come_in_chunks_and_by_index(continuous: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    regions = make_regions(continuous=continuous)
+    whole = torch.cat(list(regions.chunks()))
+    assert whole.shape == (5, *SIZE)
+    assert torch.equal(torch.cat(list(regions[torch.tensor([3, 0])].chunks())), whole[[3, 0]])
+    assert len(regions[:0]) == 0
+    assert list(regions[:0].chunks()) == []
+    monkeypatch.setattr("protomask.structures.instances._CHUNK_BYTES", 2 * SIZE[0] * SIZE[1])
+    chunks = list(regions.chunks())
+    assert [len(chunk) for chunk in chunks] == [2, 2, 1]
+    assert torch.equal(torch.cat(chunks), whole)

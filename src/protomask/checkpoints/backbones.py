@@ -8,7 +8,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from protomask.checkpoints.io import fill_counters, load_exactly, read_tensors
+from protomask.checkpoints.foreign import read_tensors
+from protomask.checkpoints.io import fill_counters, load_exactly
 from protomask.errors import CheckpointError
 from protomask.models.layers.deform_conv import ModulatedDeformConv2d
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
-import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from protomask.checkpoints import official_yolact
+from protomask.checkpoints import mmdet_yolact, official_yolact
+from protomask.checkpoints.download import fetch_url
+from protomask.checkpoints.foreign import ForeignFile, read_foreign
+from protomask.checkpoints.rcnn_formats import RCNNArchitecture, RCNNFormat, coco_names, rcnn_architecture, rcnn_format
 from protomask.errors import CheckpointError, ConfigError
-from protomask.models.config import YolactConfig
-from protomask.models.yolact.model import Yolact
-from protomask.models.zoo import ZOO, ZooEntry, build_network, zoo_entry
+from protomask.models.config import RCNNConfig, YolactConfig
+from protomask.models.published import PUBLISHED
+from protomask.models.zoo import ZOO, Network, ZooEntry, build_network, zoo_entry
 
 FORMAT_VERSION = "1"
 _HEADER = "protomask"
+_FAMILIES: Mapping[str, type[YolactConfig] | type[RCNNConfig]] = {"yolact": YolactConfig, "rcnn": RCNNConfig}
 
 
 def save_weights(
-    network: Yolact,
+    network: Network,
     path: str | Path,
     *,
     provenance: Mapping[str, Any] | None = None,
@@ -47,19 +50,12 @@ def save_weights(
     from safetensors.torch import save
 
     path = Path(path)
-    geometry = network.geometry
     header = {
         "format_version": FORMAT_VERSION,
-        "family": "yolact",
+        "family": next(name for name, kind in _FAMILIES.items() if isinstance(network.config, kind)),
         "config": network.config.to_dict(),
         "class_names": list(network.class_names),
-        "preprocessing": {
-            "image_size": geometry.image_size,
-            "channel_order": "RGB",
-            "mean": geometry.mean,
-            "std": geometry.std,
-            "antialias": geometry.antialias,
-        },
+        "preprocessing": {"channel_order": "RGB", **asdict(network.geometry)},
         "provenance": dict(provenance or {}),
     }
     tensors = {key: _as_stored(value.detach().cpu(), dtype).contiguous() for key, value in network.state_dict().items()}
@@ -104,15 +100,15 @@ def read_header(path: str | Path) -> dict[str, Any]:
         header: dict[str, Any] = dict(json.loads(metadata[_HEADER]))
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: the {_HEADER!r} header is not a JSON object: {error}") from error
-    if header.get("format_version") != FORMAT_VERSION or header.get("family") != "yolact":
+    if header.get("format_version") != FORMAT_VERSION or header.get("family") not in _FAMILIES:
         raise CheckpointError(
-            f"{path}: expected format version {FORMAT_VERSION} of family yolact, "
+            f"{path}: expected format version {FORMAT_VERSION} of family {' or '.join(_FAMILIES)}, "
             f"got version {header.get('format_version')} of family {header.get('family')}"
         )
     return header
 
 
-def load_weights(path: str | Path, *, map_location: str | torch.device = "cpu") -> Yolact:
+def load_weights(path: str | Path, *, map_location: str | torch.device = "cpu") -> Network:
     """Read one of our .safetensors files into a new network, in evaluation mode.
 
     Raises:
@@ -126,7 +122,8 @@ def load_weights(path: str | Path, *, map_location: str | torch.device = "cpu") 
         raise CheckpointError(f"{path}: no such weights file")
     header = read_header(path)
     try:
-        network = build_network(YolactConfig.from_dict(header["config"]), class_names=tuple(header["class_names"]))
+        config = _FAMILIES[header["family"]].from_dict(header["config"])
+        network = build_network(config, class_names=tuple(header["class_names"]))
     except (ConfigError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: the header's config and class names cannot be read: {error}") from error
     tensors = {
@@ -173,12 +170,13 @@ def load_matching(network: nn.Module, tensors: Mapping[str, Tensor]) -> list[str
     return [key for key in own if key not in fitting]
 
 
-def load_network(source: str | Path, *, model: str | None = None, class_names: Sequence[str] | None = None) -> Yolact:
+def load_network(source: str | Path, *, model: str | None = None, class_names: Sequence[str] | None = None) -> Network:
     """A trained network in evaluation mode, from wherever its weights are.
 
     Args:
-        source: zoo name (weights that ship with the package, or published ones that are downloaded once), file of ours
-            (.safetensors), official file (.pth), or ``hf://owner/repository/file``.
+        source: zoo name or publisher's name of `protomask.models.published.PUBLISHED` (weights that ship with the
+            package, or published ones that are downloaded once), file of ours (.safetensors), file of another codebase
+            (.pth, .pkl; see `load_foreign`), or ``hf://owner/repository/file``.
         model: zoo name of the network in a foreign file whose file name does not tell.
         class_names: of a foreign file that was trained on other classes than the zoo's.
 
@@ -194,6 +192,8 @@ def load_network(source: str | Path, *, model: str | None = None, class_names: S
             return load_foreign(fetch_published(name), model=name, class_names=class_names)
         with as_file(files("protomask") / "weights" / packaged) as path:
             return _load_own(path, model, class_names)
+    if name in PUBLISHED:
+        return load_foreign(_fetch(name), model=model, class_names=class_names)
     if name.startswith("hf://"):
         owner, _, rest = name.removeprefix("hf://").partition("/")
         repository, _, filename = rest.partition("/")
@@ -206,12 +206,12 @@ def load_network(source: str | Path, *, model: str | None = None, class_names: S
         raise CheckpointError(f"{name}: no such file, and no model of that name; known models: {', '.join(ZOO)}")
     if path.suffix == ".safetensors":
         return _load_own(path, model, class_names)
-    if path.suffix in (".pth", ".pt"):
+    if path.suffix in (".pth", ".pt", ".pkl"):
         return load_foreign(path, model=model, class_names=class_names)
-    raise CheckpointError(f"{path}: expected a .safetensors, .pth or .pt file")
+    raise CheckpointError(f"{path}: expected a .safetensors, .pth, .pt or .pkl file")
 
 
-def _load_own(path: Path, model: str | None, class_names: Sequence[str] | None) -> Yolact:
+def _load_own(path: Path, model: str | None, class_names: Sequence[str] | None) -> Network:
     """A file of ours says itself what it holds: what the caller says must agree."""
     network = load_weights(path)
     if model is not None and model != network.config.name:
@@ -230,27 +230,96 @@ def load_foreign(
     *,
     model: str | None = None,
     class_names: Sequence[str] | None = None,
-) -> Yolact:
-    """Read an official YOLACT ``.pth`` file into a new network, in evaluation mode.
+) -> Network:
+    """Read a file of another codebase into a new network, in evaluation mode.
 
     Args:
-        path: the file.
-        model: zoo name; read from the file name (``yolact_base_54_800000.pth``) when not given.
-        class_names: of a model trained on other classes than the zoo's.
+        path: ``.pth`` of the official YOLACT and Mask Scoring R-CNN, of MMDetection's YOLACT, Mask R-CNN and Mask
+            Scoring R-CNN, of maskrcnn-benchmark, of torchvision's Mask R-CNN, or ``.pkl`` of Detectron2's.
+        model: zoo name; when not given, the name of an official YOLACT file tells it (``yolact_base_54_800000.pth``),
+            and the tensors of all others.
+        class_names: of a model trained on other classes than COCO's, where the file does not hold them itself.
 
     Raises:
-        CheckpointError: missing or unreadable file, no model in its name, or keys that do not fit.
+        CheckpointError: missing or unreadable file, no model that fits, or keys that do not fit.
 
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weights file")
+    if model is not None:
+        zoo_entry(model)
+    file = read_foreign(path)
+    rcnn = rcnn_format(file.tensors)
+    if rcnn is not None:
+        return _load_rcnn(path, file, rcnn, model, class_names)
+    if mmdet_yolact.recognises(file.tensors):
+        return _load_mmdet_yolact(path, file, model, class_names)
     name = model if model is not None else model_from_filename(path.name)
-    entry = zoo_entry(name)
-    tensors = official_yolact.rename(read_tensors(path))
+    tensors = official_yolact.rename(file.tensors)
     network = build_network(name, class_names=class_names)
-    load_exactly(network, fill_counters(network, tensors), source=f"{path} as {name} ({_official(entry)})")
+    load_exactly(network, fill_counters(network, tensors), source=f"{path} as {name} ({_official(zoo_entry(name))})")
     return network.eval()
+
+
+def _load_mmdet_yolact(path: Path, file: ForeignFile, model: str | None, class_names: Sequence[str] | None) -> Network:
+    """The network of the zoo with MMDetection's conventions."""
+    name = model if model is not None else mmdet_yolact.model_of(file.tensors)
+    if name is None:
+        known = ", ".join(mmdet_yolact.MODEL_OF_BLOCKS.values())
+        raise CheckpointError(
+            f"{path}: cannot tell the model from the blocks of its backbone, expected those of one of {known}; "
+            f"say which with model=NAME (--model NAME)"
+        )
+    tensors = mmdet_yolact.rename(file.tensors)
+    names = class_names or _fitting_names(file, len(tensors.get("semantic.bias", ())))
+    network = build_network(name, class_names=names, **mmdet_yolact.CONVENTIONS)
+    renamed = fill_counters(network, tensors)
+    load_exactly(network, renamed, source=f"{path} as {name} (of MMDetection)")
+    return network.eval()
+
+
+def _load_rcnn(
+    path: Path, file: ForeignFile, origin: RCNNFormat, model: str | None, class_names: Sequence[str] | None
+) -> Network:
+    """A Mask R-CNN or Mask Scoring R-CNN in the conventions it was trained in."""
+    tensors = origin.rename(file.tensors)
+    source = f"{path} (of {origin.name})"
+    found = rcnn_architecture(tensors, source=source)
+    name = model if model is not None else _rcnn_model(found, source)
+    if not isinstance(zoo_entry(name).preset(), RCNNConfig):
+        raise CheckpointError(f"{source}: expected a Mask R-CNN of the zoo to load it as, got model {name}")
+    names = class_names or _fitting_names(file, found.num_classes) or coco_names(found.num_classes)
+    if names is not None and len(names) != found.num_classes:
+        raise CheckpointError(f"{source}: expected {found.num_classes} class names, got {len(names)}")
+    network = build_network(
+        name,
+        class_names=names,
+        num_classes=found.num_classes,
+        conventions=origin.conventions(path.name, file.config_text),
+    )
+    load_exactly(network, fill_counters(network, tensors), source=f"{source} as {name}")
+    return network.eval()
+
+
+def _fitting_names(file: ForeignFile, num_classes: int) -> tuple[str, ...] | None:
+    """Class names that a file holds, unless they are not those of its tensors."""
+    return file.class_names if file.class_names and len(file.class_names) == num_classes else None
+
+
+def _rcnn_model(found: RCNNArchitecture, source: str) -> str:
+    """Zoo name of an architecture."""
+    wanted = (found.backbone, found.version == "v2", found.mask_iou_head)
+    for name, entry in ZOO.items():
+        preset = entry.preset()
+        if not isinstance(preset, RCNNConfig):
+            continue
+        if (preset.backbone, preset.convolutional_heads, preset.mask_iou) == wanted:
+            return name
+    mask_iou = "with" if found.mask_iou_head else "without"
+    raise CheckpointError(
+        f"{source}: no model of the zoo has a {found.backbone} and {found.version} heads {mask_iou} mask IoU head"
+    )
 
 
 def _official(entry: ZooEntry) -> str:
@@ -284,60 +353,27 @@ def model_from_filename(filename: str) -> str:
     return names[max(fitting, key=len)]
 
 
-def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """Named tensors of a foreign file, unpickling nothing but tensors and plain containers.
-
-    A ``module.`` prefix (data-parallel training) is dropped; a dict under ``state_dict`` or ``model`` is looked into.
-
-    Raises:
-        CheckpointError: the file cannot be read, or holds something else than named tensors.
-
-    """
-    path = Path(path)
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: refused, the file holds more than named tensors, and loading the rest could run code: "
-            f"{_refused_object(error)}"
-        ) from error
-    except Exception as error:  # torch.load raises many kinds for damaged files
-        reason = str(error).partition("\n")[0]
-        raise CheckpointError(f"{path}: not a readable weights file: {type(error).__name__} {reason}") from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    named = isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values())
-    if not named or not content:
-        raise CheckpointError(f"{path}: expected named tensors, got {type(content).__name__}")
-    return {str(key).removeprefix("module."): value for key, value in content.items()}
-
-
-def _refused_object(error: pickle.UnpicklingError) -> str:
-    """What torch objects to, without its advice to load the file unsafely."""
-    reason = re.search(r"(Unsupported|Trying to load)[^\n]*?(?=\.? Please use|\.?\n|$)", str(error))
-    return reason[0] if reason else type(error).__name__
-
-
 def fetch_published(name: str) -> Path:
-    """The official weights file of a zoo name, downloaded once and cached by `huggingface_hub`.
+    """The published weights file of a zoo name, downloaded once and cached by `huggingface_hub` or `torch.hub`.
 
     Raises:
         CheckpointError: nobody publishes this model, or it is neither cached nor reachable.
 
     """
     entry = zoo_entry(name)
+    if entry.published is not None:
+        return _fetch(entry.published)
     if entry.repository is None or entry.filename is None:
         raise CheckpointError(
             f"{name}: no published weights to download; train it (protomask train --model {name} ...) or load a file "
             f"of yours with load('FILE.pth', model={name!r})"
         )
     return fetch_from_hub(entry.repository, entry.filename)
+
+
+def _fetch(published: str) -> Path:
+    weights = PUBLISHED[published]
+    return fetch_url(weights.url, weights.sha256_prefix)
 
 
 def fetch_from_hub(repository: str, filename: str) -> Path:

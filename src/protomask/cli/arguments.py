@@ -11,7 +11,8 @@ import re
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType, NoneType, UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
@@ -32,7 +33,8 @@ def run_verb(verb: str, module: ModuleType, summary: str, arguments: Sequence[st
     """Parse the arguments of a verb and run it.
 
     The module has a function ``run`` that returns an exit code, gives an ``EXAMPLE``, and may name its ``POSITIONAL``
-    parameters; a parameter whose type is a dataclass becomes one option per field, and a --config file.
+    parameters; a parameter whose type is a dataclass becomes one option per field, and a --config file. ``RECIPES``
+    (name to file) are such files that ship with the package: --recipe NAME.
     """
     run: Callable[..., int] = module.run
     positional: tuple[str, ...] = getattr(module, "POSITIONAL", ())
@@ -44,13 +46,18 @@ def run_verb(verb: str, module: ModuleType, summary: str, arguments: Sequence[st
         allow_abbrev=False,
     )
     settings = _add_function(parser, run, positional)
+    recipes: Mapping[str, Path] = getattr(module, "RECIPES", {})
+    if recipes:
+        text = "published settings to begin with; --config and all other options come after it."
+        parser.add_argument("--recipe", metavar="{" + ",".join(recipes) + "}", help=text)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error.")
     try:
-        values = parser.parse_args(parser.with_hyphens(arguments)).as_dict()
+        values = parser.parse_args(parser.with_recipe(parser.with_hyphens(arguments), recipes)).as_dict()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else BAD_USAGE
     debug = values.pop("debug")
     values.pop("config", None)
+    values.pop("recipe", None)
     try:
         for name, kind in settings.items():
             own = {field.name: values.pop(field.name) for field in dataclasses.fields(kind)}
@@ -91,6 +98,21 @@ class _Parser(ArgumentParser):  # type: ignore[misc]  # the library is untyped h
             flag = known.get(name.replace("-", "_"), name) if name.startswith("--") else name
             spelled.append(f"{flag}{equals}{value}")
         return spelled
+
+    def with_recipe(self, arguments: Sequence[str], recipes: Mapping[str, Path]) -> list[str]:
+        """A recipe is the first of the --config files."""
+        rest = list(arguments)
+        for index, argument in enumerate(arguments):
+            flag, equals, name = argument.partition("=")
+            if flag != "--recipe":
+                continue
+            if not equals:
+                name = arguments[index + 1] if index + 1 < len(arguments) else ""
+            if name not in recipes:
+                self.error(f"--recipe: expected one of {', '.join(recipes)}, got {name!r}")
+            del rest[index : index + (1 if equals else 2)]
+            return ["--config", str(recipes[name]), *rest]
+        return rest
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the message to standard error and leave with the code of bad usage."""

@@ -19,9 +19,10 @@ def run(
     """Turn a weights file into one .safetensors file that says what it holds.
 
     Args:
-        source: official .pth file, or a .safetensors file of ours (to store it in another type).
+        source: .pth file of the official code or of MMDetection, or a .safetensors file of ours (to store it in another
+            type).
         destination: .safetensors file to write.
-        model: zoo name of the network in the file; read from the file name by default.
+        model: zoo name of the network in the file; read from the file name (or MMDetection's tensors) by default.
         class_names: names of the classes of a file that was not trained on the zoo's, for example [cat,dog].
         dtype: number type the weights are stored in; float16 halves the file.
     """

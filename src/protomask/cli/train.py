@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from protomask.cli.output import Bar
 from protomask.engine.config import TrainConfig
 
+RECIPES = {path.stem: path for path in sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))}
 EXAMPLE = "protomask train --data shapes --model yolact_nano --epochs 10 --output runs/shapes"
 
 

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from protomask.data.coco import CocoDataset
 from protomask.errors import ConfigError, DataError
-from protomask.structures.geometry import ImageGeometry
+from protomask.structures.geometry import Geometry, PaddedImages
 from protomask.structures.instances import Target
 
 SampleKey = tuple[int, int]
 TrainBatch = tuple[Tensor, list[Target]]
-ValidationBatch = tuple[Tensor, list[tuple[int, int]], list[int]]
+ValidationBatch = tuple[Tensor | PaddedImages, list[tuple[int, int]], list[int]]
 
 
 class TrainingDataset(Protocol):
-    """Images of one size with their truth, such as a `CocoDataset` with a transform."""
+    """Images with their truth, such as a `CocoDataset` with a transform."""
 
     def __len__(self) -> int: ...
 
@@ -31,21 +33,27 @@ class TrainingDataset(Protocol):
         ...
 
 
-def collate(samples: Sequence[tuple[Tensor, Target]]) -> TrainBatch:
+def collate(samples: Sequence[tuple[Tensor, Target]], *, pad_multiple: int | None = None) -> TrainBatch:
     """Stack the images of one batch.
 
     Args:
-        samples: (image (3, H, W), target) of equal H and W; each target keeps its own number of objects.
+        samples: (image (3, H, W), target); each target keeps its own number of objects and its frame.
+        pad_multiple: images are padded, right and below, with zeros to their common size, rounded up to a multiple of
+            this; None for images of equal H and W.
 
     Returns:
         images (B, 3, H, W) of the images' dtype, and the B targets.
 
     Raises:
-        DataError: the images differ in size.
+        DataError: the images differ in size and may not be padded.
 
     """
     images, targets = [image for image, _ in samples], [target for _, target in samples]
-    shapes = {tuple(image.shape): target.image_id for image, target in samples}
+    if pad_multiple is not None:
+        sides = (max(image.shape[axis] for image in images) for axis in (1, 2))
+        height, width = (-(-side // pad_multiple) * pad_multiple for side in sides)
+        images = [F.pad(image, (0, width - image.shape[2], 0, height - image.shape[1])) for image in images]
+    shapes = {tuple(image.shape): target.image_id for image, target in zip(images, targets, strict=True)}
     if len(shapes) > 1:
         sizes = ", ".join(f"{shape} of image {image_id}" for shape, image_id in shapes.items())
         raise DataError(f"expected images of one size in a batch, got {sizes}: a transform must resize them")
@@ -65,6 +73,7 @@ def training_batches(
     first_iteration: int,
     last_iteration: int,
     num_workers: int,
+    pad_multiple: int | None = None,
     pin_memory: bool = False,
 ) -> Iterable[TrainBatch]:
     """Batches of the iterations ``first_iteration`` to ``last_iteration`` - 1, across epochs without a pause.
@@ -72,7 +81,7 @@ def training_batches(
     Batch k is the same whatever the first iteration, the number of workers and the state of the random generators.
 
     Returns:
-        Pairs: images (B, 3, S, S) uint8 RGB, and B targets in their frame.
+        Pairs: images (B, 3, H, W) uint8 RGB, and B targets in their frames; see `collate` for ``pad_multiple``.
 
     Raises:
         ConfigError: ``batch_size`` or ``num_workers`` is out of range.
@@ -83,7 +92,7 @@ def training_batches(
         _SeededSamples(dataset, seed),
         batch_sampler=_RunOrder(len(dataset), batch_size, seed, first_iteration, last_iteration),
         num_workers=num_workers,
-        collate_fn=collate,
+        collate_fn=partial(collate, pad_multiple=pad_multiple),
         pin_memory=pin_memory,
         worker_init_fn=_prepare_worker,
         generator=torch.Generator(),  # the loader must not draw its workers' seed from the generator the training uses
@@ -92,12 +101,12 @@ def training_batches(
 
 
 def validation_batches(
-    dataset: CocoDataset, geometry: ImageGeometry, *, batch_size: int, num_workers: int, pin_memory: bool = False
+    dataset: CocoDataset, geometry: Geometry, *, batch_size: int, num_workers: int, pin_memory: bool = False
 ) -> Iterable[ValidationBatch]:
     """Every image once, in order, prepared exactly as for prediction.
 
     Returns:
-        Triples: images (B, 3, S, S) float32 normalised, their original sizes (H, W), their ids.
+        Triples: a batch of the geometry, the images' original sizes (H, W), their ids.
 
     Raises:
         ConfigError: ``batch_size`` or ``num_workers`` is out of range.
@@ -108,7 +117,7 @@ def validation_batches(
         _PreparedImages(dataset, geometry),
         batch_size=batch_size,
         num_workers=num_workers,
-        collate_fn=_collate_validation,
+        collate_fn=partial(_collate_validation, geometry),
         pin_memory=pin_memory,
         worker_init_fn=_prepare_worker,
         generator=torch.Generator(),
@@ -163,7 +172,7 @@ class _SeededSamples(Dataset[tuple[Tensor, Target]]):
 
 
 class _PreparedImages(Dataset[tuple[Tensor, tuple[int, int], int]]):
-    def __init__(self, dataset: CocoDataset, geometry: ImageGeometry) -> None:
+    def __init__(self, dataset: CocoDataset, geometry: Geometry) -> None:
         self.dataset = dataset
         self.geometry = geometry
 
@@ -175,9 +184,9 @@ class _PreparedImages(Dataset[tuple[Tensor, tuple[int, int], int]]):
         return self.geometry.preprocess(image), (image.shape[1], image.shape[2]), self.dataset.image_ids[index]
 
 
-def _collate_validation(samples: Sequence[tuple[Tensor, tuple[int, int], int]]) -> ValidationBatch:
+def _collate_validation(geometry: Geometry, samples: Sequence[tuple[Tensor, tuple[int, int], int]]) -> ValidationBatch:
     images, sizes, ids = zip(*samples, strict=True)
-    return torch.stack(images), list(sizes), list(ids)
+    return geometry.batch(images), list(sizes), list(ids)
 
 
 def _prepare_worker(_: int) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
 from protomask.data.augmentation import AugmentationConfig
-from protomask.structures.geometry import ImageGeometry
+from protomask.structures.geometry import Geometry
 from protomask.structures.instances import Target
 
 _CROP_TRIALS = 50
@@ -92,8 +92,9 @@ class TrainTransform:
     sides, and a mask that is not empty); boxes of cut objects looser than what is left of them (here: from the mask);
     another image being drawn when no object is left (here: an empty target).
 
-    Called with image (3, H, W) uint8 RGB and target in its frame, returns image (3, *geometry.image_size) uint8 RGB
-    and target in that frame, boxes inside it. Random numbers come from torch's global generator.
+    Called with image (3, H, W) uint8 RGB and target in its frame, returns image (3, h, w) uint8 RGB of the size that
+    the geometry gives what is seen, and target in that frame, boxes inside it. Random numbers come from torch's global
+    generator.
 
     Args:
         augmentation: probabilities and strengths.
@@ -101,7 +102,7 @@ class TrainTransform:
 
     """
 
-    def __init__(self, augmentation: AugmentationConfig, geometry: ImageGeometry) -> None:
+    def __init__(self, augmentation: AugmentationConfig, geometry: Geometry) -> None:
         self.augmentation = augmentation
         self.geometry = geometry
         self._fill = np.rint(geometry.mean).astype(np.uint8)
@@ -114,15 +115,16 @@ class TrainTransform:
         whole = _Rectangle(0, 0, pixels.shape[1], pixels.shape[0])
         centres = (boxes[:, :2] + boxes[:, 2:]) / 2
         view = self._choose_view(whole, centres[~target.is_crowd.numpy()], len(boxes) > 0)
-        placement = _place(whole.intersect(view), view, self.geometry.image_size)
+        frame = self.geometry.resized_size((view.height, view.width))
+        placement = _place(whole.intersect(view), view, frame)
         inside = ((centres > (view.x0, view.y0)) & (centres < (view.x1, view.y1))).all(axis=1)
         candidates = np.flatnonzero(inside)
-        image = self._render_image(pixels, placement)
+        image = self._render_image(pixels, placement, frame)
         out_masks, out_boxes = _render_objects(
             masks[candidates] if len(candidates) < len(masks) else masks,
             boxes[candidates],
             placement,
-            self.geometry.image_size,
+            frame,
         )
         sides = out_boxes[:, 2:] - out_boxes[:, :2]
         keep = torch.from_numpy((sides > _MIN_SIDE).all(axis=1))
@@ -133,7 +135,7 @@ class TrainTransform:
             labels=target.labels[chosen],
             masks=kept_masks if bool(keep.all()) else kept_masks[keep],
             is_crowd=target.is_crowd[chosen],
-            image_size=self.geometry.image_size,
+            image_size=frame,
             image_id=target.image_id,
         )
 
@@ -202,14 +204,14 @@ class TrainTransform:
         x1, y1 = stop[trials[0]].tolist()
         return _Rectangle(x0, y0, x1, y1)
 
-    def _render_image(self, pixels: NDArray[np.uint8], placement: _Placement) -> Tensor:
+    def _render_image(self, pixels: NDArray[np.uint8], placement: _Placement, frame: tuple[int, int]) -> Tensor:
         source, out = placement
         part = np.ascontiguousarray(pixels[source.y0 : source.y1, source.x0 : source.x1])
         resized = transforms.resize(
             torch.from_numpy(part).permute(2, 0, 1), [out.height, out.width], antialias=self.geometry.antialias
         )
         resized = self._distort(resized)
-        height, width = self.geometry.image_size
+        height, width = frame
         if (out.height, out.width) == (height, width):
             return resized
         canvas = torch.from_numpy(self._fill)[:, None, None].repeat(1, height, width)

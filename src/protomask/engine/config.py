@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from protomask.data.augmentation import AugmentationConfig
 from protomask.errors import ConfigError
 
-Part = Literal["mask_rescoring"]
+Part = Literal["mask_rescoring", "mask_iou"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +29,12 @@ class TrainConfig:
             are given.
         backbone_weights: File with ImageNet weights to start the backbone from (.pth or .safetensors of torchvision or
             timm), for machines without internet.
-        add: A part that the model gets in addition: "mask_rescoring" (estimates how good each mask is).
+        add: A part that the model gets in addition, which estimates how good each mask is: "mask_rescoring" for
+            YOLACT, "mask_iou" for Mask R-CNN.
         train_only: Train this part alone and leave everything else as it is in the weights.
         output: Run folder, made by the run. An existing run is only touched with resume.
         resume: Continue the run in the output folder where it stopped.
-        image_size: Side of the square network input in pixels; the model's own by default.
+        image_size: Side of the network input in pixels, of a Mask R-CNN the short side; the model's own by default.
         model_options: Further fields of the model's configuration to change, by name.
         epochs: Length of the run in passes over the training images.
         iterations: Length of the run in optimizer steps; takes the place of epochs.
@@ -45,7 +46,10 @@ class TrainConfig:
         warmup_iterations: Length of the linear warm-up, at most a tenth of the run.
         warmup_init: Learning rate of the first iteration.
         momentum: Momentum of SGD.
-        weight_decay: Weight decay, on all parameters.
+        weight_decay: Weight decay.
+        bias_learning_rate_factor: Biases learn at so many times the rate (2 for official Mask R-CNNs).
+        bias_weight_decay: Whether weight decay holds for biases too (it does not for official Mask R-CNNs).
+        frozen_stages: Fix so many stages of a ResNet backbone: 1 for the stem, 2 for the stem and layer1, up to 5.
         freeze_bn: Fix batch norm: true, false, or "auto" for the published rule, which does so for batches below 6.
         augmentation: Random changes of the training images.
         overfit: Check that training works: learn the first so many training images, unchanged, and validate on the
@@ -83,6 +87,9 @@ class TrainConfig:
     warmup_init: float = 1e-4
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    bias_learning_rate_factor: float = 1.0
+    bias_weight_decay: bool = True
+    frozen_stages: int = 0
     freeze_bn: Literal["auto"] | bool = "auto"
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     overfit: int | None = None
@@ -106,7 +113,10 @@ class TrainConfig:
             _expect(self, name, value is None or _is_integer(value, at_least=1), "a whole number of at least 1 or none")
         for name in ("num_workers", "warmup_iterations", "seed"):
             _expect(self, name, _is_integer(getattr(self, name), at_least=0), "a whole number of at least 0")
-        for name in ("learning_rate", "warmup_init", "checkpoint_minutes"):
+        _expect(
+            self, "frozen_stages", _is_integer(self.frozen_stages, at_least=0) and self.frozen_stages <= 5, "0 to 5"
+        )
+        for name in ("learning_rate", "warmup_init", "checkpoint_minutes", "bias_learning_rate_factor"):
             _expect(self, name, _is_number(getattr(self, name)) and getattr(self, name) > 0, "a positive number")
         _expect(self, "momentum", _is_number(self.momentum) and 0 <= self.momentum < 1, "a number in [0, 1)")
         _expect(self, "weight_decay", _is_number(self.weight_decay) and self.weight_decay >= 0, "a number >= 0")

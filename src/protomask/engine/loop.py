@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from protomask.data.loader import TrainBatch, ValidationBatch
-from protomask.engine.optim import Schedule
+from protomask.engine.optim import Schedule, set_learning_rate
 from protomask.models.config import NmsMode
-from protomask.models.yolact.model import Yolact
-from protomask.structures.geometry import ImageGeometry
+from protomask.models.zoo import Network
+from protomask.structures.geometry import Geometry
 from protomask.structures.instances import Instances, Target
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def train_one_epoch(
     optimizer: torch.optim.Optimizer,
     accelerator: Accelerator,
     *,
-    geometry: ImageGeometry,
+    geometry: Geometry,
     schedule: Schedule,
     iteration: int,
     memory_format: torch.memory_format = torch.contiguous_format,
@@ -67,7 +67,7 @@ def train_one_epoch(
     Args:
         network: as prepared by the accelerator.
         criterion: takes the network's output and the targets; ``loss_total`` is minimised.
-        batches: images (B, 3, S, S) uint8 RGB and B targets in the same frame.
+        batches: images (B, 3, H, W) uint8 RGB and B targets in their frames.
         optimizer: as prepared by the accelerator.
         accelerator: knows device and precision.
         geometry: normalises the images.
@@ -81,12 +81,12 @@ def train_one_epoch(
     for images, targets in batches:
         data_seconds = time.perf_counter() - step_start
         learning_rate = schedule.learning_rate_at(iteration)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_learning_rate(optimizer, learning_rate)
 
         images = images.to(accelerator.device, memory_format=memory_format, non_blocking=True)
         targets = [target.to(accelerator.device, non_blocking=True) for target in targets]
-        losses = criterion(network(geometry.normalize(images)), targets)
+        batch = geometry.normalize_batch(images, [target.image_size for target in targets])
+        losses = criterion(network(batch), targets)
         values = torch.stack([loss.detach().float() for loss in losses.values()]).tolist()
         terms = dict(zip(losses, values, strict=True))
         finite = math.isfinite(terms["loss_total"])
@@ -109,7 +109,7 @@ def train_one_epoch(
 
 
 def evaluate(
-    network: Yolact,
+    network: Network,
     batches: Iterable[ValidationBatch],
     evaluator: CocoEvaluator,
     *,
@@ -124,7 +124,7 @@ def evaluate(
 
     Args:
         network: left in the mode it came in.
-        batches: images (B, 3, S, S) float32 normalised, original sizes (H, W), image ids.
+        batches: batches of the network's geometry, original sizes (H, W), image ids.
         evaluator: fresh one for the same images.
         device: where the network is.
         max_detections: instances kept per image.

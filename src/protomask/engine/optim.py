@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -136,17 +136,66 @@ def schedule_for_run(
 
 
 def build_optimizer(
-    network: nn.Module, *, learning_rate: float, momentum: float = 0.9, weight_decay: float = 5e-4
+    network: nn.Module,
+    *,
+    learning_rate: float,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    bias_learning_rate_factor: float = 1.0,
+    bias_weight_decay: bool = True,
 ) -> torch.optim.SGD:
-    """SGD with momentum over every parameter that learns; weight decay on all of them, biases included, as published.
+    """SGD with momentum over every parameter that learns.
 
     The fused update is used where PyTorch has one: on a CPU it takes less than half the time of the plain one.
+
+    Args:
+        network: whose parameters are taken.
+        learning_rate: of the first step; `set_learning_rate` changes it.
+        momentum: of SGD.
+        weight_decay: on all parameters, biases included, as published for YOLACT.
+        bias_learning_rate_factor: biases learn at so many times the rate: 2 as published for Mask R-CNN.
+        bias_weight_decay: whether weight decay holds for biases too: it does not for Mask R-CNN.
+
     """
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    if not parameters:
+    learning = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
+    if not learning:
         raise ConfigError("network: expected at least one parameter that requires a gradient, got none")
-    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
-    return torch.optim.SGD(parameters, lr=learning_rate, momentum=momentum, weight_decay=weight_decay, fused=fused)
+    fused = all(parameter.device.type in ("cpu", "cuda") for _, parameter in learning)
+    alike = bias_learning_rate_factor == 1 and bias_weight_decay
+    biases = [] if alike else [parameter for name, parameter in learning if name.endswith("bias")]
+    others = [parameter for name, parameter in learning if alike or not name.endswith("bias")]
+    groups: list[dict[str, Any]] = [{"params": others, "factor": 1.0}] if others else []
+    if biases:
+        decay = weight_decay if bias_weight_decay else 0.0
+        groups.append({"params": biases, "weight_decay": decay, "factor": bias_learning_rate_factor})
+    optimizer = torch.optim.SGD(groups, lr=learning_rate, momentum=momentum, weight_decay=weight_decay, fused=fused)
+    set_learning_rate(optimizer, learning_rate)
+    return optimizer
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Let every parameter learn at a rate times its own factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * group.get("factor", 1.0)
+
+
+def freeze_stages(backbone: nn.Module, count: int) -> None:
+    """Fix the first stages of a ResNet: its stem, layer1 and so on.
+
+    Raises:
+        ConfigError: the backbone is no ResNet.
+
+    """
+    if count == 0:
+        return
+    body = getattr(backbone, "body", None)
+    if not isinstance(body, nn.ModuleDict) or "layer1" not in body:
+        raise ConfigError("frozen_stages: expected a ResNet backbone, or 0")
+    stages = (("conv1", "bn1"), *((f"layer{number}",) for number in range(1, 5)))
+    for stage in stages[:count]:
+        for name in stage:
+            if name in body:
+                body[name].requires_grad_(False)
 
 
 def freeze_batch_norm(network: nn.Module) -> int:

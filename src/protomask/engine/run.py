@@ -26,11 +26,24 @@ from protomask.data.transforms import TrainTransform
 from protomask.engine.config import Part, TrainConfig
 from protomask.engine.folder import MetricsLog, Progress, RunFolder
 from protomask.engine.loop import Criterion, StepResult, evaluate, train_one_epoch
-from protomask.engine.optim import build_optimizer, freeze_all_but, freeze_batch_norm, schedule_for_run
+from protomask.engine.optim import (
+    build_optimizer,
+    freeze_all_but,
+    freeze_batch_norm,
+    freeze_stages,
+    schedule_for_run,
+)
 from protomask.errors import ConfigError
-from protomask.models.yolact.mask_rescoring import RESCORING_CHANNELS
-from protomask.models.yolact.model import Yolact
-from protomask.models.zoo import DEFAULT_MODEL, build_criterion, build_network
+from protomask.models.config import ModelConfig
+from protomask.models.zoo import (
+    DEFAULT_MODEL,
+    OPTIONAL_PARTS,
+    ZOO,
+    Network,
+    build_criterion,
+    build_network,
+    zoo_entry,
+)
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -136,7 +149,7 @@ def train(config: TrainConfig, *, reporter: Reporter | None = None) -> TrainResu
 def fit(
     config: TrainConfig,
     *,
-    network: Yolact,
+    network: Network,
     criterion: Criterion,
     train_dataset: TrainingDataset,
     val_dataset: CocoDataset,
@@ -152,7 +165,7 @@ def fit(
     memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
     network.to(device, memory_format=memory_format)  # type: ignore[call-overload]
     if config.train_only is not None:
-        part = _part(network, config.train_only)
+        part = _part(network, config.train_only, "train_only")
         if part is None:
             raise ConfigError(f"train_only: the model has no {config.train_only} yet (--add {config.train_only})")
         freeze_all_but(network, part)
@@ -160,6 +173,7 @@ def fit(
     elif config.freezes_batch_norm:
         frozen = freeze_batch_norm(network)
         reporter.message(f"batch norm: {frozen} layers fixed (freeze_bn {config.freeze_bn}, batch {config.batch_size})")
+    freeze_stages(network.backbone, config.frozen_stages)
 
     batch_size = min(config.batch_size, len(train_dataset))
     per_epoch = batches_per_epoch(len(train_dataset), batch_size)
@@ -174,7 +188,12 @@ def fit(
         kind=config.schedule,
     )
     optimizer = build_optimizer(
-        network, learning_rate=schedule.base_lr, momentum=config.momentum, weight_decay=config.weight_decay
+        network,
+        learning_rate=schedule.base_lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        bias_learning_rate_factor=config.bias_learning_rate_factor,
+        bias_weight_decay=config.bias_weight_decay,
     )
     prepared, optimizer = accelerator.prepare(network, optimizer)
     progress = Progress()
@@ -189,6 +208,7 @@ def fit(
             first_iteration=progress.iteration,
             last_iteration=max_iterations,
             num_workers=config.num_workers,
+            pad_multiple=network.geometry.pad_multiple,
             pin_memory=device.type == "cuda",
         )
     )
@@ -335,7 +355,7 @@ class StopRequest:
         self._requested = True
 
 
-def _network_for(config: TrainConfig, class_names: tuple[str, ...], reporter: Reporter) -> Yolact:
+def _network_for(config: TrainConfig, class_names: tuple[str, ...], reporter: Reporter) -> Network:
     folder = RunFolder(Path(config.output))
     if config.resume and folder.state_file.is_file():
         network = load_weights(folder.last_weights)
@@ -346,31 +366,30 @@ def _network_for(config: TrainConfig, class_names: tuple[str, ...], reporter: Re
             )
         return network
     options = dict(config.model_options)
-    if config.add == "mask_rescoring":
-        options.setdefault("rescoring_channels", RESCORING_CHANNELS)
     if config.image_size is not None:
         options["image_size"] = config.image_size
     if config.weights is None:
+        model = zoo_entry(config.model or DEFAULT_MODEL).preset()
         network = build_network(
             config.model or DEFAULT_MODEL,
             class_names=class_names,
             pretrained_backbone=config.pretrained_backbone and config.backbone_weights is None,
-            **options,
+            **{**_options_of_part(config.add, "add", model), **options},
         )
         if config.backbone_weights is not None:
             load_backbone(network.backbone, config.backbone_weights)
         return network
     source = load_network(config.weights, model=config.model)
-    if config.add is not None and _part(source, config.add) is not None:
+    if config.add is not None and _part(source, config.add, "add") is not None:
         raise ConfigError(f"add: {config.weights} already has {config.add}; leave --add out to train it further")
-    network = build_network(
-        source.config.override(**{**options, "num_classes": len(class_names)}), class_names=class_names
-    )
+    options = {**_options_of_part(config.add, "add", source.config), **options, "num_classes": len(class_names)}
+    network = build_network(source.config.override(**options), class_names=class_names)
     anew = load_matching(network, source.state_dict())
     kept = len(network.state_dict()) - len(anew)
     reporter.message(f"{config.weights}: {kept} tensors taken" + (f", made anew: {', '.join(anew)}" if anew else ""))
     if config.train_only is not None:
-        foreign = [key for key in anew if not key.startswith("rescoring.")]
+        own = f"{OPTIONAL_PARTS[config.train_only].attribute}."
+        foreign = [key for key in anew if not key.startswith(own)]
         if foreign:
             raise ConfigError(
                 f"train_only: {config.weights} does not fit the data set or the options, and only {config.train_only} "
@@ -379,8 +398,21 @@ def _network_for(config: TrainConfig, class_names: tuple[str, ...], reporter: Re
     return network
 
 
-def _part(network: Yolact, name: Part) -> nn.Module | None:
-    return {"mask_rescoring": network.rescoring}[name]
+def _options_of_part(name: Part | None, setting: str, model: ModelConfig) -> dict[str, Any]:
+    """Config fields that give a model of this family a part."""
+    if name is None:
+        return {}
+    part = OPTIONAL_PARTS[name]
+    if not isinstance(model, part.family):
+        fitting = ", ".join(known for known, entry in ZOO.items() if isinstance(entry.preset(), part.family))
+        raise ConfigError(f"{setting}: {name} is a part of {fitting}; {model.name} cannot have it")
+    return dict(part.options)
+
+
+def _part(network: Network, name: Part, setting: str) -> nn.Module | None:
+    _options_of_part(name, setting, network.config)
+    part: nn.Module | None = getattr(network, OPTIONAL_PARTS[name].attribute)
+    return part
 
 
 def _without_folders(config: TrainConfig) -> dict[str, Any]:
@@ -415,7 +447,7 @@ def _accelerator(config: TrainConfig) -> Accelerator:
 
 def _validate(
     config: TrainConfig,
-    network: Yolact,
+    network: Network,
     dataset: CocoDataset,
     device: torch.device,
     memory_format: torch.memory_format,

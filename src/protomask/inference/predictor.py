@@ -14,9 +14,10 @@ from protomask.checkpoints.io import load_network, save_weights
 from protomask.errors import ConfigError
 from protomask.inference.sources import ImageSource, read_image
 from protomask.models.config import NmsMode
+from protomask.models.rcnn.model import RCNNOutput
 from protomask.models.yolact.heads import YolactOutput
-from protomask.models.yolact.model import Yolact
-from protomask.models.zoo import DEFAULT_MODEL, build_network
+from protomask.models.zoo import DEFAULT_MODEL, Network, build_network
+from protomask.structures.geometry import PaddedImages
 from protomask.structures.instances import Instances
 
 STAGES = ("decode", "preprocess", "network", "postprocess")
@@ -31,7 +32,7 @@ class Predictor(nn.Module):
 
     """
 
-    def __init__(self, network: Yolact, source: str = "untrained") -> None:
+    def __init__(self, network: Network, source: str = "untrained") -> None:
         super().__init__()
         self.network = network
         self.source = source
@@ -49,9 +50,9 @@ class Predictor(nn.Module):
     def extra_repr(self) -> str:
         return f"source={self.source!r}"
 
-    def forward(self, images: Tensor) -> YolactOutput:
-        """The bare network on (B, 3, S, S) normalised images; see `Yolact.forward`."""
-        output: YolactOutput = self.network(images)
+    def forward(self, images: Tensor | PaddedImages) -> YolactOutput | RCNNOutput:
+        """The bare network on a batch of its geometry; see `Yolact.forward` and `MaskRCNN.forward`."""
+        output: YolactOutput | RCNNOutput = self.network(images)
         return output
 
     @overload
@@ -123,7 +124,8 @@ class Predictor(nn.Module):
         self.network.eval()
         clock = _Clock(timings, self.device)
         with torch.inference_mode():
-            batch = torch.stack([self.network.geometry.preprocess(image).to(self.device) for image in images])
+            geometry = self.network.geometry
+            batch = geometry.batch([geometry.preprocess(image).to(self.device) for image in images])
             batch = batch.contiguous(memory_format=torch.channels_last)
             clock.stage("preprocess")
             output = self.network(batch)
@@ -167,8 +169,9 @@ def load(
     """Load a trained model, ready to predict.
 
     Args:
-        source: zoo name (its published weights are downloaded once), file of ours (.safetensors), official file (.pth),
-            or ``hf://owner/repository/file``; the model that ships with the package when not given.
+        source: zoo name (its published weights are downloaded once), file of ours (.safetensors), file of the official
+            code or of MMDetection (.pth), or ``hf://owner/repository/file``; the model that ships with the package when
+            not given.
         model: zoo name of the network in a foreign file whose file name does not tell.
         class_names: of a foreign file that was trained on other classes than the zoo's.
         device: auto, cpu, cuda, cuda:1, mps; auto takes the best there is.

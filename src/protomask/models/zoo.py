@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
-
 from protomask.errors import ConfigError
-from protomask.models.config import COCO_ANCHOR_SCALES, YolactConfig
+from protomask.models.config import COCO_ANCHOR_SCALES, RCNNConfig, YolactConfig
+from protomask.models.published import PUBLISHED
+from protomask.models.rcnn.criterion import RCNNCriterion
+from protomask.models.rcnn.model import MaskRCNN
 from protomask.models.yolact.criterion import YolactCriterion
 from protomask.models.yolact.mask_rescoring import RESCORING_CHANNELS
 from protomask.models.yolact.model import Yolact
+
+Network = Yolact | MaskRCNN
 
 COCO_CLASS_NAMES: tuple[str, ...] = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
@@ -130,6 +133,31 @@ def yolact_nano() -> YolactConfig:
     )
 
 
+def mask_rcnn_resnet50_fpn() -> RCNNConfig:
+    """Mask R-CNN as torchvision has it."""
+    return RCNNConfig(name="mask_rcnn_resnet50_fpn", num_classes=80)
+
+
+def mask_rcnn_resnet50_fpn_v2() -> RCNNConfig:
+    """Torchvision's second version: convolutions and batch norm in the heads (Li et al. 2021)."""
+    return replace(mask_rcnn_resnet50_fpn(), name="mask_rcnn_resnet50_fpn_v2", convolutional_heads=True)
+
+
+def mask_rcnn_resnet101_fpn() -> RCNNConfig:
+    """Mask R-CNN on ResNet-101."""
+    return replace(mask_rcnn_resnet50_fpn(), name="mask_rcnn_resnet101_fpn", backbone="resnet101")
+
+
+def ms_rcnn_resnet50_fpn() -> RCNNConfig:
+    """Mask Scoring R-CNN."""
+    return replace(mask_rcnn_resnet50_fpn(), name="ms_rcnn_resnet50_fpn", mask_iou=True)
+
+
+def ms_rcnn_resnet101_fpn() -> RCNNConfig:
+    """Mask Scoring R-CNN on ResNet-101."""
+    return replace(mask_rcnn_resnet101_fpn(), name="ms_rcnn_resnet101_fpn", mask_iou=True)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ZooEntry:
     """One name of the zoo.
@@ -141,33 +169,56 @@ class ZooEntry:
         filename: in that repository.
         packaged: file name of weights that ship with the package.
         official_name: what the official code calls the model; official file names begin with it.
-        mask_ap: published COCO test-dev mask AP in percent, see ``source``.
+        published: name in `protomask.models.published.PUBLISHED` of weights that are elsewhere; ``mask_ap``, ``source``
+            and ``licence`` are theirs.
+        mask_ap: published COCO mask AP in percent, see ``source``; None where nobody published one.
         source: where ``mask_ap`` is published.
+        licence: SPDX name, of the weights; empty where there are none.
 
     """
 
-    preset: Callable[[], YolactConfig]
+    preset: Callable[[], YolactConfig | RCNNConfig]
     class_names: tuple[str, ...]
     repository: str | None = None
     filename: str | None = None
     packaged: str | None = None
     official_name: str | None = None
+    published: str | None = None
     mask_ap: float | None = None
     source: str = ""
+    licence: str = ""
+
+    @property
+    def scores_masks(self) -> bool:
+        """Whether the model says how good each mask is."""
+        config = self.preset()
+        return config.mask_iou if isinstance(config, RCNNConfig) else bool(config.rescoring_channels)
+
+
+def _published(preset: Callable[[], RCNNConfig], name: str) -> ZooEntry:
+    weights = PUBLISHED[name]
+    return ZooEntry(
+        preset=preset, class_names=COCO_CLASS_NAMES, published=name, mask_ap=weights.mask_ap, source=weights.source,
+        licence=weights.licence,
+    )  # fmt: skip
 
 
 _PAPER = "Bolya et al. 2019, table 1 (COCO test-dev)"
 _PLUS_PAPER = "Bolya et al. 2020, YOLACT++, table 1 (COCO test-dev)"
 ZOO: dict[str, ZooEntry] = {
-    "yolact_nano": ZooEntry(preset=yolact_nano, class_names=COCO_CLASS_NAMES, packaged="yolact_nano.safetensors"),
+    "yolact_nano": ZooEntry(
+        preset=yolact_nano, class_names=COCO_CLASS_NAMES, packaged="yolact_nano.safetensors", licence="MIT",
+    ),
     "yolact_resnet18_256": ZooEntry(preset=yolact_resnet18_256, class_names=COCO_CLASS_NAMES),
     "yolact_resnet50": ZooEntry(
         preset=yolact_resnet50, class_names=COCO_CLASS_NAMES, official_name="yolact_resnet50",
-        repository="dbolya/yolact-resnet50", filename="yolact_resnet50_54_800000.pth", mask_ap=28.2, source=_PAPER,
+        repository="dbolya/yolact-resnet50", filename="yolact_resnet50_54_800000.pth",
+        licence="MIT", mask_ap=28.2, source=_PAPER,
     ),
     "yolact_resnet101": ZooEntry(
         preset=yolact_resnet101, class_names=COCO_CLASS_NAMES, official_name="yolact_base",
-        repository="dbolya/yolact-base", filename="yolact_base_54_800000.pth", mask_ap=29.8, source=_PAPER,
+        repository="dbolya/yolact-base", filename="yolact_base_54_800000.pth",
+        licence="MIT", mask_ap=29.8, source=_PAPER,
     ),
     "yolact_resnet101_400": ZooEntry(
         preset=yolact_resnet101_400, class_names=COCO_CLASS_NAMES, official_name="yolact_im400",
@@ -175,27 +226,58 @@ ZOO: dict[str, ZooEntry] = {
     ),
     "yolact_resnet101_700": ZooEntry(
         preset=yolact_resnet101_700, class_names=COCO_CLASS_NAMES, official_name="yolact_im700",
-        repository="dbolya/yolact-im700", filename="yolact_im700_54_800000.pth", mask_ap=31.2, source=_PAPER,
+        repository="dbolya/yolact-im700", filename="yolact_im700_54_800000.pth",
+        licence="MIT", mask_ap=31.2, source=_PAPER,
     ),
     "yolact_darknet53": ZooEntry(
         preset=yolact_darknet53, class_names=COCO_CLASS_NAMES, official_name="yolact_darknet53",
-        repository="dbolya/yolact-darknet53", filename="yolact_darknet53_54_800000.pth", mask_ap=28.7, source=_PAPER,
+        repository="dbolya/yolact-darknet53", filename="yolact_darknet53_54_800000.pth",
+        licence="MIT", mask_ap=28.7, source=_PAPER,
     ),
     "yolact_resnet50_pascal": ZooEntry(
         preset=yolact_resnet50_pascal, class_names=PASCAL_CLASS_NAMES, official_name="yolact_resnet50_pascal",
     ),
     "yolact_plus_resnet50": ZooEntry(
         preset=yolact_plus_resnet50, class_names=COCO_CLASS_NAMES, official_name="yolact_plus_resnet50",
-        repository="dbolya/yolact-plus-resnet50", filename="yolact_plus_resnet50_54_800000.pth",
+        repository="dbolya/yolact-plus-resnet50", filename="yolact_plus_resnet50_54_800000.pth", licence="MIT",
         mask_ap=34.1, source=_PLUS_PAPER,
     ),
     "yolact_plus_resnet101": ZooEntry(
         preset=yolact_plus_resnet101, class_names=COCO_CLASS_NAMES, official_name="yolact_plus_base",
-        repository="dbolya/yolact-plus-base", filename="yolact_plus_base_54_800000.pth",
+        repository="dbolya/yolact-plus-base", filename="yolact_plus_base_54_800000.pth", licence="MIT",
         mask_ap=34.6, source=_PLUS_PAPER,
     ),
+    "mask_rcnn_resnet50_fpn": _published(mask_rcnn_resnet50_fpn, "maskrcnn_resnet50_fpn"),
+    "mask_rcnn_resnet50_fpn_v2": _published(mask_rcnn_resnet50_fpn_v2, "maskrcnn_resnet50_fpn_v2"),
+    "mask_rcnn_resnet101_fpn": _published(mask_rcnn_resnet101_fpn, "mask_rcnn_r101_fpn_mstrain-poly_3x_coco"),
+    "ms_rcnn_resnet50_fpn": _published(ms_rcnn_resnet50_fpn, "ms_rcnn_r50_caffe_fpn_2x_coco"),
+    "ms_rcnn_resnet101_fpn": _published(ms_rcnn_resnet101_fpn, "ms_rcnn_r101_caffe_fpn_2x_coco"),
 }  # fmt: skip
 DEFAULT_MODEL = "yolact_nano"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptionalPart:
+    """A part that a trained network can be given afterwards.
+
+    Attributes:
+        family: of the networks.
+        attribute: of the network, None where it has not got the part.
+        options: config fields that give it the part.
+
+    """
+
+    family: type[YolactConfig] | type[RCNNConfig]
+    attribute: str
+    options: Mapping[str, Any]
+
+
+OPTIONAL_PARTS = {
+    "mask_rescoring": OptionalPart(
+        family=YolactConfig, attribute="rescoring", options={"rescoring_channels": RESCORING_CHANNELS}
+    ),
+    "mask_iou": OptionalPart(family=RCNNConfig, attribute="mask_iou_head", options={"mask_iou": True}),
+}
 
 
 def list_models() -> list[str]:
@@ -216,13 +298,13 @@ def zoo_entry(name: str) -> ZooEntry:
 
 
 def build_network(
-    model: str | YolactConfig,
+    model: str | YolactConfig | RCNNConfig,
     *,
     class_names: Sequence[str] | None = None,
     num_classes: int | None = None,
     pretrained_backbone: bool = False,
     **overrides: Any,
-) -> Yolact:
+) -> Network:
     """An untrained network.
 
     Args:
@@ -258,11 +340,13 @@ def build_network(
         repeated = sorted({name for name in names if list(names).count(name) > 1})
         raise ConfigError(f"class_names: expected different names, got repeated {repeated}")
     config = config.override(num_classes=len(names), **overrides)
+    if isinstance(config, RCNNConfig):
+        return MaskRCNN(config, names, pretrained_backbone=pretrained_backbone)
     return Yolact(config, names, pretrained_backbone=pretrained_backbone)
 
 
-def build_criterion(network: nn.Module) -> YolactCriterion:
+def build_criterion(network: Network) -> YolactCriterion | RCNNCriterion:
     """The training loss that belongs to a network."""
-    if not isinstance(network, Yolact):
-        raise ConfigError(f"network: expected Yolact, got {type(network).__name__}")
+    if isinstance(network, MaskRCNN):
+        return RCNNCriterion(network)
     return YolactCriterion(network.config, network.rescoring)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -74,3 +75,51 @@ def pyramid_anchors(
             for size, level in zip(grid_sizes, scales, strict=True)
         ]
     )
+
+
+def cell_anchors(
+    size: float, aspect_ratios: Sequence[float], *, stride: int, kind: Literal["rounded", "exact", "legacy"]
+) -> Tensor:
+    """Anchors of the first cell of a level, as two-stage detectors have them.
+
+    Args:
+        size: square root of the area, network pixels.
+        aspect_ratios: HEIGHT over width of each shape.
+        stride: of the level; only legacy anchors depend on it.
+        kind: "exact": about the corner of the cell; "rounded": the same with corners on whole pixels; "legacy": those
+            of the original Faster R-CNN, which rounds the sides of an anchor as large as a cell, enlarges it, and
+            counts a box from 3 to 5 as three wide.
+
+    Returns:
+        (ratios, 4) float32 xyxy, network pixels.
+
+    """
+    ratios = torch.tensor(aspect_ratios, dtype=torch.float64 if kind == "legacy" else torch.float32)
+    if kind == "legacy":
+        widths = torch.round(torch.sqrt(stride * stride / ratios))
+        half = 0.5 * (torch.stack((widths, torch.round(widths * ratios)), dim=1) * (size / stride) - 1)
+        centre = (stride - 1) / 2
+        return torch.cat((centre - half, centre + half), dim=1).float()
+    height_share = torch.sqrt(ratios)
+    half = torch.stack((1 / height_share, height_share), dim=1) * size / 2
+    corners = torch.cat((-half, half), dim=1)
+    return corners.round() if kind == "rounded" else corners
+
+
+def shifted_anchors(cell: Tensor, grid_size: tuple[int, int], strides: tuple[int, int]) -> Tensor:
+    """Anchors of a whole level.
+
+    Args:
+        cell: (A, 4) xyxy of the first cell.
+        grid_size: (rows, columns).
+        strides: (vertical, horizontal), network pixels.
+
+    Returns:
+        (rows * columns * A, 4) xyxy; order: row, column, anchor.
+
+    """
+    y = torch.arange(grid_size[0], dtype=cell.dtype) * strides[0]
+    x = torch.arange(grid_size[1], dtype=cell.dtype) * strides[1]
+    rows, columns = torch.meshgrid(y, x, indexing="ij")
+    shifts = torch.stack((columns, rows, columns, rows), dim=-1)
+    return (shifts[:, :, None] + cell).reshape(-1, 4)

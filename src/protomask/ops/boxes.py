@@ -1,15 +1,19 @@
-"""Boxes as plain tensors: formats, overlaps and the SSD encoding.
+"""Boxes as plain tensors: formats, overlaps, the encodings of SSD and of Faster R-CNN.
 
 ``boxes`` are xyxy, ``boxes_cxcywh`` centre and size; both in one frame of the caller's choice, float32.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 VARIANCES = (0.1, 0.2)
 """Scale of the encoded centre and size offsets (Liu et al. 2016, SSD; the values of its reference implementation)."""
+MAX_SIZE_DELTA = math.log(1000 / 16)
+"""Largest size offset that two-stage detectors believe: 62.5 times the reference's side."""
 
 
 def cxcywh_to_xyxy(boxes_cxcywh: Tensor) -> Tensor:
@@ -89,19 +93,88 @@ def encode_boxes(boxes: Tensor, anchors_cxcywh: Tensor, variances: tuple[float, 
     return torch.cat((centre, size), dim=1)
 
 
-def decode_boxes(box_deltas: Tensor, anchors_cxcywh: Tensor, variances: tuple[float, float] = VARIANCES) -> Tensor:
+def decode_boxes(
+    box_deltas: Tensor,
+    anchors_cxcywh: Tensor,
+    variances: tuple[float, float] = VARIANCES,
+    max_size_ratio: float | None = None,
+) -> Tensor:
     """Inverse of `encode_boxes`.
 
     Args:
         box_deltas: (..., N, 4).
         anchors_cxcywh: (N, 4).
         variances: as in `encode_boxes`.
+        max_size_ratio: sides become at most so many times, and at least the same part of, their anchor's; None for no
+            limit.
 
     Returns:
         (..., N, 4) xyxy in the anchors' frame, not clipped.
 
     """
     centre = anchors_cxcywh[..., :2] + box_deltas[..., :2] * variances[0] * anchors_cxcywh[..., 2:]
-    size = anchors_cxcywh[..., 2:] * torch.exp(box_deltas[..., 2:] * variances[1])
+    log_ratio = box_deltas[..., 2:] * variances[1]
+    if max_size_ratio is not None:
+        log_ratio = log_ratio.clamp(-math.log(max_size_ratio), math.log(max_size_ratio))
+    size = anchors_cxcywh[..., 2:] * torch.exp(log_ratio)
     low = centre - size / 2
     return torch.cat((low, low + size), dim=-1)
+
+
+def encode_deltas(
+    boxes: Tensor, references: Tensor, *, weights: tuple[float, float] = (1.0, 1.0), extent_offset: float = 0.0
+) -> Tensor:
+    """Offsets that turn references into boxes (Faster R-CNN, eq. 2).
+
+    Args:
+        boxes: (N, 4) xyxy.
+        references: (N, 4) xyxy anchors or proposals, same frame.
+        weights: factors of the centre and the size offsets.
+        extent_offset: 1 where a box from 3 to 5 counts as three wide, else 0.
+
+    Returns:
+        (N, 4) dx, dy, dw, dh.
+
+    """
+    size, reference_size = _sizes(boxes, extent_offset), _sizes(references, extent_offset)
+    centre, reference_centre = boxes[:, :2] + 0.5 * size, references[:, :2] + 0.5 * reference_size
+    return torch.cat(
+        (
+            weights[0] * (centre - reference_centre) / reference_size,
+            weights[1] * torch.log(size / reference_size),
+        ),
+        dim=1,
+    )
+
+
+def decode_deltas(
+    box_deltas: Tensor,
+    references: Tensor,
+    *,
+    weights: tuple[float, float] = (1.0, 1.0),
+    extent_offset: float = 0.0,
+    limit_below: bool = False,
+) -> Tensor:
+    """Inverse of `encode_deltas`; sizes are at most 62.5 times those of the references.
+
+    Args:
+        box_deltas: (N, 4).
+        references: (N, 4) xyxy.
+        weights: as in `encode_deltas`.
+        extent_offset: as in `encode_deltas`.
+        limit_below: sizes are at least the 62.5th part, too.
+
+    Returns:
+        (N, 4) xyxy in the frame of the references, not clipped.
+
+    """
+    reference_size = _sizes(references, extent_offset)
+    centre = box_deltas[:, :2] / weights[0] * reference_size + (references[:, :2] + 0.5 * reference_size)
+    size_deltas = box_deltas[:, 2:] / weights[1]
+    size_deltas = size_deltas.clamp(min=-MAX_SIZE_DELTA if limit_below else None, max=MAX_SIZE_DELTA)
+    half = 0.5 * (torch.exp(size_deltas) * reference_size)
+    return torch.cat((centre - half, centre + half - extent_offset), dim=1)
+
+
+def _sizes(boxes: Tensor, extent_offset: float) -> Tensor:
+    return boxes[:, 2:] - boxes[:, :2] + extent_offset

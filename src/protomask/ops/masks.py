@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -153,6 +154,24 @@ def iter_binary_masks(
     for start in range(0, len(masks), chunk):
         part = masks[start : start + chunk]
         yield _binarize_windows(part, size, threshold) if masks.is_cpu else resize_masks(part, size) > threshold
+
+
+def paste_mask(
+    mask_probs: Tensor, box: tuple[float, float, float, float], size: tuple[int, int], *, continuous: bool
+) -> tuple[tuple[slice, slice], Tensor]:
+    """Enlarge the mask of a region of interest to its box in the image (Mask R-CNN, section 3.1).
+
+    Args:
+        mask_probs: (m, m) float, on the grid of the box.
+        box: xyxy, px of the image; it may reach outside.
+        size: (H, W) of the image.
+        continuous: sample at the centres of the pixels with the box as it is; otherwise resize to a box of whole
+            pixels, one mask cell larger on each side.
+
+    Returns:
+        The part of the image (rows, columns) that the mask can reach, and its (rows, columns) float probabilities.
+    """
+    return (_paste_continuous if continuous else _paste_integer)(mask_probs, box, size)
 
 
 def box_of_masks(masks: Tensor) -> Tensor:
@@ -330,6 +349,42 @@ def polygons_to_mask(polygons: Sequence[Polygon], size: tuple[int, int]) -> Tens
     # With a clockwise ring (y down) the inside is to the right of edges that go up.
     np.add.at(winding, (rows, columns), np.where(end[:, 1] < start[:, 1], 1, -1))
     return torch.from_numpy(np.cumsum(winding, axis=1)[:, :width] > 0)
+
+
+def _paste_integer(
+    mask_probs: Tensor, box: tuple[float, float, float, float], size: tuple[int, int]
+) -> tuple[tuple[slice, slice], Tensor]:
+    side = mask_probs.shape[-1]
+    corners = torch.tensor(box, dtype=torch.float32)
+    centre, half = (corners[2:] + corners[:2]) * 0.5, (corners[2:] - corners[:2]) * 0.5 * ((side + 2) / side)
+    # To whole pixels by cutting towards zero, then both ends count.
+    left, top, right, bottom = torch.cat((centre - half, centre + half)).to(torch.int64).tolist()
+    height, width = max(bottom - top + 1, 1), max(right - left + 1, 1)
+    rows = slice(min(max(top, 0), size[0]), max(min(bottom + 1, size[0]), 0))
+    columns = slice(min(max(left, 0), size[1]), max(min(right + 1, size[1]), 0))
+    if rows.stop <= rows.start or columns.stop <= columns.start:
+        return (slice(0, 0), slice(0, 0)), mask_probs.new_zeros(0, 0)
+    padded = F.pad(mask_probs[None, None], (1, 1, 1, 1))
+    enlarged = F.interpolate(padded, (height, width), mode="bilinear", align_corners=False)[0, 0]
+    return (rows, columns), enlarged[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+
+
+def _paste_continuous(
+    mask_probs: Tensor, box: tuple[float, float, float, float], size: tuple[int, int]
+) -> tuple[tuple[slice, slice], Tensor]:
+    left, top, right, bottom = box
+    rows = slice(min(max(math.floor(top) - 1, 0), size[0]), max(min(math.ceil(bottom) + 1, size[0]), 0))
+    columns = slice(min(max(math.floor(left) - 1, 0), size[1]), max(min(math.ceil(right) + 1, size[1]), 0))
+    if rows.stop <= rows.start or columns.stop <= columns.start:
+        return (slice(0, 0), slice(0, 0)), mask_probs.new_zeros(0, 0)
+    corners = torch.tensor(box, dtype=torch.float32)
+    y = (torch.arange(rows.start, rows.stop) + 0.5 - corners[1]) / (corners[3] - corners[1]) * 2 - 1
+    x = (torch.arange(columns.start, columns.stop) + 0.5 - corners[0]) / (corners[2] - corners[0]) * 2 - 1
+    # A box without a side has no inside; its published masks show the middle of the mask grid.
+    y, x = y.nan_to_num(0, 0, 0), x.nan_to_num(0, 0, 0)
+    grid = torch.stack((x.expand(len(y), -1), y[:, None].expand(-1, len(x))), dim=-1).to(mask_probs.device)
+    sampled = F.grid_sample(mask_probs[None, None], grid[None], mode="bilinear", align_corners=False)
+    return (rows, columns), sampled[0, 0]
 
 
 def _binarize_windows(masks: Tensor, size: tuple[int, int], threshold: float) -> Tensor:

@@ -30,11 +30,11 @@ def fast_nms(
     max_candidates: int = 200,
     max_detections: int = 100,
     score_threshold: float | None = None,
+    empty_suppress: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Fast NMS (YOLACT section 3.2): keep a box iff its IoU with every better box of its class is within the threshold.
 
-    Suppressed boxes still suppress others, unlike in greedy NMS. A pair without a defined IoU (two empty boxes)
-    suppresses.
+    Suppressed boxes still suppress others, unlike in greedy NMS. Two empty boxes are a pair without a defined IoU.
 
     Args:
         boxes: (N, 4), see the module.
@@ -43,6 +43,7 @@ def fast_nms(
         max_candidates: the best so many of each class take part.
         max_detections: at most so many are returned, over all classes.
         score_threshold: drop detections that do not score above it; None keeps all (the published setting).
+        empty_suppress: a pair without a defined IoU suppresses (the published setting); otherwise its IoU counts as 0.
 
     Raises:
         ConfigError: a parameter out of range or a shape that does not fit; the message names it.
@@ -54,7 +55,7 @@ def fast_nms(
     wanted = 10 * max_detections
     while True:
         candidates = _best(flat_scores, wanted, score_threshold)
-        kept = candidates[_fast_keep(boxes, scores, candidates, iou_threshold, max_candidates)]
+        kept = candidates[_fast_keep(boxes, scores, candidates, iou_threshold, max_candidates, empty_suppress)]
         if len(kept) >= max_detections or wanted >= flat_scores.numel():
             break
         wanted *= 4
@@ -69,6 +70,7 @@ def cross_class_fast_nms(
     max_candidates: int = 200,
     max_detections: int | None = None,
     score_threshold: float | None = None,
+    empty_suppress: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Fast NMS across classes: every box has its best class only, and boxes of different classes suppress each other.
 
@@ -79,7 +81,7 @@ def cross_class_fast_nms(
         return _select(torch.zeros(0, dtype=torch.int64, device=scores.device), scores)
     best_scores, labels = scores.max(dim=0)
     candidates = _best(best_scores, max_candidates, score_threshold)
-    keep = _fast_keep(boxes, best_scores[None], candidates, iou_threshold, max_candidates)
+    keep = _fast_keep(boxes, best_scores[None], candidates, iou_threshold, max_candidates, empty_suppress)
     kept = candidates[keep][:max_detections]
     return kept, labels[kept], best_scores[kept]
 
@@ -253,7 +255,9 @@ def _best(scores: Tensor, count: int, score_threshold: float | None) -> Tensor:
     return positions[scores[positions].sort(descending=True, stable=True).indices[:count]]
 
 
-def _fast_keep(boxes: Tensor, scores: Tensor, candidates: Tensor, iou_threshold: float, max_candidates: int) -> Tensor:
+def _fast_keep(
+    boxes: Tensor, scores: Tensor, candidates: Tensor, iou_threshold: float, max_candidates: int, empty_suppress: bool
+) -> Tensor:
     """(M,) bool: which candidates (positions in `scores` (C, N), best first) Fast NMS keeps."""
     num_classes, num_boxes = scores.shape
     keep = torch.zeros(len(candidates), dtype=torch.bool, device=candidates.device)
@@ -276,8 +280,10 @@ def _fast_keep(boxes: Tensor, scores: Tensor, candidates: Tensor, iou_threshold:
         part = slice(start, start + step)
         # Places past the own rank are other boxes; they are computed along and masked.
         rivals = (class_start[part, None] + better).clamp(max=len(order) - 1)
-        suppressed = ~(_paired_iou(ordered, rivals, part) <= iou_threshold) & (better < rank[part, None])
-        keep[order[part]] = ~suppressed.any(dim=1)
+        iou = _paired_iou(ordered, rivals, part)
+        # Both ways of asking differ for NaN, the IoU of two empty boxes.
+        overlaps = ~(iou <= iou_threshold) if empty_suppress else iou > iou_threshold
+        keep[order[part]] = ~(overlaps & (better < rank[part, None])).any(dim=1)
     return keep
 
 

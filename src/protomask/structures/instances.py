@@ -15,12 +15,14 @@ from protomask.ops.masks import (
     encode_rle,
     iter_binary_masks,
     mask_to_polygons,
+    paste_mask,
 )
 
 if TYPE_CHECKING:
     import numpy as np
 
 Index = Tensor | slice | int | Sequence[int]
+_CHUNK_BYTES = 16 << 20
 
 
 def _check(name: str, tensor: Tensor, shape: tuple[int | None, ...], dtype: torch.dtype) -> None:
@@ -168,6 +170,41 @@ class GridMasks:
 
     def chunks(self) -> Iterator[Tensor]:
         return iter_binary_masks(self.mask_probs, self.image_size, threshold=self.threshold)
+
+
+class RegionMasks:
+    """Mask probabilities on a grid of each box, enlarged to the original frame when asked (Mask R-CNN).
+
+    Args:
+        mask_probs: (N, m, m) float32 in [0, 1].
+        boxes: (N, 4) float32 xyxy, pixels of the original image.
+        image_size: (H, W) of the original image.
+        continuous: see `protomask.ops.masks.paste_mask`; a probability of exactly a half belongs to such a mask.
+
+    """
+
+    def __init__(self, mask_probs: Tensor, boxes: Tensor, image_size: tuple[int, int], *, continuous: bool) -> None:
+        self.mask_probs = mask_probs
+        self.boxes = boxes
+        self.image_size = image_size
+        self.continuous = continuous
+
+    def __len__(self) -> int:
+        return len(self.mask_probs)
+
+    def __getitem__(self, index: Tensor | slice) -> RegionMasks:
+        return RegionMasks(self.mask_probs[index], self.boxes[index], self.image_size, continuous=self.continuous)
+
+    def chunks(self) -> Iterator[Tensor]:
+        height, width = self.image_size
+        count = max(1, _CHUNK_BYTES // max(height * width, 1))
+        for start in range(0, len(self), count):
+            probs, boxes = self.mask_probs[start : start + count], self.boxes[start : start + count].tolist()
+            masks = torch.zeros(len(probs), height, width, dtype=torch.bool)
+            for mask, prob, (x1, y1, x2, y2) in zip(masks, probs, boxes, strict=True):
+                window, pasted = paste_mask(prob, (x1, y1, x2, y2), self.image_size, continuous=self.continuous)
+                mask[window] = pasted >= 0.5 if self.continuous else pasted > 0.5
+            yield masks
 
 
 class Instances:

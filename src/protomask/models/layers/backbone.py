@@ -106,6 +106,22 @@ def _told_where_unreachable(name: str) -> Iterator[None]:
         ) from error
 
 
+def use_caffe_strides(backbone: nn.Module) -> None:
+    """Move the stride of each bottleneck from its 3x3 convolution to the 1x1 before, as ResNets of Caffe have it.
+
+    Raises:
+        ConfigError: the backbone has no bottlenecks.
+
+    """
+    from torchvision.models.resnet import Bottleneck
+
+    blocks = [module for module in backbone.modules() if isinstance(module, Bottleneck)]
+    if not blocks:
+        raise ConfigError("stride_in_1x1: expected a ResNet with bottlenecks (50 layers or more)")
+    for block in blocks:
+        block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
+
+
 class TorchvisionBackbone(nn.Module):
     """A torchvision classifier cut into levels; parameters keep torchvision's names under ``body``."""
 

@@ -33,11 +33,16 @@ def xavier_convolutions(part: nn.Module) -> None:
 class FeaturePyramid(nn.Module):
     """Top-down pyramid: bilinear upsampling, ReLU after the output convolutions, extra levels by strided convolutions.
 
+    There is no ReLU on the extra levels, as in the official network.
+
     Args:
         in_channels: of the backbone's levels, finest first.
         out_channels: of every pyramid level.
         num_levels: pyramid levels; those beyond the backbone's are made from the coarsest one.
         norm: normalisation after every convolution.
+        relu: after the output convolutions.
+        extra_from: the first extra level is made from "P5", the coarsest output, or from "C5", the backbone's coarsest
+            level.
 
     """
 
@@ -47,20 +52,28 @@ class FeaturePyramid(nn.Module):
         out_channels: int,
         num_levels: int = 5,
         norm: Literal["none", "batch"] = "none",
+        *,
+        relu: bool = True,
+        extra_from: Literal["P5", "C5"] = "P5",
     ) -> None:
         super().__init__()
+        self.relu = relu
+        self.extra_from = extra_from
         self.lateral = nn.ModuleList(convolution(channels, out_channels, 1, norm=norm) for channels in in_channels)
         self.output = nn.ModuleList(convolution(out_channels, out_channels, 3, norm=norm) for _ in in_channels)
         self.extra = nn.ModuleList(
-            convolution(out_channels, out_channels, 3, stride=2, norm=norm)
-            for _ in range(num_levels - len(in_channels))
+            convolution(
+                in_channels[-1] if index == 0 and extra_from == "C5" else out_channels,
+                out_channels,
+                3,
+                stride=2,
+                norm=norm,
+            )
+            for index in range(num_levels - len(in_channels))
         )
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Backbone levels to ``num_levels`` maps of ``out_channels``, finest first.
-
-        There is no ReLU on the extra levels, as in the official network.
-        """
+        """Backbone levels to ``num_levels`` maps of ``out_channels``, finest first."""
         merged: list[Tensor] = []
         above: Tensor | None = None
         for feature, lateral in zip(reversed(features), reversed(self.lateral), strict=True):
@@ -69,7 +82,11 @@ class FeaturePyramid(nn.Module):
                 x = x + F.interpolate(above, size=x.shape[-2:], mode="bilinear", align_corners=False)
             merged.insert(0, x)
             above = x
-        levels = [F.relu(conv(x)) for conv, x in zip(self.output, merged, strict=True)]
+        levels = [conv(x) for conv, x in zip(self.output, merged, strict=True)]
+        if self.relu:
+            levels = [F.relu(level) for level in levels]
+        coarsest = features[-1] if self.extra_from == "C5" else levels[-1]
         for conv in self.extra:
-            levels.append(conv(levels[-1]))
+            coarsest = conv(coarsest)
+            levels.append(coarsest)
         return levels

@@ -41,6 +41,7 @@ class Yolact(nn.Module):
             mean=config.pixel_mean,
             std=config.pixel_std,
             antialias=config.antialias,
+            resize_method=config.resize_method,
         )
         self.backbone = build_backbone(
             config.backbone,
@@ -51,7 +52,14 @@ class Yolact(nn.Module):
         )
         self._pyramid_start = int(config.protonet_detail)
         pyramid_channels = self.backbone.channels[self._pyramid_start :]
-        self.fpn = FeaturePyramid(pyramid_channels, config.fpn_channels, config.num_levels, config.norm)
+        self.fpn = FeaturePyramid(
+            pyramid_channels,
+            config.fpn_channels,
+            config.num_levels,
+            config.norm,
+            relu=config.fpn_relu,
+            extra_from=config.fpn_extra_from,
+        )
         self.protonet = Protonet(
             config.fpn_channels,
             config.protonet_channels,

@@ -62,7 +62,8 @@ class YolactPostprocess:
                 in proportion. Not given, it is the config's, except for cross-class fast NMS, which officially returns
                 all that it keeps.
             nms: fast, cross_class_fast, batched, soft_linear or soft_gaussian.
-            candidate_threshold: only anchors whose best class score is above this are looked at.
+            candidate_threshold: only anchors whose best class score is above this are looked at; it also holds for
+                each detection where the model has ``threshold_detections``.
 
         Returns:
             One `Instances` per image, on the CPU, boxes clipped to the image, in the order of their class scores also
@@ -74,13 +75,12 @@ class YolactPostprocess:
         """
         if not 0 <= score_threshold <= 1:
             raise ConfigError(f"score_threshold: expected a number from 0 to 1, got {score_threshold}")
-        chosen = {
-            "iou_threshold": iou_threshold,
-            "max_detections": max_detections,
-            "nms": nms,
-            "candidate_threshold": candidate_threshold,
-        }
-        config = self.config.override(**{key: value for key, value in chosen.items() if value is not None})
+        config = self.config.override_given(
+            iou_threshold=iou_threshold,
+            max_detections=max_detections,
+            nms=nms,
+            candidate_threshold=candidate_threshold,
+        )
         if config.max_detections > config.max_candidates:
             # As many candidates for each detection as before, or dense images would lose detections to that limit.
             ratio = config.max_detections / self.config.max_detections
@@ -96,8 +96,17 @@ class YolactPostprocess:
         config: YolactConfig,
     ) -> Instances:  # fmt: skip
         class_scores = output.class_logits[image].float().softmax(dim=-1)[:, 1:]
-        candidates = (class_scores.amax(dim=-1) > config.candidate_threshold).nonzero()[:, 0]
-        boxes = decode_boxes(output.box_deltas[image, candidates].float(), output.anchors[candidates])
+        best_scores = class_scores.amax(dim=-1)
+        eligible = best_scores > config.candidate_threshold
+        if config.candidates_per_level is not None:
+            eligible &= best_of_levels(best_scores, config.anchors_per_level, config.candidates_per_level)
+        candidates = eligible.nonzero()[:, 0]
+        boxes = decode_boxes(
+            output.box_deltas[image, candidates].float(), output.anchors[candidates],
+            max_size_ratio=config.max_size_ratio,
+        )  # fmt: skip
+        if config.clip_boxes:
+            boxes = boxes.clamp(0, 1)
         # A network that diverged can ask for sides beyond what a float holds.
         finite = boxes.isfinite().all(dim=1)
         candidates, boxes = candidates[finite], boxes[finite]
@@ -124,6 +133,32 @@ class YolactPostprocess:
         )
 
 
+def best_of_levels(scores: Tensor, anchors_per_level: Sequence[int], limit: int) -> Tensor:
+    """Mark the anchors of the best scores, so many on each pyramid level.
+
+    Args:
+        scores: (A,), the best class score of each anchor.
+        anchors_per_level: how many anchors each level has, in their order; they add up to A.
+        limit: on each level at most so many are marked.
+
+    Returns:
+        (A,) bool.
+
+    Raises:
+        ConfigError: the levels have another number of anchors than there are.
+
+    """
+    if sum(anchors_per_level) != len(scores):
+        wanted = f"{sum(anchors_per_level)} anchors ({', '.join(map(str, anchors_per_level))} on the levels)"
+        raise ConfigError(f"candidates_per_level: expected {wanted}, got {len(scores)}")
+    best = torch.zeros_like(scores, dtype=torch.bool)
+    end = 0
+    for count in anchors_per_level:
+        start, end = end, end + count
+        best[start + scores[start:end].topk(min(limit, count), sorted=False).indices] = True
+    return best
+
+
 def select(boxes: Tensor, class_scores: Tensor, config: YolactConfig) -> tuple[Tensor, Tensor, Tensor]:
     """Non-maximum suppression in the mode of the config.
 
@@ -142,11 +177,14 @@ def select(boxes: Tensor, class_scores: Tensor, config: YolactConfig) -> tuple[T
         return fast_nms(
             boxes, class_scores, iou_threshold=config.iou_threshold,
             max_candidates=config.max_candidates, max_detections=config.max_detections,
+            score_threshold=config.candidate_threshold if config.threshold_detections else None,
+            empty_suppress=config.empty_boxes_suppress,
         )  # fmt: skip
     if config.nms == "cross_class_fast":
         kept, labels, scores = cross_class_fast_nms(
-            boxes, class_scores, iou_threshold=config.iou_threshold, max_candidates=config.max_candidates
-        )
+            boxes, class_scores, iou_threshold=config.iou_threshold, max_candidates=config.max_candidates,
+            empty_suppress=config.empty_boxes_suppress,
+        )  # fmt: skip
         top = slice(config.max_detections)
         return kept[top], labels[top], scores[top]
     # The greedy modes measure pixels: the official one counts a box from 3 to 5 as three wide.

@@ -1,0 +1,124 @@
+"""One stage against two, with and without mask scores: AP and time per image after equally long trainings.
+
+YOLACT, Mask R-CNN and Mask Scoring R-CNN on the same backbone, at the same image size, from the same start, train for
+the same wall-clock time on the same machine: a short trial of each tells how many steps that is. The two-stage models
+are narrowed (pyramid 128, head 256, 64 regions per image), or a CPU would see no more than a few hundred images.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ablation import (
+    ap_columns,
+    argument_parser,
+    draw_bars,
+    fine_tune,
+    measure,
+    medians,
+    new_figure,
+    note,
+    prepare,
+    publish,
+    time_networks,
+    validation_images,
+)
+from measuring import positive
+from protomask.evaluation.quality import QualityMeter
+
+NARROW: dict[str, Any] = {
+    "fpn_channels": 128,
+    "head_channels": 256,
+    "anchor_sizes": [12, 24, 48, 96, 192],
+    "roi_samples": 64,
+    "training_rpn_candidates": 500,
+    "training_max_proposals": 500,
+    "rpn_candidates": 300,
+    "max_proposals": 300,
+}
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "YOLACT": ("yolact_nano", {}),
+    "Mask R-CNN": ("mask_rcnn_resnet50_fpn", NARROW),
+    "Mask Scoring R-CNN": ("ms_rcnn_resnet50_fpn", NARROW),
+}
+TRIAL_STEPS = 30
+COLUMNS = ("mask AP", "mask AP50", "mask AP75", "box AP")
+CORRELATIONS = ("Spearman, class score", "Spearman, product")
+
+
+def images_per_second(run: Path) -> float:
+    """Of the last logged steps of a run: the first ones warm caches up."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return float([line["images_per_second"] for line in lines if "images_per_second" in line][-1])
+
+
+def main() -> None:
+    parser = argument_parser(
+        __doc__, name="two_stage", example="--data shapes --minutes 20 --images 500 --timed-images 40"
+    )
+    parser.add_argument("--minutes", type=float, default=20, help="training time of each model")
+    parser.add_argument("--image-size", type=positive, default=256, help="side, or short side, of the input")
+    parser.add_argument("--backbone", default="efficientnet_lite0", help="of all three")
+    parser.add_argument("--backbone-weights", help="file with ImageNet weights to start from; random without")
+    parser.add_argument("--batch-size", type=positive, default=4, help="images per step")
+    parser.add_argument("--learning-rate", type=float, default=0.025, help="at batch size 8, of YOLACT")
+    parser.add_argument("--rcnn-learning-rate", type=float, default=0.02, help="at batch size 8, of the others")
+    parser.add_argument("--workers", type=int, default=1, help="processes that load training images")
+    options = parser.parse_args()
+    data = prepare(options)
+    networks, rows, reports = {}, [], {}
+    for title, (model, fields) in MODELS.items():
+        settings = {
+            "model": model,
+            "weights": None,
+            "pretrained_backbone": False,
+            "backbone_weights": options.backbone_weights,
+            "image_size": options.image_size,
+            "model_options": {**fields, "backbone": options.backbone},
+            "learning_rate": options.learning_rate if model == "yolact_nano" else options.rcnn_learning_rate,
+            "warmup_init": 0.002,
+            "freeze_bn": False,
+            "log_every": 10,
+        }
+        fine_tune(options, data, run=f"trial_{model}", iterations=TRIAL_STEPS, seed=0, **settings)
+        speed = images_per_second(options.output / f"trial_{model}")
+        steps = max(int(options.minutes * 60 * speed / options.batch_size), 1)
+        note(f"{title}: {speed:.1f} images/s, {steps} steps")
+        network, metrics = fine_tune(options, data, run=model, iterations=steps, seed=0, **settings)
+        dataset = validation_images(data, network)
+        meter = QualityMeter(dataset.annotation_file, category_ids=dataset.category_ids)
+        measure(network, data, on_image=meter.update)
+        report = meter.compute()
+        matched = report.populations["matched"]
+        product = None if matched.product is None else matched.product.spearman
+        correlations = dict(zip(CORRELATIONS, (matched.class_score.spearman, product), strict=True))
+        networks[title], reports[title] = network, report.to_dict()
+        rows.append(
+            {"model": title, "training images": steps * options.batch_size, **ap_columns(metrics), **correlations}
+        )
+    times = time_networks(networks, data, images=options.timed_images, rounds=options.rounds)
+    spent = {part: medians(values) for part, values in times.items()}
+    for row in rows:
+        row |= {f"{part} ms": spent[part][row["model"]] for part in spent}
+
+    title = f"{options.minutes:g} minutes of training each, {options.image_size} px, {Path(options.backbone).name}"
+    figure, (left, right) = new_figure(title)
+    draw_bars(left, COLUMNS, {row["model"]: [row[name] for name in COLUMNS] for row in rows})
+    draw_bars(
+        right,
+        ("network", "postprocess"),
+        {row["model"]: [row["network ms"], row["postprocess ms"]] for row in rows},
+        digits=1,
+    )
+    left.set(ylabel="AP")
+    right.set(ylabel="ms per image")
+    publish(options, title=title, rows=rows, figure=figure, reports=reports)
+
+
+if __name__ == "__main__":
+    torch.set_num_interop_threads(1)
+    main()
