@@ -213,3 +213,20 @@ def test_model_with_other_classes(run: Run, weights: Path, scenes: Path, tmp_pat
     outcome = run("eval", "--data", tmp_path, "--weights", weights, "--device", "cpu")
     assert outcome.code == 1
     assert "other" in outcome.err
+
+
+def test_model_that_knows_more_classes_than_the_data(run: Run, weights: Path, scenes: Path, tmp_path: Path) -> None:
+    content = json.loads((scenes / "annotations" / "val.json").read_text())
+    left = content["categories"].pop(2)
+    content["annotations"] = [row for row in content["annotations"] if row["category_id"] != left["id"]]
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    paths = {"train_annotations": scenes / "annotations" / "train.json", "val_annotations": tmp_path / "val.json"}
+    paths |= {"train_images": scenes / "images" / "train", "val_images": scenes / "images" / "val"}
+    (tmp_path / "data.yaml").write_text("".join(f"{key}: {path}\n" for key, path in paths.items()))
+    arguments = ["--weights", weights, "--device", "cpu", "--num-workers", 0, "--json"]
+    fewer = run("eval", "--data", tmp_path / "data.yaml", *arguments)
+    assert fewer.code == 0
+    assert f"not in the data, left out: {left['name']}" in fewer.err
+    whole = run("eval", "--data", scenes, *arguments)
+    rest = {name: row for name, row in whole.json["mask"]["per_class"].items() if name != left["name"]}
+    assert fewer.json["mask"]["per_class"] == rest

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from protomask.errors import DataError
+from protomask.errors import ConfigError, DataError
 from protomask.ops.masks import decode_rle, polygons_to_mask
 from protomask.structures.instances import DenseMasks, GridMasks, Instances, RegionMasks, Target
 
@@ -288,3 +288,15 @@ def test_region_masks_come_in_chunks_and_by_index(continuous: bool, monkeypatch:
     chunks = list(regions.chunks())
     assert [len(chunk) for chunk in chunks] == [2, 2, 1]
     assert torch.equal(torch.cat(chunks), whole)
+
+
+def test_instances_of_some_classes() -> None:
+    found = make_instances(5)
+    some = found.of_classes(("owl", "cat"))
+    assert some.class_names == ("owl", "cat")
+    assert some.labels.tolist() == [1, 0, 1]  # of cat, dog, owl, cat, dog
+    assert torch.equal(some.boxes, found.boxes[[0, 2, 3]])
+    assert torch.equal(some.masks, found.masks[[0, 2, 3]])
+    assert len(found.of_classes(())) == 0
+    with pytest.raises(ConfigError, match="expected names of the model's classes, got eel"):
+        found.of_classes(("cat", "eel"))

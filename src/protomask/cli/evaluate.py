@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from protomask.data.coco import CocoDataset
     from protomask.evaluation.coco import CocoEvaluator, CocoMetrics, IouType
     from protomask.evaluation.quality import Population, QualityReport
     from protomask.structures.instances import Instances
@@ -90,7 +92,8 @@ def run(
         from protomask.inference.predictor import load
 
         predictor = load(weights or model, model=model if weights else None, device=device)
-        dataset = CocoDataset(annotations, images, class_names=predictor.class_names)
+        dataset = CocoDataset(annotations, images)
+        _check_classes(predictor.class_names, dataset)
         evaluator = CocoEvaluator(annotations, category_ids=dataset.category_ids, max_detections=max_detections)
         if plot is not None:
             meter = QualityMeter(annotations, category_ids=dataset.category_ids, **judging)
@@ -113,6 +116,7 @@ def run(
                 device=predictor.device,
                 max_detections=max_detections,
                 nms=nms,
+                class_names=dataset.class_names,
                 on_image=on_image,
             )
         if save_results is not None:
@@ -129,6 +133,23 @@ def run(
         _print_quality(report, of_results=results is not None)
         print(f"reliability diagram: {plot}")
     return 0
+
+
+def _check_classes(known: Sequence[str], dataset: CocoDataset) -> None:
+    """The model must know the classes of the data; of what else it knows nothing can be measured."""
+    import sys
+
+    from protomask.errors import DataError
+
+    unknown = [name for name in dataset.class_names if name not in known]
+    if unknown:
+        raise DataError(
+            f"{dataset.annotation_file}: the categories do not match the class names\n"
+            f"  unknown to the model: {', '.join(unknown)}\n  class names of the model: {', '.join(known)}"
+        )
+    others = [name for name in known if name not in dataset.class_names]
+    if others:
+        print(f"not in the data, left out: {', '.join(others)}", file=sys.stderr)
 
 
 def _plot_path(quality_plot: str | None, save_results: str | None) -> Path:

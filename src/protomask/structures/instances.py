@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from protomask.errors import DataError
+from protomask.errors import ConfigError, DataError
 from protomask.ops.masks import (
     Polygon,
     encode_rle,
@@ -301,6 +301,29 @@ class Instances:
             masks=self._mask_source[chosen],
             image_size=self.image_size,
             class_names=self.class_names,
+        )
+
+    def of_classes(self, class_names: Sequence[str]) -> Instances:
+        """The instances of these classes alone, their labels counted in this order.
+
+        Raises:
+            ConfigError: a class that the model does not know.
+
+        """
+        unknown = [name for name in class_names if name not in self.class_names]
+        if unknown:
+            raise ConfigError(f"class_names: expected names of the model's classes, got {', '.join(unknown)}")
+        new_label = torch.full((len(self.class_names),), -1)
+        new_label[[self.class_names.index(name) for name in class_names]] = torch.arange(len(class_names))
+        chosen = self[new_label[self.labels] >= 0]
+        return Instances(
+            boxes=chosen.boxes,
+            labels=new_label[chosen.labels],
+            class_scores=chosen.class_scores,
+            mask_scores=chosen.mask_scores,
+            masks=chosen._mask_source,
+            image_size=self.image_size,
+            class_names=class_names,
         )
 
     def __repr__(self) -> str:
