@@ -432,6 +432,6 @@ def draw_bars(
         axes.bar_label(bars, labels, fontsize="x-small", padding=1)
     axes.set_xticks(range(len(groups)), groups)
     axes.grid(visible=False, axis="x")
-    axes.margins(y=0.12)
+    axes.margins(y=0.28 if len(series) > 1 else 0.12)  # room for the legend
     if len(series) > 1:
         axes.legend(frameon=False, fontsize="small")

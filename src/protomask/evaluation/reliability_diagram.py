@@ -30,7 +30,7 @@ _GRID: _Color = (228, 228, 228)
 _PAPER: _Color = (255, 255, 255)
 # Okabe and Ito 2008: blue and orange are told apart by all common kinds of colour vision, and differ in grey.
 _COLORS: dict[Score, _Color] = {"class_score": (230, 159, 0), "product": (0, 114, 178)}
-_NAMES: dict[Score, str] = {"class_score": "class score", "product": "class score × mask score"}
+_NAMES: dict[Score, str] = {"class_score": "class score", "product": "class score x mask score"}
 
 _FEW = 20  # detections below which the mean of a bin says little
 _TOP, _CURVE_BOTTOM, _BARS_TOP, _BOTTOM = 122, 424, 448, 540
