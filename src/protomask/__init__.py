@@ -1,4 +1,4 @@
-"""Real-time instance segmentation: YOLACT and its family in one small PyTorch package.
+"""Real-time instance segmentation: YOLACT, Mask R-CNN and their families in one small PyTorch package.
 
 >>> import protomask
 >>> model = protomask.load()  # the model that ships with the package
