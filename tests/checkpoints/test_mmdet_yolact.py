@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from protomask.checkpoints import io
-from protomask.checkpoints.mmdet_yolact import CONVENTIONS, KEY_MAP, model_of, recognises, rename, rename_key
+from protomask.checkpoints.key_maps import rename_key
+from protomask.checkpoints.mmdet_yolact import CONVENTIONS, KEY_MAP, model_of, recognises, rename
 from protomask.errors import CheckpointError
 from protomask.models.config import YolactConfig
 from protomask.models.zoo import build_network, yolact_resnet50
@@ -68,7 +69,7 @@ def test_background_comes_first_and_semantic_channels_move_up() -> None:
 
 
 def test_a_key_of_nobody_keeps_its_name() -> None:
-    assert rename_key("bbox_head.conv_centerness.weight") == "bbox_head.conv_centerness.weight"
+    assert rename_key("bbox_head.conv_centerness.weight", KEY_MAP) == "bbox_head.conv_centerness.weight"
     assert len({pattern for pattern, _ in KEY_MAP}) == len(KEY_MAP)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from protomask.errors import ConfigError, DataError
-from protomask.structures.geometry import ImageGeometry, PaddedImages, ShortSideGeometry
+from protomask.structures.geometry import ImageGeometry, PaddedImages, ShortSideGeometry, padded_size
 from protomask.structures.resize import resize_opencv
 
 
@@ -188,7 +188,7 @@ def test_normalising_a_batch_equals_a_batch_of_normalised_images(order: Any) -> 
     geometry = make_short_side(channel_order=order)
     images = [some_image(64, 90), some_image(100, 64)]
     wanted = geometry.batch([geometry.preprocess(image) for image in images])
-    frame = torch.full((2, 3, *geometry.padded_size(wanted.sizes)), 200, dtype=torch.uint8)
+    frame = torch.full((2, 3, *padded_size(wanted.sizes, geometry.pad_multiple)), 200, dtype=torch.uint8)
     for image, out in zip(images, frame, strict=True):
         out[:, : image.shape[1], : image.shape[2]] = image
     got = geometry.normalize_batch(frame, wanted.sizes)

@@ -22,10 +22,11 @@ def rename_by(tensors: Mapping[str, Tensor], key_map: KeyMap, *, ignored: str) -
 
     """
     kept = {key: tensor for key, tensor in tensors.items() if not re.fullmatch(ignored, key)}
-    return {_rename_key(key, key_map): tensor for key, tensor in kept.items()}
+    return {rename_key(key, key_map): tensor for key, tensor in kept.items()}
 
 
-def _rename_key(key: str, key_map: KeyMap) -> str:
+def rename_key(key: str, key_map: KeyMap) -> str:
+    """Our name of one key; a key that no pattern matches keeps its name."""
     for pattern, replacement in key_map:
         match = re.fullmatch(pattern, key)
         if match:

@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
+from protomask.checkpoints.key_maps import KeyMap, rename_by
+
 # What the configs of these files do otherwise than the official code. The classes, the channels and the sizes of the
 # anchors are the same.
 CONVENTIONS: dict[str, Any] = {
@@ -26,7 +28,7 @@ CONVENTIONS: dict[str, Any] = {
     "empty_boxes_suppress": False,
 }
 # The first pattern that matches counts.
-KEY_MAP: tuple[tuple[str, str], ...] = (
+KEY_MAP: KeyMap = (
     (r"backbone\.(conv1|bn1|layer\d)\.(.+)", r"backbone.body.\1.\2"),
     (r"neck\.lateral_convs\.(\d)\.conv\.(.+)", r"fpn.lateral.\1.\2"),
     (r"neck\.fpn_convs\.([012])\.conv\.(.+)", r"fpn.output.\1.\2"),
@@ -44,7 +46,7 @@ KEY_MAP: tuple[tuple[str, str], ...] = (
     (r"(?:segm_head|mask_head\.segm_branch)\.segm_conv\.(.+)", r"semantic.\1"),
 )
 # A second copy of the weights (their moving average), and what the pixels were normalised with.
-IGNORED = re.compile(r"ema_.+|data_preprocessor\..+")
+IGNORED = r"ema_.+|data_preprocessor\..+"
 MODEL_OF_BLOCKS = {6: "yolact_resnet50", 23: "yolact_resnet101"}
 """Zoo name by the number of blocks in ``backbone.layer3``."""
 
@@ -60,17 +62,9 @@ def model_of(tensors: Mapping[str, Tensor]) -> str | None:
     return MODEL_OF_BLOCKS.get(len(blocks))
 
 
-def rename_key(key: str) -> str:
-    """Our name of a key of MMDetection; a key that none of its YOLACTs has keeps its name."""
-    for pattern, replacement in KEY_MAP:
-        if match := re.fullmatch(pattern, key):
-            return match.expand(replacement)
-    return key
-
-
 def rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """MMDetection's tensors under our names, with their channels in our order."""
-    renamed = {rename_key(key): tensor for key, tensor in tensors.items() if not IGNORED.fullmatch(key)}
+    renamed = rename_by(tensors, KEY_MAP, ignored=IGNORED)
     box = renamed.get("head.box.bias")
     anchors_per_cell = 1 if box is None else max(1, len(box) // 4)
     for part in ("weight", "bias"):

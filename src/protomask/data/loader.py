@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from protomask.data.coco import CocoDataset
 from protomask.errors import ConfigError, DataError
-from protomask.structures.geometry import Geometry, PaddedImages
+from protomask.structures.geometry import Geometry, PaddedImages, padded_size
 from protomask.structures.instances import Target
 
 SampleKey = tuple[int, int]
@@ -50,8 +50,7 @@ def collate(samples: Sequence[tuple[Tensor, Target]], *, pad_multiple: int | Non
     """
     images, targets = [image for image, _ in samples], [target for _, target in samples]
     if pad_multiple is not None:
-        sides = (max(image.shape[axis] for image in images) for axis in (1, 2))
-        height, width = (-(-side // pad_multiple) * pad_multiple for side in sides)
+        height, width = padded_size([(image.shape[1], image.shape[2]) for image in images], pad_multiple)
         images = [F.pad(image, (0, width - image.shape[2], 0, height - image.shape[1])) for image in images]
     shapes = {tuple(image.shape): target.image_id for image, target in zip(images, targets, strict=True)}
     if len(shapes) > 1:

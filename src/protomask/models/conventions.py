@@ -71,8 +71,9 @@ class Conventions:
     anchors_inside_image: bool = False
 
     def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
         for field in fields(self):
-            choices = get_args(get_type_hints(type(self))[field.name])
+            choices = get_args(hints[field.name])
             value = getattr(self, field.name)
             if choices and choices[0] is not float and value not in choices:
                 raise ConfigError(f"{field.name}: expected one of {', '.join(choices)}, got {value!r}")

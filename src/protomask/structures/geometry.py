@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from protomask.errors import ConfigError, DataError
-from protomask.structures.resize import RESIZE_METHODS, ResizeMethod, resize_opencv, resize_pillow
+from protomask.errors import ConfigError
+from protomask.structures.resize import RESIZE_METHODS, ResizeMethod, check_image, resize_opencv, resize_pillow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class ImageGeometry:
             (3, *image_size) float32, 0..255.
 
         """
-        _check_image(image)
+        check_image(image)
         if tuple(image.shape[1:]) == self.image_size:
             return image.float()
         if self.resize_method == "opencv":
@@ -188,7 +188,7 @@ class ShortSideGeometry:
 
     def preprocess(self, image: Tensor) -> Tensor:
         """(3, H, W) uint8 RGB of any size to (3, h, w) float32, resized and normalised."""
-        _check_image(image)
+        check_image(image)
         size = self.resized_size((image.shape[1], image.shape[2]))
         if tuple(image.shape[1:]) == size:
             return self.normalize(image)
@@ -199,18 +199,11 @@ class ShortSideGeometry:
     def batch(self, images: Sequence[Tensor]) -> PaddedImages:
         """Pad preprocessed images, right and below, to their common size."""
         sizes = tuple((image.shape[1], image.shape[2]) for image in images)
-        height, width = self.padded_size(sizes)
+        height, width = padded_size(sizes, self.pad_multiple)
         padded = images[0].new_zeros(len(images), 3, height, width)
         for image, (h, w), out in zip(images, sizes, padded, strict=True):
             out[:, :h, :w] = image
         return PaddedImages(padded, sizes)
-
-    def padded_size(self, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-        """(H, W) of a batch of images of these sizes."""
-        height, width = (
-            -(-max(size[axis] for size in sizes) // self.pad_multiple) * self.pad_multiple for axis in range(2)
-        )
-        return height, width
 
     def normalize_batch(self, images: Tensor, sizes: Sequence[tuple[int, int]]) -> PaddedImages:
         """Normalise resized images that already share a padded frame; the padding becomes zero.
@@ -230,15 +223,13 @@ class ShortSideGeometry:
 Geometry = ImageGeometry | ShortSideGeometry
 
 
+def padded_size(sizes: Sequence[tuple[int, int]], multiple: int) -> tuple[int, int]:
+    """(H, W) that holds images of these sizes, both sides multiples of a number."""
+    height, width = (-(-max(size[axis] for size in sizes) // multiple) * multiple for axis in range(2))
+    return height, width
+
+
 def _normalized(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     shift = torch.tensor(mean, dtype=torch.float32, device=images.device)[:, None, None]
     scale = torch.tensor(std, dtype=torch.float32, device=images.device)[:, None, None]
     return (images.float() - shift) / scale
-
-
-def _check_image(image: Tensor) -> None:
-    if image.dim() != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
-        got = f"{image.dtype} of shape {tuple(image.shape)}"
-        raise DataError(f"image: expected uint8 of shape (3, H, W), got {got}")
-    if 0 in image.shape:
-        raise DataError(f"image: expected at least one pixel, got shape {tuple(image.shape)}")

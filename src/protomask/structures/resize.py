@@ -38,7 +38,8 @@ def resize_opencv(image: Tensor, size: tuple[int, int]) -> Tensor:
         ConfigError: the size is not positive.
 
     """
-    _check(image, size)
+    check_image(image)
+    _check_size(size)
     _, height, width = image.shape
     if (height, width) == tuple(size):
         return image.clone()
@@ -76,7 +77,8 @@ def resize_pillow(image: Tensor, size: tuple[int, int]) -> Tensor:
         ConfigError: the size is not positive.
 
     """
-    _check(image, size)
+    check_image(image)
+    _check_size(size)
     # Pillow calls any three channels RGB.
     picture = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
     resized = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
@@ -106,10 +108,14 @@ def _columns(source: Tensor, index: Tensor) -> Tensor:
     return source.gather(2, index.expand(*source.shape[:2], len(index)))
 
 
-def _check(image: Tensor, size: tuple[int, int]) -> None:
+def check_image(image: Tensor) -> None:
+    """Raises: DataError if an image is not (3, H, W) uint8 with at least one pixel."""
     if image.dim() != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
         raise DataError(f"image: expected uint8 of shape (3, H, W), got {image.dtype} of shape {tuple(image.shape)}")
     if 0 in image.shape:
         raise DataError(f"image: expected at least one pixel, got shape {tuple(image.shape)}")
+
+
+def _check_size(size: tuple[int, int]) -> None:
     if len(size) != 2 or min(size) < 1:
         raise ConfigError(f"size: expected two positive numbers, got {size}")

@@ -24,7 +24,6 @@ from protomask.structures.geometry import PaddedImages, ShortSideGeometry
 from protomask.structures.instances import Instances
 
 BOX_ROI_SIZE = 7
-MASK_ROI_SIZE = 14
 _CANONICAL_LEVEL, _CANONICAL_SIDE = 4, 224  # a box of 224 x 224 is pooled from P4 (Lin et al. 2017, eq. 1)
 _FINEST_LEVEL = 2
 
