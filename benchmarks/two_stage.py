@@ -66,13 +66,14 @@ def main() -> None:
     parser.add_argument("--backbone-weights", help="file with ImageNet weights to start from; random without")
     parser.add_argument("--batch-size", type=positive, default=4, help="images per step")
     parser.add_argument("--learning-rate", type=float, default=0.025, help="at batch size 8, of YOLACT")
-    parser.add_argument("--rcnn-learning-rate", type=float, default=0.02, help="at batch size 8, of the others")
+    parser.add_argument("--rcnn-learning-rate", type=float, default=0.01, help="at batch size 8, of the others")
     parser.add_argument("--workers", type=int, default=1, help="processes that load training images")
     options = parser.parse_args()
     data = prepare(options)
-    networks, rows, reports = {}, [], {}
+    runs: dict[str, dict[str, Any]] = {}
+    steps: dict[str, int] = {}
     for title, (model, fields) in MODELS.items():
-        settings = {
+        runs[title] = {
             "model": model,
             "weights": None,
             "pretrained_backbone": False,
@@ -84,11 +85,16 @@ def main() -> None:
             "freeze_bn": False,
             "log_every": 10,
         }
-        fine_tune(options, data, run=f"trial_{model}", iterations=TRIAL_STEPS, seed=0, **settings)
+        # So short a run has next to no warm-up: at a low rate none of them diverges.
+        trial = {**runs[title], "learning_rate": 1e-4, "warmup_init": 1e-4}
+        fine_tune(options, data, run=f"trial_{model}", iterations=TRIAL_STEPS, seed=0, **trial)
         speed = images_per_second(options.output / f"trial_{model}")
-        steps = max(int(options.minutes * 60 * speed / options.batch_size), 1)
-        note(f"{title}: {speed:.1f} images/s, {steps} steps")
-        network, metrics = fine_tune(options, data, run=model, iterations=steps, seed=0, **settings)
+        steps[title] = max(int(options.minutes * 60 * speed / options.batch_size), 1)
+        note(f"{title}: {speed:.1f} images/s, {steps[title]} steps")
+
+    networks, rows, reports = {}, [], {}
+    for title, settings in runs.items():
+        network, metrics = fine_tune(options, data, run=settings["model"], iterations=steps[title], seed=0, **settings)
         dataset = validation_images(data, network)
         meter = QualityMeter(dataset.annotation_file, category_ids=dataset.category_ids)
         measure(network, data, on_image=meter.update)
@@ -98,7 +104,12 @@ def main() -> None:
         correlations = dict(zip(CORRELATIONS, (matched.class_score.spearman, product), strict=True))
         networks[title], reports[title] = network, report.to_dict()
         rows.append(
-            {"model": title, "training images": steps * options.batch_size, **ap_columns(metrics), **correlations}
+            {
+                "model": title,
+                "training images": steps[title] * options.batch_size,
+                **ap_columns(metrics),
+                **correlations,
+            }
         )
     times = time_networks(networks, data, images=options.timed_images, rounds=options.rounds)
     spent = {part: medians(values) for part, values in times.items()}
