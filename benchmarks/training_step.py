@@ -1,64 +1,119 @@
-"""How long the parts of a training step take: forward, criterion, backward, update."""
+"""How long a training step takes, part by part: in channels-last order and in bf16, against the textbook's plain step.
+
+The textbook step (contiguous float32 tensors, as the official code has them) is another layout of the same network.
+The time of one image forward, in evaluation mode, is printed too: a step is often quoted in forwards. Peak memory is
+printed with a single candidate only (``--candidates float32``), for it belongs to the process.
+"""
 
 from __future__ import annotations
 
+import copy
+import resource
+import sys
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import torch
 
-from measuring import argument_parser, report
+from measuring import argument_parser, positive, report
 from protomask.data.augmentation import AugmentationConfig
 from protomask.data.loader import collate
 from protomask.data.synthetic import CLASS_NAMES, render_scene
 from protomask.data.transforms import TrainTransform
-from protomask.engine.optim import build_optimizer
+from protomask.engine.optim import build_optimizer, freeze_batch_norm
 from protomask.models.zoo import DEFAULT_MODEL, build_criterion, build_network
+
+LAYOUTS = {"textbook": torch.contiguous_format, "float32": torch.channels_last, "bf16": torch.channels_last}
+
+
+class Candidate:
+    """A network in training with everything that a step needs."""
+
+    def __init__(self, name: str, network: Any, pixels: Any, targets: Any, *, freeze_bn: bool) -> None:
+        layout = LAYOUTS[name]
+        self.network = copy.deepcopy(network).to(memory_format=layout).train()
+        if freeze_bn:
+            freeze_batch_norm(self.network)
+        self.criterion = build_criterion(self.network)
+        self.optimizer = build_optimizer(self.network, learning_rate=1e-5)
+        self.images = network.geometry.normalize(pixels).contiguous(memory_format=layout)
+        self.targets = targets
+        self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=name == "bf16")
+        self.times: dict[str, list[float]] = {}
+
+    def step(self) -> None:
+        last = perf_counter()
+
+        def stop(part: str) -> None:
+            nonlocal last
+            now = perf_counter()
+            self.times.setdefault(part, []).append(1000 * (now - last))
+            last = now
+
+        with self.autocast:
+            output = self.network(self.images)
+        stop("forward")
+        loss = self.criterion(output, self.targets)["loss_total"]
+        stop("criterion")
+        self.optimizer.zero_grad()
+        loss.backward()
+        stop("backward")
+        self.optimizer.step()
+        stop("update")
+
+    def forward_one(self) -> None:
+        modes = {module: module.training for module in self.network.modules()}
+        self.network.eval()
+        with torch.inference_mode(), self.autocast:
+            started = perf_counter()
+            self.network(self.images[:1])
+            self.times.setdefault("one image", []).append(1000 * (perf_counter() - started))
+        for module, training in modes.items():
+            module.training = training
 
 
 def main() -> None:
     parser = argument_parser(__doc__, rounds=5)
-    parser.add_argument("--model", default=DEFAULT_MODEL)
-    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="a YOLACT of the zoo")
+    parser.add_argument("--classes", type=positive, help="number of classes; the model's own by default")
+    parser.add_argument("--batch-size", type=positive, default=4, help="images per step")
+    parser.add_argument("--freeze-bn", action="store_true", help="fix batch norm, as published for small batches")
+    parser.add_argument("--candidates", nargs="+", choices=list(LAYOUTS), default=list(LAYOUTS), help="what to compare")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    network = build_network(options.model, class_names=CLASS_NAMES).to(memory_format=torch.channels_last).train()
-    criterion = build_criterion(network)
-    optimizer = build_optimizer(network, learning_rate=1e-3)
+    names = CLASS_NAMES if options.model == DEFAULT_MODEL else None
+    network = build_network(options.model, class_names=names, num_classes=options.classes)
     transform = TrainTransform(AugmentationConfig(), network.geometry)
     samples = []
     for index in range(options.batch_size):
         pixels, target = render_scene(0, index)
         samples.append(transform(torch.from_numpy(pixels).permute(2, 0, 1), target))
     pixels, targets = collate(samples)
-    images = network.geometry.normalize(pixels).contiguous(memory_format=torch.channels_last)
-    times: dict[str, list[float]] = {}
+    candidates = {
+        name: Candidate(name, network, pixels, targets, freeze_bn=options.freeze_bn) for name in options.candidates
+    }
     for turn in range(options.rounds + 1):
-        last = perf_counter()
-
-        def stop(part: str, turn: int = turn) -> None:
-            nonlocal last
-            now = perf_counter()
-            if turn:  # the first turn warms up
-                times.setdefault(part, []).append(1000 * (now - last))
-            last = now
-
-        output = network(images)
-        stop("forward")
-        loss = criterion(output, targets)["loss_total"]
-        stop("criterion")
-        optimizer.zero_grad()
-        loss.backward()
-        stop("backward")
-        optimizer.step()
-        stop("update")
-    medians = {part: median(values) for part, values in times.items()}
-    total = sum(medians.values())
-    rows = [{"part": part, "ms": value, "share": f"{value / total:.0%}"} for part, value in medians.items()]
-    rows.append({"part": "total", "ms": total, "share": f"{1000 * options.batch_size / total:.1f} images/s"})
+        for candidate in candidates.values():
+            if turn == 1:  # the turn before warmed up
+                candidate.times.clear()
+            candidate.step()
+            candidate.forward_one()
+    rows = []
+    for name, candidate in candidates.items():
+        spent = {f"{part} ms": median(values) for part, values in candidate.times.items()}
+        one = spent.pop("one image ms")
+        total = sum(spent.values())
+        rows.append({"step": name, **spent, "total ms": total, "one image forward ms": one})
+    for row in rows:
+        row["times as fast"] = rows[0]["total ms"] / row["total ms"]
+        row["step in forwards of the first"] = row["total ms"] / rows[0]["one image forward ms"]
     title = f"training step of {options.model}, batch {options.batch_size}, {sum(map(len, targets))} objects"
     report(title, rows, json_file=options.json)
+    if len(candidates) == 1:
+        unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+        print(f"peak memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit:.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -260,3 +260,41 @@ def test_an_official_file_through_the_front_door(golden_dir: Path, tmp_path: Pat
         assert found.labels.tolist() == wanted["post15.class"].tolist()
         np.testing.assert_allclose(found.scores.numpy(), wanted["post15.score"], atol=1e-4)
         assert np.abs(found.boxes.numpy().astype(int) - wanted["post15.box"]).max() <= 1
+
+
+def test_predictions_follow_weights_that_change(model: Predictor) -> None:
+    predictor = Predictor(deepcopy(model.network))
+    before = predictor.predict(some_pixels(), **EVERYTHING)
+    assert_equal(predictor.predict(some_pixels(), **EVERYTHING), before)
+    with torch.no_grad():
+        predictor.network.backbone.body["conv1"][0].weight.mul_(2)
+        predictor.network.head.classify.bias.add_(torch.linspace(-1, 1, len(predictor.network.head.classify.bias)))
+    assert not torch.equal(predictor.predict(some_pixels(), **EVERYTHING).scores, before.scores)
+    assert set(predictor.state_dict()) == {f"network.{key}" for key in model.network.state_dict()}
+
+
+def test_bf16_finds_nearly_the_same() -> None:
+    photo = protomask.load(device="cpu"), protomask.load(device="cpu", precision="bf16")
+    scene = next((Path(protomask.__file__).parent / "samples").glob("*.jpg"))
+    full, half = (predictor.predict(scene) for predictor in photo)
+    assert len(full) == len(half) > 0
+    assert torch.equal(full.labels, half.labels)
+    torch.testing.assert_close(full.scores, half.scores, rtol=0, atol=0.05)
+    shared = (full.masks & half.masks).flatten(1).sum(1) / (full.masks | half.masks).flatten(1).sum(1)
+    assert float(shared.mean()) > 0.9
+
+
+def test_bf16_of_a_two_stage_model(golden_dir: Path) -> None:
+    predictor = Predictor(
+        protomask.build("ms_rcnn_resnet50_fpn", num_classes=3, device="cpu", image_size=64, fpn_channels=16,
+                        head_channels=8).network,
+        precision="bf16",
+    )  # fmt: skip
+    found = predictor.predict(some_pixels(), **EVERYTHING)
+    assert found.scores.dtype == torch.float32
+    assert found.masks.shape == (len(found), 40, 50)
+
+
+def test_an_unknown_precision_is_named(model: Predictor) -> None:
+    with pytest.raises(ConfigError, match="precision: expected one of float32, bf16, fp16, got 'int4'"):
+        Predictor(model.network, precision="int4")

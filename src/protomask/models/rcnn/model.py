@@ -193,14 +193,15 @@ class MaskRCNN(nn.Module):
         for index, (level, stride) in enumerate(zip(levels, self.backbone.strides, strict=True)):
             chosen = (assigned == index).nonzero()[:, 0]
             if len(chosen):
+                # Coordinates need float32 also where the features have less.
                 pooled[chosen] = roi_align(
-                    level,
-                    regions[chosen].to(level.dtype),
+                    level.float(),
+                    regions[chosen],
                     roi_size,
                     spatial_scale=1 / stride,
                     sampling_ratio=conventions.roi_sampling_ratio,
                     aligned=conventions.roi_align_aligned,
-                )
+                ).to(level.dtype)
         return pooled
 
     def roi_levels(self, boxes: Tensor) -> Tensor:

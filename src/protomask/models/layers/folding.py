@@ -1,0 +1,62 @@
+"""A network made ready for prediction: batch norm folded into the convolutions before it, weights in lower precision.
+
+Batch norm with fixed statistics is a product and a sum per channel (Ioffe & Szegedy 2015, section 3.1), which the
+convolution before it can do on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import deepcopy
+from itertools import chain, pairwise
+from typing import TypeVar
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from protomask.models.layers.efficientnet_lite import EfficientNetLite0, InvertedResidual, SeparableBlock
+
+_Network = TypeVar("_Network", bound=nn.Module)
+
+# Modules that run a convolution and then a batch norm, and their names; in an nn.Sequential neighbours are enough.
+_PAIRS: dict[type[nn.Module], tuple[tuple[str, str], ...]] = {
+    BasicBlock: (("conv1", "bn1"), ("conv2", "bn2")),
+    Bottleneck: (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")),
+    nn.ModuleDict: (("conv1", "bn1"),),  # the stem of a ResNet
+    EfficientNetLite0: (("conv_stem", "bn1"),),
+    SeparableBlock: (("conv_dw", "bn1"), ("conv_pw", "bn2")),
+    InvertedResidual: (("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3")),
+}
+
+
+def prepare_for_inference(network: _Network, dtype: torch.dtype = torch.float32) -> _Network:
+    """A copy for prediction alone; what is not changed in it shares its memory with the original.
+
+    Args:
+        network: in evaluation mode. Its batch norms in places that this module does not know stay as they are.
+        dtype: of the weights of convolutions and linear layers; below float32 the copy runs under `torch.autocast`.
+
+    """
+    shared = {id(tensor): tensor for tensor in chain(network.parameters(), network.buffers())}
+    prepared = deepcopy(network, shared)
+    for module in list(prepared.modules()):
+        children = dict(module.named_children())
+        for conv_name, norm_name in _conv_norm_pairs(module):
+            conv, norm = children.get(conv_name), children.get(norm_name)
+            if type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.track_running_stats:
+                setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
+                setattr(module, norm_name, nn.Identity())
+    if dtype != torch.float32:
+        for module in prepared.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+                for name, parameter in list(module.named_parameters(recurse=False)):
+                    setattr(module, name, nn.Parameter(parameter.detach().to(dtype), requires_grad=False))
+    return prepared
+
+
+def _conv_norm_pairs(module: nn.Module) -> Iterable[tuple[str, str]]:
+    if isinstance(module, nn.Sequential):
+        return pairwise(name for name, _ in module.named_children())
+    return next((pairs for kind, pairs in _PAIRS.items() if isinstance(module, kind)), ())
