@@ -76,9 +76,10 @@ class ModulatedDeformConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) to (B, D, h / stride, w / stride)."""
         points = self.weight.shape[2] * self.weight.shape[3]
-        offsets, weights = self.conv_offset_mask(x).split([2 * points, points], dim=1)
+        # In float32 also where the rest has less: offsets are coordinates, and the CPU knows nothing else.
+        offsets, weights = self.conv_offset_mask(x).float().split([2 * points, points], dim=1)
         out: Tensor = deform_conv2d(
-            x, offsets, self.weight, self.bias, stride=self.stride, padding=self.padding, dilation=self.dilation,
+            x.float(), offsets, self.weight, self.bias, stride=self.stride, padding=self.padding, dilation=self.dilation,
             mask=weights.sigmoid(),
         )  # fmt: skip
         return out
