@@ -28,7 +28,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from measuring import environment, milliseconds, positive
+from measuring import milliseconds, positive
 from protomask.checkpoints.io import load_network
 from protomask.data.augmentation import AugmentationConfig
 from protomask.data.coco import CocoDataset, open_dataset
@@ -38,6 +38,7 @@ from protomask.engine.loop import evaluate
 from protomask.engine.run import train
 from protomask.errors import DataError
 from protomask.evaluation.coco import CocoEvaluator, CocoMetrics
+from protomask.inference.machine import describe_machine
 from protomask.models.yolact.heads import YolactOutput
 from protomask.models.zoo import DEFAULT_MODEL, Network
 from protomask.ops.boxes import decode_boxes
@@ -374,7 +375,7 @@ def medians(times: Mapping[Any, Sequence[float]]) -> dict[Any, float]:
 
 def publish(options: argparse.Namespace, *, title: str, rows: Rows, figure: Figure, **raw: Any) -> None:
     """Print the table; write NAME.json with all numbers and NAME.png into the output folder."""
-    where = environment()
+    where = describe_machine()
     print(f"{title}\n\n{markdown(rows)}\n\n{', '.join(f'{name} {value}' for name, value in where.items())}")
     settings = {
         **{name: value for name, value in vars(options).items() if name not in ("name", "output")},

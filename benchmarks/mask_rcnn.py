@@ -7,12 +7,41 @@ is chosen so that a few dozen come out, as a trained model has on a full picture
 from __future__ import annotations
 
 import torch
+from torch import Tensor, nn
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from measuring import argument_parser, milliseconds, report
-from protomask import build
+from protomask import Predictor, build
 
 CANDIDATES = 500
+
+
+def same_weights() -> tuple[nn.Module, Predictor]:
+    """Torchvision's model and this package's, on the CPU."""
+    torch.manual_seed(0)
+    reference = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=81).eval()
+    with torch.no_grad():
+        for name, parameter in reference.named_parameters():
+            if name.endswith(("cls_logits.weight", "cls_score.weight", "bbox_pred.weight")):
+                parameter.mul_(30)
+    predictor = build("mask_rcnn_resnet50_fpn", num_classes=80, device="cpu")
+    renamed = {
+        key.replace("backbone.fpn.", "fpn.").replace("rpn.head.", "rpn_head.").replace("roi_heads.", ""): tensor
+        for key, tensor in reference.state_dict().items()
+    }
+    missing, unexpected = predictor.network.load_state_dict(renamed, strict=False)
+    assert not unexpected
+    assert all(key.endswith("num_batches_tracked") for key in missing)
+    return reference, predictor
+
+
+def threshold_for(predictor: Predictor, image: Tensor) -> float:
+    """Class score that ``CANDIDATES`` pairs of box and class of the image exceed."""
+    network = predictor.network
+    with torch.inference_mode():
+        output = network(network.geometry.batch([network.geometry.preprocess(image)]))
+        probs = output.class_logits[0].softmax(dim=-1)[:, 1:].flatten()
+    return float(probs.topk(CANDIDATES).values[-1])
 
 
 def main() -> None:
@@ -21,26 +50,9 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=640)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    reference = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=81).eval()
-    with torch.no_grad():
-        for name, parameter in reference.named_parameters():
-            if name.endswith(("cls_logits.weight", "cls_score.weight", "bbox_pred.weight")):
-                parameter.mul_(30)
-    predictor = build("mask_rcnn_resnet50_fpn", num_classes=80, device="cpu")
-    network = predictor.network
-    renamed = {
-        key.replace("backbone.fpn.", "fpn.").replace("rpn.head.", "rpn_head.").replace("roi_heads.", ""): tensor
-        for key, tensor in reference.state_dict().items()
-    }
-    missing, unexpected = network.load_state_dict(renamed, strict=False)
-    assert not unexpected
-    assert all(key.endswith("num_batches_tracked") for key in missing)
+    reference, predictor = same_weights()
     image = torch.randint(256, (3, options.height, options.width), dtype=torch.uint8)
-    with torch.inference_mode():
-        output = network(network.geometry.batch([network.geometry.preprocess(image)]))
-        probs = output.class_logits[0].softmax(dim=-1)[:, 1:].flatten()
-    threshold = float(probs.topk(CANDIDATES).values[-1])
+    threshold = threshold_for(predictor, image)
     reference.roi_heads.score_thresh = threshold
     found: dict[str, int] = {}
 

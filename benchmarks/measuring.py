@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
 
 import torch
+
+from protomask.inference.machine import describe_machine
 
 
 def argument_parser(description: str, *, rounds: int) -> argparse.ArgumentParser:
@@ -50,31 +49,9 @@ def milliseconds(candidates: Mapping[str, Callable[[], Any]], *, rounds: int) ->
     return {name: median(values) for name, values in times.items()}
 
 
-def environment() -> dict[str, Any]:
-    """Where and when this was measured."""
-    return {
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
 def report(title: str, rows: Sequence[Mapping[str, Any]], *, json_file: Path | None) -> None:
     """Print the rows as a table under the environment line; write both as JSON if asked."""
-    where = environment()
+    where = describe_machine()
     print(f"# {title}")
     print(", ".join(f"{name} {value}" for name, value in where.items()))
     columns = list(rows[0])

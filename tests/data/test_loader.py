@@ -7,7 +7,14 @@ import torch
 from torch import Tensor
 
 from protomask.data.coco import CocoDataset
-from protomask.data.loader import TrainBatch, batches_per_epoch, collate, training_batches, validation_batches
+from protomask.data.loader import (
+    TrainBatch,
+    batches_per_epoch,
+    collate,
+    image_batches,
+    training_batches,
+    validation_batches,
+)
 from protomask.data.synthetic import write_dataset
 from protomask.errors import ConfigError, DataError
 from protomask.structures.geometry import ImageGeometry
@@ -140,9 +147,20 @@ def test_validation_shows_every_image_once_in_order_as_prediction_does(scenes: C
     assert torch.equal(prepared, expected)
 
 
+@pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_images_come_once_in_order_as_they_are(scenes: CocoDataset, num_workers: int) -> None:
+    batches = list(image_batches(scenes, batch_size=2, num_workers=num_workers))
+    assert [image_id for _, ids in batches for image_id in ids] == list(scenes.image_ids)
+    images = [image for batch, _ in batches for image in batch]
+    assert all(torch.equal(image, scenes.load_image(index)) for index, image in enumerate(images))
+    assert all(image.is_contiguous() for image in images)
+
+
 @pytest.mark.parametrize(("batch_size", "num_workers"), [(0, 0), (1, -1)])
 def test_options_are_checked(scenes: CocoDataset, batch_size: int, num_workers: int) -> None:
     with pytest.raises(ConfigError, match=r"expected .* got"):
         run(0, 1, batch_size=batch_size, num_workers=num_workers)
     with pytest.raises(ConfigError, match=r"expected .* got"):
         validation_batches(scenes, GEOMETRY, batch_size=batch_size, num_workers=num_workers)
+    with pytest.raises(ConfigError, match=r"expected .* got"):
+        image_batches(scenes, batch_size=batch_size, num_workers=num_workers)

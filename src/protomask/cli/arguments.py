@@ -24,7 +24,9 @@ from protomask.errors import ConfigError, ProtomaskError
 
 _TYPE_NAMES = {int: "INT", float: "FLOAT", str: "TEXT"}
 # How the parser reports a value of the wrong type.
-_WRONG_VALUE = re.compile(r'Parser key "(?P<key>[\w.]+)":.*(?:Given value|Got value): (?P<value>[^\n]*)', re.DOTALL)
+_WRONG_VALUE = re.compile(
+    r'Parser key "(?P<key>[\w.]+)"(?: element \d+)?:.*(?:Given value|Got value): (?P<value>[^\n]*)', re.DOTALL
+)
 _MISSING = re.compile(r"arguments are required: (?P<names>.+)")
 _UNKNOWN = re.compile(r"unrecognized arguments: (?P<arguments>.+)", re.DOTALL)
 
@@ -33,8 +35,9 @@ def run_verb(verb: str, module: ModuleType, summary: str, arguments: Sequence[st
     """Parse the arguments of a verb and run it.
 
     The module has a function ``run`` that returns an exit code, gives an ``EXAMPLE``, and may name its ``POSITIONAL``
-    parameters; a parameter whose type is a dataclass becomes one option per field, and a --config file. ``RECIPES``
-    (name to file) are such files that ship with the package: --recipe NAME.
+    parameters, and the options that take ``SEVERAL`` values one after another; a parameter whose type is a dataclass
+    becomes one option per field, and a --config file. ``RECIPES`` (name to file) are such files that ship with the
+    package: --recipe NAME.
     """
     run: Callable[..., int] = module.run
     positional: tuple[str, ...] = getattr(module, "POSITIONAL", ())
@@ -45,7 +48,7 @@ def run_verb(verb: str, module: ModuleType, summary: str, arguments: Sequence[st
         formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
-    settings = _add_function(parser, run, positional)
+    settings = _add_function(parser, run, positional, getattr(module, "SEVERAL", ()))
     recipes: Mapping[str, Path] = getattr(module, "RECIPES", {})
     if recipes:
         text = "published settings to begin with; --config and all other options come after it."
@@ -153,16 +156,20 @@ class _HelpFormatter(DefaultHelpFormatter):  # type: ignore[misc]  # likewise
             return f"{text} (required)"
         if isinstance(action, ActionYesNo):
             return f"{text} (default: {'yes' if action.default else 'no'})"
-        if action.nargs == 0 or action.default in (None, argparse.SUPPRESS, {}):
+        if action.nargs == 0 or action.default in (None, argparse.SUPPRESS, {}, []):
             return text
         shown = ",".join(map(str, action.default)) if isinstance(action.default, tuple) else action.default
+        if action.nargs == "+":
+            shown = " ".join(map(str, action.default))
         return f"{text} (default: {shown})"
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n".join(textwrap.fill(line, width, break_long_words=False) for line in text.splitlines())
 
 
-def _add_function(parser: ArgumentParser, run: Callable[..., int], positional: Sequence[str]) -> dict[str, type[Any]]:
+def _add_function(
+    parser: ArgumentParser, run: Callable[..., int], positional: Sequence[str], several: Sequence[str]
+) -> dict[str, type[Any]]:
     """Add every parameter of a function; returns those that are dataclasses."""
     hints = get_type_hints(run)
     described = _descriptions(parse(run.__doc__ or ""))
@@ -178,6 +185,10 @@ def _add_function(parser: ArgumentParser, run: Callable[..., int], positional: S
             parser.add_argument(name, nargs="+", type=get_args(kind)[0], help=text)
         elif name in positional:
             parser.add_argument(name, type=kind, help=text)
+        elif name in several:
+            [item, *_], default = get_args(kind), list(parameter.default)
+            flag = f"--{name.replace('_', '-')}"
+            parser.add_argument(flag, nargs="+", type=item, default=default, metavar=_type_name(item), help=text)
         else:
             _add_option(parser, name, kind, parameter.default, text)
     return settings

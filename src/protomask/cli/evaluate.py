@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-    from protomask.data.coco import CocoDataset
     from protomask.evaluation.coco import CocoEvaluator, CocoMetrics, IouType
     from protomask.evaluation.quality import Population, QualityReport
     from protomask.structures.instances import Instances
@@ -57,7 +55,7 @@ def run(
     """
     from pathlib import Path
 
-    from protomask.cli.output import dump_json, progress
+    from protomask.cli.output import check_writable, dump_json, progress
     from protomask.data.coco import open_dataset
     from protomask.errors import ConfigError
     from protomask.evaluation.coco import CocoEvaluator, evaluate_coco
@@ -75,9 +73,9 @@ def run(
     if results is not None and (model or weights or save_results):
         raise ConfigError("results: expected alone, without model, weights or save_results")
     if plot is not None:
-        _check_writable(plot, "quality_plot")
+        check_writable(plot, "quality_plot")
     if save_results is not None:
-        _check_writable(Path(save_results), "save_results")
+        check_writable(Path(save_results), "save_results")
     if results is not None:
         limits = (*(limit for limit in (1, 10) if limit < max_detections), max_detections)
         rows, kinds = _read_results(results)
@@ -86,14 +84,13 @@ def run(
             meter.update_rows(_scored_masks(results, rows, kinds))
         metrics = evaluate_coco(annotations, rows, iou_types=kinds, max_detections=limits)
     else:
+        from protomask.cli.average_precision import check_classes, predict_dataset
         from protomask.data.coco import CocoDataset
-        from protomask.data.loader import validation_batches
-        from protomask.engine.loop import evaluate
         from protomask.inference.predictor import load
 
         predictor = load(weights or model, model=model if weights else None, device=device)
         dataset = CocoDataset(annotations, images)
-        _check_classes(predictor.class_names, dataset)
+        check_classes(predictor.class_names, dataset)
         evaluator = CocoEvaluator(annotations, category_ids=dataset.category_ids, max_detections=max_detections)
         if plot is not None:
             meter = QualityMeter(annotations, category_ids=dataset.category_ids, **judging)
@@ -105,20 +102,18 @@ def run(
                 meter.update(image_id, instances, rles=[row["segmentation"] for row in rows])
             bar.advance()
 
-        batches = validation_batches(
-            dataset, predictor.network.geometry, batch_size=batch_size, num_workers=num_workers
-        )
         with progress("evaluate", len(dataset), quiet=json) as bar:
-            metrics = evaluate(
-                predictor.network,
-                batches,
+            predict_dataset(
+                predictor,
+                dataset,
                 evaluator,
-                device=predictor.device,
+                batch_size=batch_size,
+                num_workers=num_workers,
                 max_detections=max_detections,
                 nms=nms,
-                class_names=dataset.class_names,
                 on_image=on_image,
             )
+        metrics = evaluator.evaluate()
         if save_results is not None:
             _save(evaluator, save_results, quiet=json)
     report = None if meter is None else meter.compute()
@@ -133,23 +128,6 @@ def run(
         _print_quality(report, of_results=results is not None)
         print(f"reliability diagram: {plot}")
     return 0
-
-
-def _check_classes(known: Sequence[str], dataset: CocoDataset) -> None:
-    """The model must know the classes of the data; of what else it knows nothing can be measured."""
-    import sys
-
-    from protomask.errors import DataError
-
-    unknown = [name for name in dataset.class_names if name not in known]
-    if unknown:
-        raise DataError(
-            f"{dataset.annotation_file}: the categories do not match the class names\n"
-            f"  unknown to the model: {', '.join(unknown)}\n  class names of the model: {', '.join(known)}"
-        )
-    others = [name for name in known if name not in dataset.class_names]
-    if others:
-        print(f"not in the data, left out: {', '.join(others)}", file=sys.stderr)
 
 
 def _plot_path(quality_plot: str | None, save_results: str | None) -> Path:
@@ -169,20 +147,6 @@ def _plot_path(quality_plot: str | None, save_results: str | None) -> Path:
     path = Path(save_results)
     stem = path.stem if path.suffix == ".json" else path.name
     return path.with_name(f"{stem}_reliability.png")
-
-
-def _check_writable(path: Path, setting: str) -> None:
-    """Fail now, not after an hour of evaluation."""
-    from tempfile import TemporaryFile
-
-    from protomask.errors import DataError
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise DataError(f"{setting}: cannot write to the folder of {path}: {error}") from error
 
 
 def _read_results(path: str) -> tuple[Any, tuple[IouType, ...]]:

@@ -13,6 +13,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "predict": ("predict", "find instances in images; write overlays, COCO JSON, polygons, label maps"),
     "train": ("train", "train a model on a COCO-format data set"),
     "eval": ("evaluate", "measure COCO box and mask AP of a model or of a results file"),
+    "bench": ("bench", "compare models by time, stage by stage, throughput, memory and AP"),
     "convert": ("convert", "turn an official checkpoint into a .safetensors file"),
     "models": ("models", "list the models and where their weights come from"),
     "data synth": ("synth", "render a synthetic data set of overlapping shapes"),

@@ -8,13 +8,34 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from protomask.errors import DataError
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from protomask.structures.instances import Instances
 
 
 def dump_json(content: Any) -> None:
     """One JSON document on standard output."""
     print(json.dumps(content, indent=2))
+
+
+def check_writable(path: Path, setting: str) -> None:
+    """Make the folder of a file that will be written: fail now, not after an hour of work.
+
+    Raises:
+        DataError: nothing can be written there; the message names the setting.
+
+    """
+    from tempfile import TemporaryFile
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise DataError(f"{setting}: cannot write to the folder of {path}: {error}") from error
 
 
 def counts_by_class(instances: Instances) -> str:
@@ -67,8 +88,10 @@ def progress(text: str, total: int | None, *, quiet: bool = False) -> Iterator[B
         yield Bar(shown, shown.add_task(text, total=total))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str | None = None) -> None:
-    """A table; numbers to the right, None as a dash, floats with three digits."""
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str | None = None, digits: int = 3
+) -> None:
+    """A table; numbers to the right, None as a dash, floats with so many digits."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -80,7 +103,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title:
     for name, right in zip(columns, numeric, strict=True):
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(value) for value in row))
+        table.add_row(*(_cell(value, digits) for value in row))
     # A log has no width of its own: rich would squeeze the table into 80 columns.
     console = Console() if sys.stdout.isatty() else Console(width=160)
     if title is not None:
@@ -90,7 +113,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title:
     console.print()
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, digits: int) -> str:
     if value is None:
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)

@@ -124,6 +124,30 @@ def validation_batches(
     return loader
 
 
+def image_batches(
+    dataset: CocoDataset, *, batch_size: int, num_workers: int
+) -> Iterable[tuple[list[Tensor], list[int]]]:
+    """Every image once, in order, as it is.
+
+    Returns:
+        Pairs: images (3, H, W) uint8 RGB of any sizes, their ids.
+
+    Raises:
+        ConfigError: ``batch_size`` or ``num_workers`` is out of range.
+
+    """
+    _check_options(batch_size, num_workers)
+    loader: DataLoader[Any] = DataLoader(
+        _Images(dataset),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=_collate_images,
+        worker_init_fn=_prepare_worker,
+        generator=torch.Generator(),
+    )
+    return loader
+
+
 def _check_options(batch_size: int, num_workers: int) -> None:
     if batch_size < 1:
         raise ConfigError(f"batch_size: expected at least 1, got {batch_size}")
@@ -181,6 +205,22 @@ class _PreparedImages(Dataset[tuple[Tensor, tuple[int, int], int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, tuple[int, int], int]:
         image = self.dataset.load_image(index)
         return self.geometry.preprocess(image), (image.shape[1], image.shape[2]), self.dataset.image_ids[index]
+
+
+class _Images(Dataset[tuple[Tensor, int]]):
+    def __init__(self, dataset: CocoDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.dataset.load_image(index).contiguous(), self.dataset.image_ids[index]
+
+
+def _collate_images(samples: Sequence[tuple[Tensor, int]]) -> tuple[list[Tensor], list[int]]:
+    images, ids = zip(*samples, strict=True)
+    return list(images), list(ids)
 
 
 def _collate_validation(geometry: Geometry, samples: Sequence[tuple[Tensor, tuple[int, int], int]]) -> ValidationBatch:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from protomask.data.loader import TrainBatch, ValidationBatch
 from protomask.engine.optim import Schedule, set_learning_rate
-from protomask.models.config import NmsMode
 from protomask.models.zoo import Network
 from protomask.structures.geometry import Geometry
 from protomask.structures.instances import Instances, Target
@@ -115,9 +114,7 @@ def evaluate(
     *,
     device: torch.device | str = "cpu",
     max_detections: int = 100,
-    nms: NmsMode | None = None,
     memory_format: torch.memory_format = torch.contiguous_format,
-    class_names: Sequence[str] | None = None,
     seen_only: bool = False,
     on_image: Callable[[int, Instances], None] | None = None,
 ) -> CocoMetrics:
@@ -129,10 +126,7 @@ def evaluate(
         evaluator: fresh one for the same images.
         device: where the network is.
         max_detections: instances kept per image.
-        nms: kind of non-maximum suppression; the network's own when not given.
         memory_format: order in which the images are laid out.
-        class_names: of the data, in the order of the evaluator's category ids; what the network finds of other classes
-            is left out. The network's by default.
         seen_only: measure on the images of ``batches`` alone, not on all of the evaluator's annotation file.
         on_image: called with the id and the instances of every image as it is done.
 
@@ -143,10 +137,8 @@ def evaluate(
         with torch.no_grad():  # inference tensors could not be used by a later training step
             for images, original_sizes, image_ids in batches:
                 output = network(images.to(device, memory_format=memory_format, non_blocking=True))
-                found = network.postprocess(output, original_sizes, max_detections=max_detections, nms=nms)
+                found = network.postprocess(output, original_sizes, max_detections=max_detections)
                 for image_id, instances in zip(image_ids, found, strict=True):
-                    if class_names is not None and tuple(class_names) != instances.class_names:
-                        instances = instances.of_classes(class_names)
                     evaluator.update(image_id, instances)
                     if on_image is not None:
                         on_image(image_id, instances)

@@ -325,7 +325,7 @@ class _JsonList:
 
 
 def _write_picture(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
-    with _replacing(path) as file:
+    with replacing(path) as file:
         if path.suffix == ".jpg":
             Image.fromarray(pixels).save(file, format="JPEG", quality=92)
         else:  # level 1: a third larger than the default and several times faster
@@ -333,13 +333,18 @@ def _write_picture(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    with _replacing(path) as file:
+    with replacing(path) as file:
         file.write((json.dumps(content, ensure_ascii=False) + "\n").encode())
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the place of ``path`` once it is written, or vanishes."""
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the place of ``path`` once it is written, or vanishes.
+
+    Raises:
+        ProtomaskError: it cannot be written; the message names it.
+
+    """
     temporary = _temporary_name(path)
     with _naming(path):
         try:

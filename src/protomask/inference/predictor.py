@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,7 +51,8 @@ class Predictor(ImagePredictor, nn.Module):
         self.source = source
         self.precision = precision
         self.compile_network = compile
-        self._prepared: tuple[Any, Network] | None = None  # in a tuple, or its weights would count as this module's
+        # In a tuple, or its weights would count as this module's.
+        self._prepared: tuple[Network, list[Tensor], list[tuple[int, int]]] | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -107,18 +107,25 @@ class Predictor(ImagePredictor, nn.Module):
 
     def _for_inference(self) -> Network:
         """The copy that predicts, made anew if the weights are no longer those it was made from."""
-        tensors = chain(self.network.parameters(), self.network.buffers())
-        state = tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
-        if self._prepared is None or self._prepared[0] != state:
-            network = prepare_for_inference(self.network, _DTYPES[self.precision])
-            if self.compile_network:
-                _compile(network)
-            self._prepared = (state, network)
-        return self._prepared[1]
+        if self._prepared is not None:
+            network, tensors, state = self._prepared
+            if _state_of(tensors) == state:  # to find the tensors again would take ten times as long as to look at them
+                return network
+        tensors = [*self.network.parameters(), *self.network.buffers()]
+        network = prepare_for_inference(self.network, _DTYPES[self.precision])
+        if self.compile_network:
+            _compile(network)
+        self._prepared = (network, tensors, _state_of(tensors))
+        return network
 
     def save(self, path: str | Path, **details: Any) -> Path:
         """Write the weights to one .safetensors file; see `protomask.checkpoints.io.save_weights`."""
         return save_weights(self.network, path, **details)
+
+
+def _state_of(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """What changes when a tensor is written to or replaced by another."""
+    return [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
 
 
 def _compile(network: Network) -> None:

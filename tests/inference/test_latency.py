@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from protomask.errors import ConfigError, DataError
+from protomask.inference.base import ImagePredictor
+from protomask.inference.latency import (
+    STAGES,
+    ModelSpec,
+    Summary,
+    Turn,
+    in_turns,
+    measure_latency,
+    measure_throughput,
+    summarize,
+    time_prediction,
+)
+from protomask.inference.machine import describe_machine
+from protomask.structures.instances import Instances
+
+
+class Pretender(ImagePredictor):
+    """Finds one pixel, slowly; does all in one stage as an exported graph may."""
+
+    source = "nowhere"
+    class_names = ("thing",)
+
+    def __init__(self, name: str, calls: list[str], seconds: float = 0.0) -> None:
+        self.name = name
+        self.calls = calls
+        self.seconds = seconds
+
+    def predict_images(
+        self, images: Sequence[Tensor], *, timings: dict[str, float] | None = None, **options: Any
+    ) -> list[Instances]:
+        self.calls.append(self.name)
+        time.sleep(self.seconds)
+        if timings is not None:
+            timings["network"] = self.seconds
+        return [
+            Instances(
+                boxes=torch.tensor([[0.0, 0.0, 1.0, 1.0]]),
+                labels=torch.zeros(1, dtype=torch.int64),
+                class_scores=torch.ones(1),
+                masks=torch.ones(1, *image.shape[1:], dtype=torch.bool),
+                image_size=(image.shape[1], image.shape[2]),
+                class_names=self.class_names,
+            )
+            for image in images
+        ]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{index}.png" for index in range(2)]
+    for path in paths:
+        Image.new("RGB", (6, 4)).save(path)
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("seconds", "median_ms", "p95_ms"),
+    [
+        ([0.002], 2.0, 2.0),
+        ([0.001, 0.003], 2.0, 2.9),
+        ([0.005, 0.001, 0.003], 3.0, 4.8),
+        ([index / 1000 for index in range(101)], 50.0, 95.0),
+    ],
+)
+def test_summary(seconds: list[float], median_ms: float, p95_ms: float) -> None:
+    summary = Summary.of(seconds)
+    assert summary.median_ms == pytest.approx(median_ms)
+    assert summary.p95_ms == pytest.approx(p95_ms)
+
+
+def test_stages_that_are_not_told_apart_are_none() -> None:
+    turns = [Turn(seconds={"network": 0.1, "total": 0.2}, instances=1)] * 3
+    summary = summarize(turns)
+    assert list(summary) == [*STAGES, "total"]
+    assert {name for name, one in summary.items() if one is not None} == {"network", "total"}
+
+
+def test_every_candidate_begins_in_its_turn() -> None:
+    order = list(in_turns(["a", "b"], [1, 2, 3], rounds=1))
+    assert order == [("a", 1), ("b", 1), ("b", 2), ("a", 2), ("a", 3), ("b", 3)]
+
+
+def test_time_of_a_prediction(images: list[Path]) -> None:
+    turn = time_prediction(Pretender("slow", [], seconds=0.01), images[0], score_threshold=0.3)
+    assert turn.instances == 1
+    assert set(turn.seconds) == {"decode", "network", "masks", "total"}
+    assert turn.seconds["total"] >= sum(turn.seconds.values()) - turn.seconds["total"]
+
+
+def test_candidates_take_turns(images: list[Path]) -> None:
+    calls: list[str] = []
+    predictors = {"a": Pretender("a", calls, 0.005), "b": Pretender("b", calls)}
+    turns = measure_latency(predictors, images, rounds=3, warmup=1)
+    assert [len(one) for one in turns.values()] == [6, 6]
+    assert calls == ["a", "b", "b", "a"] * 4
+    assert min(turn.seconds["total"] for turn in turns["a"]) >= 0.005
+
+
+def test_throughput_by_batch_size(images: list[Path]) -> None:
+    calls: list[str] = []
+    rates = measure_throughput({"a": Pretender("a", calls, 0.01)}, images, [1, 5], rounds=2)
+    assert len(calls) == 6
+    assert 0 < rates["a"][1] <= 100
+    assert rates["a"][1] < rates["a"][5] <= 500
+
+
+def test_a_broken_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"broken\.jpg"):
+        measure_latency({"a": Pretender("a", [])}, [tmp_path / "broken.jpg"], rounds=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "spec", "name"),
+    [
+        ("yolact_nano", ModelSpec(source="yolact_nano"), "yolact_nano"),
+        ("yolact_nano@bf16", ModelSpec(source="yolact_nano", precision="bf16"), "yolact_nano@bf16"),
+        ("a@b/model.onnx@compile@fp16", ModelSpec(source="a@b/model.onnx", precision="fp16", compile=True), None),
+        ("hf://owner/repository/file.pth", ModelSpec(source="hf://owner/repository/file.pth"), None),
+    ],
+)
+def test_names_with_suffixes(text: str, spec: ModelSpec, name: str | None) -> None:
+    assert ModelSpec.parse(text) == spec
+    assert ModelSpec.parse(str(spec)) == spec
+    assert name is None or str(spec) == name
+
+
+def test_the_precision_of_those_that_name_none() -> None:
+    assert str(ModelSpec.parse("yolact_nano", precision="bf16")) == "yolact_nano@bf16"
+    assert str(ModelSpec.parse("yolact_nano@fp16", precision="bf16")) == "yolact_nano@fp16"
+
+
+def test_a_file_may_have_such_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "run@home.safetensors"
+    path.touch()
+    assert ModelSpec.parse(str(path)).source == str(path)
+
+
+@pytest.mark.parametrize("text", ["a@int8", "a@", "@bf16", "", "a@bf16@fp16", "a@compile@compile"])
+def test_wrong_suffixes(text: str) -> None:
+    with pytest.raises(ConfigError, match="model: expected"):
+        ModelSpec.parse(text)
+
+
+def test_only_what_differs_from_the_defaults_reaches_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr("protomask.inference.latency.load", lambda source, **options: calls.append((source, options)))
+    for text in ("a", "a@bf16@compile"):
+        ModelSpec.parse(text).load("cpu")
+    assert calls == [("a", {"device": "cpu"}), ("a", {"device": "cpu", "precision": "bf16", "compile": True})]
+
+
+def test_machine() -> None:
+    told = describe_machine()
+    assert told["cpu"]
+    assert told["threads"] == torch.get_num_threads()
+    assert told["torch"].split("+")[0] == torch.__version__.split("+")[0]
