@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,7 +63,11 @@ def test_options_are_honoured_in_every_mode(nms: str) -> None:
     middle = float(everything.scores.median())
     above = read(output, nms=nms, score_threshold=middle)[0]
     assert 0 < len(above) < len(everything)
-    assert torch.equal(above.scores, everything.scores[everything.scores > middle])
+    same = everything[everything.scores > middle]
+    assert torch.equal(above.scores, same.scores)
+    assert torch.equal(above.boxes, same.boxes)
+    assert torch.equal(above.labels, same.labels)
+    assert torch.equal(above.masks, same.masks)
     few = read(output, nms=nms, max_detections=4)[0]
     assert torch.equal(few.scores, everything.scores[:4])
     best = output.class_logits[0].softmax(dim=-1)[:, 1:].amax(dim=-1).sort(descending=True).values
@@ -180,3 +187,38 @@ def test_boxes_can_be_clipped_before_suppression() -> None:
     assert len(read(output, [(50, 70)], score_threshold=0.5)[0]) == 2
     clipped = YolactPostprocess(CONFIG.override(clip_boxes=True), NAMES)
     assert len(clipped(output, [(50, 70)], score_threshold=0.5)[0]) == 1
+
+
+MEMORY = """
+import torch
+from pathlib import Path
+from torch.nn.functional import interpolate
+from protomask.models.yolact.heads import YolactOutput
+from protomask.models.yolact.postprocess import YolactPostprocess
+from protomask.models.zoo import yolact_resnet50
+
+def peak():
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) // 1024
+
+torch.manual_seed(0)
+config = yolact_resnet50()
+output = YolactOutput(
+    box_deltas=torch.randn(1, 2000, 4), class_logits=2 * torch.randn(1, 2000, config.num_classes + 1),
+    mask_coefficients=torch.randn(1, 2000, 32).tanh(),
+    prototypes=interpolate(torch.randn(1, 32, 9, 9), (138, 138), mode="bicubic").permute(0, 2, 3, 1),
+    anchors=torch.rand(2000, 4) * 0.5 + 0.1, semantic_logits=None,
+)
+before = peak()
+found = YolactPostprocess(config, [str(label) for label in range(config.num_classes)])(output, [(2160, 3840)])[0]
+codes = found.rle()
+print(len(codes), sum(int(mask.sum()) for _, _, mask in found.windows()) // len(codes), peak() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads the peak of memory from Linux")
+def test_a_hundred_masks_of_a_large_frame_fit_into_little_memory() -> None:
+    done = subprocess.run([sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True)
+    count, pixels, megabytes = map(int, done.stdout.split())
+    assert count == 100
+    assert pixels > 100_000
+    assert megabytes <= 200  # one dense array of them has 830

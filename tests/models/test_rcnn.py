@@ -109,10 +109,16 @@ def test_the_score_is_the_product_with_the_mask_score(network: MaskRCNN, output:
             assert torch.equal(other.masks, found.masks)
 
 
-def test_score_threshold_asks_for_the_class_score(network: MaskRCNN, output: RCNNOutput) -> None:
-    everything, above = (network.postprocess(output, SIZES, score_threshold=limit)[0] for limit in (0.0, 0.3))
+@pytest.mark.parametrize("nms", NMS_MODES)
+def test_score_threshold_asks_for_the_class_score(network: MaskRCNN, output: RCNNOutput, nms: str) -> None:
+    everything = network.postprocess(output, SIZES, nms=nms)[0]
+    middle = float(everything.class_scores.median())
+    above = network.postprocess(output, SIZES, nms=nms, score_threshold=middle)[0]
+    same = everything[everything.class_scores > middle]
     assert 0 < len(above) < len(everything)
-    assert torch.equal(above.class_scores, everything.class_scores[everything.class_scores > 0.3])
+    assert torch.equal(above.class_scores, same.class_scores)
+    assert torch.equal(above.labels, same.labels)
+    torch.testing.assert_close(above.boxes, same.boxes)
 
 
 @pytest.mark.parametrize("nms", NMS_MODES)

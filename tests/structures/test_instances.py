@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from protomask.errors import ConfigError, DataError
-from protomask.ops.masks import decode_rle, polygons_to_mask
-from protomask.structures.instances import DenseMasks, GridMasks, Instances, RegionMasks, Target
+from protomask.ops.masks import decode_rle, encode_runs, polygons_to_mask
+from protomask.structures.instances import DenseMasks, GridMasks, Instances, MaskSource, RegionMasks, Target
 
 SIZE = (12, 16)
 NAMES = ("cat", "dog", "owl")
@@ -30,6 +30,12 @@ def make_target(count: int = 4, **changes: Any) -> Target:
     return Target(**values | changes)
 
 
+def painted(source: MaskSource) -> Tensor:
+    """(N, H, W) bool."""
+    codes = encode_runs(list(source.runs()), SIZE)
+    return torch.stack([torch.zeros(SIZE, dtype=torch.bool), *map(decode_rle, codes)])[1:]
+
+
 def make_instances(count: int = 4, *, dense: bool = True, **changes: Any) -> Instances:
     generator = torch.Generator().manual_seed(count)
     low = torch.rand(count, 2, generator=generator) * 6
@@ -38,7 +44,7 @@ def make_instances(count: int = 4, *, dense: bool = True, **changes: Any) -> Ins
         "boxes": torch.cat((low, low + 3), dim=1),
         "labels": torch.arange(count) % 3,
         "class_scores": torch.linspace(0.9, 0.1, count) if count else torch.zeros(0),
-        "masks": torch.cat([torch.zeros(0, *SIZE, dtype=torch.bool), *grid.chunks()]) if dense else grid,
+        "masks": painted(grid) if dense else grid,
         "image_size": SIZE,
         "class_names": NAMES,
     }
@@ -152,7 +158,7 @@ def test_scores_are_the_product_where_there_are_mask_scores() -> None:
     assert torch.equal(plain.scores, plain.class_scores)
 
 
-@pytest.mark.parametrize("count", [0, 1, 5])
+@pytest.mark.parametrize("count", [0, 1, 5, 40])
 def test_masks_made_on_demand_are_the_dense_ones(count: int) -> None:
     dense, lazy = make_instances(count), make_instances(count, dense=False)
     assert lazy.masks.shape == (count, *SIZE)
@@ -167,11 +173,11 @@ def test_masks_made_on_demand_are_the_dense_ones(count: int) -> None:
 
 def test_mask_sources_are_indexed_alike() -> None:
     grid = GridMasks(torch.rand(3, 4, 4), SIZE)
-    dense = DenseMasks(torch.cat(list(grid.chunks())))
+    dense = DenseMasks(painted(grid))
     for index in (slice(1, None), torch.tensor([2, 0]), torch.tensor([False, True, False])):
         assert len(grid[index]) == len(dense[index])
-        assert torch.equal(torch.cat(list(grid[index].chunks())), torch.cat(list(dense[index].chunks())))
-    assert list(dense[slice(0)].chunks()) == []
+        assert torch.equal(painted(grid[index]), painted(dense[index]))
+    assert list(dense[slice(0)].runs()) == list(grid[slice(0)].runs()) == []
 
 
 def test_codes_and_outlines_give_the_masks_back() -> None:
@@ -259,7 +265,7 @@ def test_region_masks_lie_in_their_boxes(continuous: bool) -> None:
         torch.ones(2, 28, 28), torch.tensor([[2.0, 3.0, 10.0, 8.0], [-5.0, -5.0, 4.0, 20.0]]), SIZE,
         continuous=continuous,
     )  # fmt: skip
-    (masks,) = regions.chunks()
+    masks = painted(regions)
     wanted = torch.zeros(2, *SIZE, dtype=torch.bool)
     wanted[0, 3:8, 2:10] = True
     wanted[1, :, :4] = True
@@ -271,23 +277,41 @@ def test_region_masks_lie_in_their_boxes(continuous: bool) -> None:
 @pytest.mark.parametrize(("continuous", "filled"), [(False, False), (True, True)])
 def test_a_probability_of_a_half(continuous: bool, filled: bool) -> None:
     box = torch.tensor([[0.0, 0.0, 16.0, 12.0]])
-    (masks,) = RegionMasks(torch.full((1, 28, 28), 0.5), box, SIZE, continuous=continuous).chunks()
+    masks = painted(RegionMasks(torch.full((1, 28, 28), 0.5), box, SIZE, continuous=continuous))
     assert bool(masks[0, 2:-2, 2:-2].all()) is filled
     assert bool(masks.any()) is filled
 
 
 @pytest.mark.parametrize("continuous", [False, True])
-def test_region_masks_come_in_chunks_and_by_index(continuous: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_region_masks_by_index(continuous: bool) -> None:
     regions = make_regions(continuous=continuous)
-    whole = torch.cat(list(regions.chunks()))
+    whole = painted(regions)
     assert whole.shape == (5, *SIZE)
-    assert torch.equal(torch.cat(list(regions[torch.tensor([3, 0])].chunks())), whole[[3, 0]])
+    assert torch.equal(painted(regions[torch.tensor([3, 0])]), whole[[3, 0]])
     assert len(regions[:0]) == 0
-    assert list(regions[:0].chunks()) == []
+    assert list(regions[:0].runs()) == []
+
+
+def test_masks_come_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = make_instances(5, dense=False)
     monkeypatch.setattr("protomask.structures.instances._CHUNK_BYTES", 2 * SIZE[0] * SIZE[1])
-    chunks = list(regions.chunks())
+    chunks = list(found.iter_masks())
     assert [len(chunk) for chunk in chunks] == [2, 2, 1]
-    assert torch.equal(torch.cat(chunks), whole)
+    assert torch.equal(torch.cat(chunks), found.masks)
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_windows_are_tight_and_hold_every_pixel(dense: bool) -> None:
+    found = make_instances(dense=dense)
+    found = found[torch.tensor([0, 1, 2])]
+    masks = torch.zeros_like(found.masks)
+    for mask, (top, left, part) in zip(masks, found.windows(), strict=True):
+        assert part[0].any()
+        assert part[-1].any()
+        assert part[:, 0].any()
+        assert part[:, -1].any()
+        mask[top : top + part.shape[0], left : left + part.shape[1]] = part
+    assert torch.equal(masks, found.masks)
 
 
 def test_instances_of_some_classes() -> None:

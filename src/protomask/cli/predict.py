@@ -60,9 +60,12 @@ def run(
         annotations: COCO annotation file whose image and category ids the COCO results shall use.
         json: print one JSON summary instead of text.
     """
+    from contextlib import closing
+
     from protomask.cli.output import counts_by_class, dump_json, progress
     from protomask.errors import ConfigError, DataError
     from protomask.inference.output import PredictionWriter, read_coco_ids
+    from protomask.inference.pipeline import FilePrediction, map_ahead, predict_files
     from protomask.inference.predictor import load
     from protomask.inference.sources import iter_image_paths
 
@@ -80,6 +83,15 @@ def run(
     }
     summary: list[dict[str, Any]] = []
     failed = 0
+
+    def write(one: FilePrediction) -> tuple[FilePrediction, list[Path], DataError | None]:
+        if one.image is None or one.found is None:
+            return one, [], one.error
+        try:
+            return one, writer.write(one.path, one.image, one.found), None
+        except DataError as error:
+            return one, [], error
+
     with (
         PredictionWriter(
             save_dir,
@@ -94,21 +106,17 @@ def run(
             category_ids=category_ids,
         ) as writer,
         progress("predict", len(paths), quiet=json) as bar,
+        closing(predict_files(predictor, paths, batch_size=batch_size, **options)) as predictions,
+        closing(map_ahead(write, predictions)) as written,
     ):
-        for path, image, found in _predict_files(predictor, paths, batch_size, options):
-            files: list[Path] = []
-            problem = found if isinstance(found, DataError) else None
-            if problem is None:
-                try:
-                    files = writer.write(path, image, found)
-                except DataError as error:
-                    problem = error
-            if problem is not None:
+        for (path, _, found, _), files, problem in written:
+            if problem is not None or found is None:
                 failed += 1
                 bar.message(f"error: {problem}", to_stderr=True)
                 summary.append({"file": str(path), "error": str(problem)})
             else:
-                bar.message(f"{path}: {image.shape[2]}x{image.shape[1]}, found {counts_by_class(found)}")
+                height, width = found.image_size
+                bar.message(f"{path}: {width}x{height}, found {counts_by_class(found)}")
                 summary.append({"file": str(path), "instances": len(found), "written": [str(file) for file in files]})
             bar.advance()
     if json:
@@ -119,20 +127,3 @@ def run(
         if failed:
             print(f"{failed} of {len(paths)} images failed, see above", file=sys.stderr)
     return 1 if failed else 0
-
-
-def _predict_files(predictor: Any, paths: Any, batch_size: int, options: dict[str, Any]) -> Any:
-    """Yield (path, image, instances), or (path, None, error) for a file that cannot be read, in order."""
-    from protomask.errors import DataError
-    from protomask.inference.sources import read_image
-
-    for start in range(0, len(paths), batch_size):
-        batch: list[tuple[Any, Any, DataError | None]] = []
-        for path in paths[start : start + batch_size]:
-            try:
-                batch.append((path, read_image(path), None))
-            except DataError as error:
-                batch.append((path, None, error))
-        found = iter(predictor.predict_images([image for _, image, _ in batch if image is not None], **options))
-        for path, image, problem in batch:
-            yield path, image, problem if problem is not None else next(found)

@@ -1,6 +1,6 @@
 """Overlays: the masks, boxes, classes and scores of one image drawn on it, with Pillow and NumPy alone.
 
-Objects are drawn on crops around them and masks are taken a few at a time, so memory does not grow with their number.
+Objects are drawn on the windows their masks occupy, one at a time, so memory does not grow with their number.
 """
 
 from __future__ import annotations
@@ -141,20 +141,12 @@ def _draw_masks(
     height, width = style.frame
     layer = np.zeros((height, width), dtype=np.uint8)
     outlines: list[tuple[NDArray[np.intp], int]] = []
-    for index in order.tolist():  # one at a time: a single mask of a large photograph is large already
-        for chunk in instances[index].iter_masks():
-            mask, color_id = chunk[0].cpu().numpy(), int(color_ids[index])
-            rows = np.flatnonzero(mask.any(axis=1))
-            if not len(rows):
-                continue
-            top, bottom = rows[0], rows[-1] + 1
-            columns = np.flatnonzero(mask[top:bottom].any(axis=0))
-            left, right = columns[0], columns[-1] + 1
-            crop = mask[top:bottom, left:right]
-            layer[top:bottom, left:right][crop] = 1 + color_id
-            thickness = min(style.line, max(1, min(crop.shape) // 12))
-            ys, xs = np.nonzero(crop & ~_erode(crop, thickness))
-            outlines.append(((ys + top) * width + xs + left, 1 + len(PALETTE) + color_id))
+    for index, (top, left, mask) in zip(order.tolist(), instances[order].windows(), strict=True):
+        color_id, crop = int(color_ids[index]), mask.numpy()
+        layer[top : top + crop.shape[0], left : left + crop.shape[1]][crop] = 1 + color_id
+        thickness = min(style.line, max(1, min(crop.shape) // 12))
+        ys, xs = np.nonzero(crop & ~_erode(crop, thickness))
+        outlines.append(((ys + top) * width + xs + left, 1 + len(PALETTE) + color_id))
     flat = layer.reshape(-1)
     for pixels, code in outlines:
         flat[pixels] = code

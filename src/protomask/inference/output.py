@@ -288,11 +288,9 @@ def _closed(ring: NDArray[Any]) -> list[list[float]]:
 def _label_map(instances: Instances) -> NDArray[np.uint16]:
     """(H, W) uint16, 1-based number of the instance each pixel belongs to; the first one wins where they overlap."""
     numbers = np.zeros(instances.image_size, dtype=np.uint16)
-    number = 0
-    for chunk in instances.iter_masks():
-        for mask in chunk.cpu().numpy():
-            number += 1
-            np.copyto(numbers, number, where=mask & (numbers == 0))
+    for number, (top, left, mask) in enumerate(instances.windows(), start=1):
+        part = numbers[top : top + mask.shape[0], left : left + mask.shape[1]]
+        np.copyto(part, number, where=mask.numpy() & (part == 0))
     return numbers
 
 

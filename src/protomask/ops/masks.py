@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from protomask.errors import DataError
 
-FLOAT_BUFFER_BYTES = 64 << 20
-"""Bound of the float buffers that `iter_binary_masks` makes (off the CPU one mask is always allowed)."""
+Runs = npt.NDArray[np.int64]
+"""(K, 2): where each run of a mask's pixels begins and ends (exclusive). Pixels are counted down the columns of the
+frame, one column after another; runs ascend and do not touch each other."""
 
 
 class Rle(TypedDict):
@@ -37,6 +37,37 @@ class Polygon:
 
     exterior: npt.NDArray[Any]
     holes: tuple[npt.NDArray[Any], ...] = ()
+
+
+class MaskWindow(NamedTuple):
+    """The part of a frame that a mask occupies: `mask` (h, w) bool on the CPU, its first pixel in (row `top`, column
+    `left`). The window is tight; that of an empty mask has no pixel.
+    """
+
+    top: int
+    left: int
+    mask: Tensor
+
+
+class GridWindow(NamedTuple):
+    """Mask probabilities on a part of a grid: `probs` (h, w) float32, its first cell in (row `top`, column `left`). On
+    all other cells they are zero.
+    """
+
+    top: int
+    left: int
+    probs: npt.NDArray[np.float32]
+
+
+class PixelLine(NamedTuple):
+    """Where the centres of consecutive pixels lie on one axis of a grid.
+
+    The first pixel is number `first` of its frame; `positions` (P,) float32 count in grid cells, whole numbers being
+    the centres of cells, and never fall.
+    """
+
+    first: int
+    positions: npt.NDArray[np.float32]
 
 
 def assemble_masks(prototypes: Tensor, mask_coefficients: Tensor) -> Tensor:
@@ -118,60 +149,146 @@ def crop_masks(masks: Tensor, boxes: Tensor, *, padding: int = 1) -> Tensor:
     return masks * crop_windows(boxes, (height, width), padding=padding)
 
 
-def resize_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resize (align_corners=False, no antialias): (N, h, w) float -> (N, H, W) float, `size` = (H, W)."""
-    if masks.shape[0] == 0:
-        return masks.new_zeros((0, *size))
-    return F.interpolate(masks[None], size=size, mode="bilinear", align_corners=False)[0]
-
-
-def binarize_masks(masks: Tensor, size: tuple[int, int], *, threshold: float = 0.5) -> Tensor:
-    """Resize (N, h, w) mask probabilities to `size` = (H, W) and threshold strictly: (N, H, W) bool.
-
-    The float buffer is bounded by `FLOAT_BUFFER_BYTES`; `iter_binary_masks` does not even hold all the bools.
-    """
-    binary = torch.empty((masks.shape[0], *size), dtype=torch.bool, device=masks.device)
-    start = 0
-    for chunk in iter_binary_masks(masks, size, threshold=threshold):
-        binary[start : start + len(chunk)] = chunk
-        start += len(chunk)
-    return binary
-
-
-def iter_binary_masks(
-    masks: Tensor, size: tuple[int, int], *, threshold: float = 0.5, max_chunk: int | None = None
-) -> Iterator[Tensor]:
-    """Yield `binarize_masks(masks, size)` in (n, H, W) bool pieces, in order.
-
-    A piece has at most `max_chunk` masks (None: no such limit), and its floats fit `FLOAT_BUFFER_BYTES`. The CPU
-    interpolates only where a mask can exceed the threshold, which is several times faster than `resize_masks`; the two
-    agree but for rounding at the threshold.
-    """
-    bytes_per_mask = max(1, size[0] * size[1] * max(4, masks.element_size()))
-    chunk = max(1, FLOAT_BUFFER_BYTES // bytes_per_mask)
-    if max_chunk is not None:
-        chunk = min(chunk, max(1, max_chunk))
-    for start in range(0, len(masks), chunk):
-        part = masks[start : start + chunk]
-        yield _binarize_windows(part, size, threshold) if masks.is_cpu else resize_masks(part, size) > threshold
-
-
-def paste_mask(
-    mask_probs: Tensor, box: tuple[float, float, float, float], size: tuple[int, int], *, continuous: bool
-) -> tuple[tuple[slice, slice], Tensor]:
-    """Enlarge the mask of a region of interest to its box in the image (Mask R-CNN, section 3.1).
+def assemble_windows(
+    prototypes: Tensor, mask_coefficients: Tensor, boxes: Tensor, *, padding: int = 1
+) -> list[GridWindow]:
+    """`assemble_masks` and `crop_masks` in one, computed inside the boxes alone.
 
     Args:
-        mask_probs: (m, m) float, on the grid of the box.
+        prototypes: (h, w, k) float32, prototype grid, CPU.
+        mask_coefficients: (N, k) float32, CPU.
+        boxes: (N, 4) float xyxy, relative to the frame the grid covers, CPU.
+        padding: grid cells kept around each box.
+
+    Returns:
+        N windows of probabilities in 0..1.
+    """
+    height, width, count = prototypes.shape
+    # A cell is inside when left <= index < right, so both bounds are rounded up.
+    bounds = sanitize_boxes(boxes, (height, width), padding=padding).ceil()
+    bounds = torch.minimum(bounds, bounds.new_tensor([width, height, width, height])).clamp_(min=0).long()
+    grid, weights = prototypes.detach().contiguous().numpy(), mask_coefficients.detach().numpy()
+    places = [(left, top, max(left, right), max(top, bottom)) for left, top, right, bottom in bounds.tolist()]
+    ends = np.cumsum([0] + [(right - left) * (bottom - top) for left, top, right, bottom in places]).tolist()
+    cells = np.empty(ends[-1], dtype=np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):  # of a network that diverged
+        for (left, top, right, bottom), weight, start, end in zip(places, weights, ends[:-1], ends[1:], strict=True):
+            np.dot(grid[top:bottom, left:right].reshape(-1, count), weight, out=cells[start:end])
+    torch.from_numpy(cells).sigmoid_()
+    return [
+        GridWindow(top, left, cells[start:end].reshape(bottom - top, right - left))
+        for (left, top, right, bottom), start, end in zip(places, ends[:-1], ends[1:], strict=True)
+    ]
+
+
+def cut_windows(mask_probs: Tensor, *, threshold: float = 0.5) -> list[GridWindow]:
+    """The parts of dense masks that decide which pixels are above a threshold after bilinear interpolation.
+
+    Args:
+        mask_probs: (N, h, w) float, any device.
+        threshold: at least 0.
+
+    Returns:
+        N windows: the cells above the threshold and one more on each side, copied.
+    """
+    _, height, width = mask_probs.shape
+    boxes = box_of_masks(mask_probs > threshold).long().tolist()
+    dense = mask_probs.detach().cpu().float().numpy()
+    windows = []
+    for probs, (left, top, right, bottom) in zip(dense, boxes, strict=True):
+        rows = slice(max(top - 1, 0), min(bottom + 1, height) if bottom else 0)
+        columns = slice(max(left - 1, 0), min(right + 1, width) if right else 0)
+        windows.append(GridWindow(rows.start, columns.start, probs[rows, columns].copy()))
+    return windows
+
+
+def resized_line(cells: int, pixels: int) -> PixelLine:
+    """All pixels of an axis to which a grid of `cells` is resized, as `torch.nn.functional.interpolate` places them
+    (bilinear, align_corners=False).
+    """
+    scale = np.float32(cells) / np.float32(max(pixels, 1))
+    positions = (np.arange(pixels, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
+    return PixelLine(0, positions.clip(0, max(cells - 1, 0)))
+
+
+def region_lines(
+    box: tuple[float, float, float, float], cells: int, size: tuple[int, int], *, continuous: bool
+) -> tuple[PixelLine, PixelLine]:
+    """The rows and the columns of an image that the mask of a region of interest can reach (Mask R-CNN, section 3.1).
+
+    Args:
         box: xyxy, px of the image; it may reach outside.
+        cells: the mask has `cells` x `cells` on the grid of the box.
         size: (H, W) of the image.
         continuous: sample at the centres of the pixels with the box as it is; otherwise resize to a box of whole
             pixels, one mask cell larger on each side.
+    """
+    line = _continuous_line if continuous else _integer_line
+    corners = torch.tensor(box, dtype=torch.float32).numpy()
+    return line(corners[1], corners[3], cells, size[0]), line(corners[0], corners[2], cells, size[1])
+
+
+def interpolate_runs(
+    windows: Sequence[GridWindow], rows: PixelLine, columns: PixelLine, height: int, *, threshold: float = 0.5
+) -> list[Runs]:
+    """Enlarge mask probabilities by bilinear interpolation and tell which pixels are above a threshold.
+
+    Along a column of pixels the interpolated probability is linear from one grid row to the next. So only the points
+    where it crosses the threshold are computed, not the pixels between them: time and memory grow with the width and
+    the outline of a mask, not with its area or the frame's.
+
+    Args:
+        windows: the masks, all on one grid.
+        rows: where the pixel rows lie on the grid.
+        columns: where the pixel columns lie on the grid.
+        height: of the frame, pixels.
+        threshold: at least 0; a pixel belongs to a mask when its probability is above.
 
     Returns:
-        The part of the image (rows, columns) that the mask can reach, and its (rows, columns) float probabilities.
+        The runs of each mask.
     """
-    return (_paste_continuous if continuous else _paste_integer)(mask_probs, box, size)
+    threshold = float(np.float32(threshold))
+    bounds = np.array([(window.left - 1, window.left + window.probs.shape[1]) for window in windows]).reshape(-1, 2)
+    begins = np.searchsorted(columns.positions, bounds[:, 0], side="right").tolist()
+    ends = np.searchsorted(columns.positions, bounds[:, 1]).tolist()
+    left_cell = np.floor(columns.positions).astype(np.int64)
+    right_share = (columns.positions - left_cell).astype(np.float32)[:, None]
+    left_share = 1 - right_share
+    pixel_columns, knots, below, above, counts = [], [], [], [], []
+    for (top, left, probs), begin, end in zip(windows, begins, ends, strict=True):
+        # Columns first, and a ring of the zeros that surround the window.
+        cells = np.zeros((probs.shape[1] + 2, probs.shape[0] + 2), dtype=np.float32)
+        cells[1:-1, 1:-1] = probs.T
+        cell = left_cell[begin:end] - (left - 1)
+        with np.errstate(invalid="ignore"):  # of a network that diverged
+            wide = cells[cell] * left_share[begin:end] + cells[cell + 1] * right_share[begin:end]
+        inside = wide > threshold
+        changes = np.flatnonzero(inside[:, 1:] != inside[:, :-1])
+        column, knot = np.divmod(changes, wide.shape[1] - 1)
+        values, at = wide.ravel(), changes + column
+        below.append(values[at])
+        above.append(values[at + 1])
+        pixel_columns.append(column + (columns.first + begin))
+        knots.append(knot + (top - 1))
+        counts.append(len(changes))
+    if not counts:
+        return []
+    low, high = np.concatenate(below).astype(np.float64), np.concatenate(above)
+    with np.errstate(invalid="ignore"):
+        crossing = np.concatenate(knots) + np.fmin(np.fmax((threshold - low) / (high - low), 0), 1)
+    rising = high > threshold
+    # The first pixel above the threshold where it rises, the first that is not above where it falls.
+    row = _first_at_least(rows.positions, np.where(rising, np.nextafter(crossing, np.inf), crossing))
+    turns = np.concatenate(pixel_columns) * height + (row + rows.first)
+    # All masks one after another, as if each began where the frame of the one before has ended.
+    span = (columns.first + len(columns.positions)) * height + 1
+    numbers = np.arange(len(windows))
+    turns = np.maximum.accumulate(turns + np.repeat(span * numbers, counts))
+    # Where turns meet there is no pixel between them: an even number of them changes nothing.
+    starts = np.flatnonzero(np.diff(turns, prepend=-1))
+    odd = np.diff(starts, append=len(turns)) % 2 == 1
+    turns = turns[starts[odd]]
+    return [part.reshape(-1, 2) for part in np.split(turns % span, np.searchsorted(turns, span * numbers[1:]))]
 
 
 def box_of_masks(masks: Tensor) -> Tensor:
@@ -224,6 +341,54 @@ def mask_iou(a: Tensor, b: Tensor, is_crowd: Tensor | None = None) -> Tensor:
     return intersection / denominator.clamp(min=1)
 
 
+def mask_runs(mask: Tensor | npt.NDArray[np.bool_]) -> Runs:
+    """Runs of an (H, W) bool (or 0/1) mask, any device."""
+    array = mask.to(device="cpu", dtype=torch.bool).numpy() if isinstance(mask, Tensor) else mask
+    return _turns(array.view(np.uint8)).reshape(-1, 2)
+
+
+def runs_to_window(runs: Runs, height: int) -> MaskWindow:
+    """The pixels of a mask from its runs in a frame of that height."""
+    if len(runs) == 0:
+        return MaskWindow(0, 0, torch.zeros(0, 0, dtype=torch.bool))
+    column, begin = np.divmod(runs[:, 0], height)
+    last_column, end = np.divmod(runs[:, 1] - 1, height)
+    if (column != last_column).any():  # a run that goes on in the next column
+        top, bottom = 0, height
+    else:
+        top, bottom = int(begin.min()), int(end.max()) + 1
+    left, right = int(column[0]), int(last_column[-1]) + 1
+    side = bottom - top
+    turns = np.stack([(column - left) * side + begin - top, (last_column - left) * side + end - top + 1], axis=1)
+    lengths = np.diff(turns.ravel(), prepend=0, append=(right - left) * side)
+    values = np.zeros(len(lengths), dtype=np.bool_)
+    values[1::2] = True
+    columns_first = np.repeat(values, lengths).reshape(right - left, side)
+    return MaskWindow(top, left, torch.from_numpy(np.ascontiguousarray(columns_first.T)))
+
+
+def encode_runs(runs: Sequence[Runs], size: tuple[int, int]) -> list[Rle]:
+    """COCO compressed run-length codes, byte for byte those of the COCO API, of masks in a frame `size` = (H, W)."""
+    if not runs:
+        return []
+    end = np.array([size[0] * size[1]])
+    counts = np.array([2 * len(mask) + 1 for mask in runs])
+    turns = np.concatenate([part for mask in runs for part in (mask.ravel(), end)])
+    last = np.cumsum(counts) - 1
+    lengths = np.diff(turns, prepend=0)
+    lengths[last[:-1] + 1] = turns[last[:-1] + 1]
+    # A code ends with the mask where no background follows it.
+    complete = (lengths[last] == 0) & (counts > 1)
+    lengths = np.delete(lengths, last[complete])
+    counts -= complete
+    first = np.cumsum(counts) - counts
+    characters, per_run = _runs_to_characters(lengths, np.repeat(first, counts))
+    text = characters.tobytes().decode("ascii")
+    ends = np.cumsum(np.add.reduceat(per_run, first)).tolist()
+    starts = [0, *ends[:-1]]
+    return [{"size": list(size), "counts": text[start:end]} for start, end in zip(starts, ends, strict=True)]
+
+
 def encode_rle(masks: Tensor) -> list[Rle]:
     """COCO compressed run-length codes, byte for byte those of the COCO API.
 
@@ -233,18 +398,7 @@ def encode_rle(masks: Tensor) -> list[Rle]:
     Returns:
         N dicts with `size` [H, W] and `counts` (ASCII string), ready for JSON.
     """
-    dense = masks.to(device="cpu", dtype=torch.bool).numpy().view(np.uint8)
-    count, height, width = dense.shape
-    if count == 0:
-        return []
-    runs = [_run_lengths(mask) for mask in dense]
-    lengths = np.fromiter((len(r) for r in runs), dtype=np.int64, count=count)
-    first = np.cumsum(lengths) - lengths
-    characters, per_run = _runs_to_characters(np.concatenate(runs), np.repeat(first, lengths))
-    text = characters.tobytes().decode("ascii")
-    ends = np.cumsum(np.add.reduceat(per_run, first)).tolist()
-    starts = [0, *ends[:-1]]
-    return [{"size": [height, width], "counts": text[start:end]} for start, end in zip(starts, ends, strict=True)]
+    return encode_runs([mask_runs(mask) for mask in masks.cpu()], (masks.shape[1], masks.shape[2]))
 
 
 def decode_rle(rle: Mapping[str, Any]) -> Tensor:
@@ -275,7 +429,7 @@ def rle_area(rle: Mapping[str, Any]) -> int:
     return int(runs[1::2].sum())
 
 
-def mask_to_polygons(mask: Tensor | npt.NDArray[np.bool_]) -> list[Polygon]:
+def mask_to_polygons(mask: Tensor | npt.NDArray[np.bool_], *, offset: tuple[int, int] = (0, 0)) -> list[Polygon]:
     """Exact outlines of a mask along pixel edges; `polygons_to_mask` gives the mask back, pixel for pixel.
 
     Parts are 4-connected: pixels that touch by a corner only are separate polygons. An island within a hole is a
@@ -284,6 +438,7 @@ def mask_to_polygons(mask: Tensor | npt.NDArray[np.bool_]) -> list[Polygon]:
 
     Args:
         mask: (H, W) bool, tensor or array.
+        offset: (x, y) of the first pixel in the frame of the result.
 
     Returns:
         The polygons, ordered by their topmost-leftmost vertex; [] for an empty mask.
@@ -297,14 +452,14 @@ def mask_to_polygons(mask: Tensor | npt.NDArray[np.bool_]) -> list[Polygon]:
     occupied_columns = np.flatnonzero(array[top:bottom].any(axis=0))
     left, right = int(occupied_columns[0]), int(occupied_columns[-1]) + 1
     rings, owners = _trace_rings(np.pad(array[top:bottom, left:right], 1))
-    offset = np.array([left, top], dtype=np.int32)
+    corner = np.array([left + offset[0], top + offset[1]], dtype=np.int32)
     holes: dict[int, list[npt.NDArray[np.int32]]] = {}
     for index, owner in enumerate(owners):
         if owner == index:
             holes[index] = []
         else:
-            holes[owner].append(rings[index] + offset)
-    return [Polygon(rings[index] + offset, tuple(own)) for index, own in holes.items()]
+            holes[owner].append(rings[index] + corner)
+    return [Polygon(rings[index] + corner, tuple(own)) for index, own in holes.items()]
 
 
 def polygons_to_mask(polygons: Sequence[Polygon], size: tuple[int, int]) -> Tensor:
@@ -351,80 +506,47 @@ def polygons_to_mask(polygons: Sequence[Polygon], size: tuple[int, int]) -> Tens
     return torch.from_numpy(np.cumsum(winding, axis=1)[:, :width] > 0)
 
 
-def _paste_integer(
-    mask_probs: Tensor, box: tuple[float, float, float, float], size: tuple[int, int]
-) -> tuple[tuple[slice, slice], Tensor]:
-    side = mask_probs.shape[-1]
-    corners = torch.tensor(box, dtype=torch.float32)
-    centre, half = (corners[2:] + corners[:2]) * 0.5, (corners[2:] - corners[:2]) * 0.5 * ((side + 2) / side)
+def _first_at_least(positions: npt.NDArray[np.float32], values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """`np.searchsorted` where most positions are evenly spaced: guess, check, search the rest."""
+    low, high = len(positions) // 4, len(positions) * 3 // 4
+    extent = float(positions[high] - positions[low]) if high > low else 0.0
+    if extent <= 0:
+        return np.searchsorted(positions, values).astype(np.int64)
+    guess = np.ceil((values - float(positions[low])) * ((high - low) / extent) + low)
+    place = guess.clip(0, len(positions)).astype(np.int64)
+    framed = np.concatenate([[-np.inf], positions, [np.inf]])
+    wrong = np.flatnonzero((framed[place] >= values) | (framed[place + 1] < values))
+    place[wrong] = np.searchsorted(positions, values[wrong])
+    return place
+
+
+def _integer_line(low: np.float32, high: np.float32, cells: int, pixels: int) -> PixelLine:
+    half = np.float32(0.5)
+    centre, reach = (high + low) * half, (high - low) * half * np.float32((cells + 2) / cells)
     # To whole pixels by cutting towards zero, then both ends count.
-    left, top, right, bottom = torch.cat((centre - half, centre + half)).to(torch.int64).tolist()
-    height, width = max(bottom - top + 1, 1), max(right - left + 1, 1)
-    rows = slice(min(max(top, 0), size[0]), max(min(bottom + 1, size[0]), 0))
-    columns = slice(min(max(left, 0), size[1]), max(min(right + 1, size[1]), 0))
-    if rows.stop <= rows.start or columns.stop <= columns.start:
-        return (slice(0, 0), slice(0, 0)), mask_probs.new_zeros(0, 0)
-    padded = F.pad(mask_probs[None, None], (1, 1, 1, 1))
-    enlarged = F.interpolate(padded, (height, width), mode="bilinear", align_corners=False)[0, 0]
-    return (rows, columns), enlarged[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+    first, last = int(centre - reach), int(centre + reach)
+    begin, end = min(max(first, 0), pixels), max(min(last + 1, pixels), 0)
+    scale = np.float32(cells + 2) / np.float32(max(last - first + 1, 1))
+    positions = (np.arange(begin - first, end - first, dtype=np.float32) + half) * scale - half
+    return PixelLine(begin, positions.clip(0, cells + 1) - 1)
 
 
-def _paste_continuous(
-    mask_probs: Tensor, box: tuple[float, float, float, float], size: tuple[int, int]
-) -> tuple[tuple[slice, slice], Tensor]:
-    left, top, right, bottom = box
-    rows = slice(min(max(math.floor(top) - 1, 0), size[0]), max(min(math.ceil(bottom) + 1, size[0]), 0))
-    columns = slice(min(max(math.floor(left) - 1, 0), size[1]), max(min(math.ceil(right) + 1, size[1]), 0))
-    if rows.stop <= rows.start or columns.stop <= columns.start:
-        return (slice(0, 0), slice(0, 0)), mask_probs.new_zeros(0, 0)
-    corners = torch.tensor(box, dtype=torch.float32)
-    y = (torch.arange(rows.start, rows.stop) + 0.5 - corners[1]) / (corners[3] - corners[1]) * 2 - 1
-    x = (torch.arange(columns.start, columns.stop) + 0.5 - corners[0]) / (corners[2] - corners[0]) * 2 - 1
+def _continuous_line(low: np.float32, high: np.float32, cells: int, pixels: int) -> PixelLine:
+    begin, end = min(max(math.floor(low) - 1, 0), pixels), max(min(math.ceil(high) + 1, pixels), 0)
+    centres = np.arange(begin, end, dtype=np.float32) + np.float32(0.5)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = (centres - low) / (high - low) * np.float32(2) - np.float32(1)
     # A box without a side has no inside; its published masks show the middle of the mask grid.
-    y, x = y.nan_to_num(0, 0, 0), x.nan_to_num(0, 0, 0)
-    grid = torch.stack((x.expand(len(y), -1), y[:, None].expand(-1, len(x))), dim=-1).to(mask_probs.device)
-    sampled = F.grid_sample(mask_probs[None, None], grid[None], mode="bilinear", align_corners=False)
-    return (rows, columns), sampled[0, 0]
+    relative = np.nan_to_num(relative, nan=0, posinf=0, neginf=0)
+    positions = ((relative + np.float32(1)) * np.float32(cells) - np.float32(1)) / np.float32(2)
+    return PixelLine(begin, positions.clip(-1, cells))
 
 
-def _binarize_windows(masks: Tensor, size: tuple[int, int], threshold: float) -> Tensor:
-    masks = masks.detach().float()
-    binary = torch.zeros((len(masks), *size), dtype=torch.bool)
-    if masks.numel() == 0 or binary.numel() == 0:
-        return binary
-    top_of, bottom_of, down = _bilinear_taps(masks.shape[1], size[0])
-    left_of, right_of, across = _bilinear_taps(masks.shape[2], size[1])
-    down = down[:, None]
-    # An interpolated value exceeds the threshold only next to a source pixel that does.
-    for mask, box, out in zip(masks, box_of_masks(masks > threshold).long().tolist(), binary, strict=True):
-        left, top, right, bottom = box
-        if right == left:
-            continue
-        row, end_row = int(torch.searchsorted(bottom_of, top)), int(torch.searchsorted(top_of, bottom))
-        column, end_column = int(torch.searchsorted(right_of, left)), int(torch.searchsorted(left_of, right))
-        columns = slice(column, end_column)
-        right_share = across[columns]
-        wide = mask[:, left_of[columns]] * (1 - right_share) + mask[:, right_of[columns]] * right_share
-        step = max(1, FLOAT_BUFFER_BYTES // (16 * max(1, end_column - column)))
-        for first in range(row, end_row, step):
-            rows = slice(first, min(first + step, end_row))
-            value = wide[top_of[rows]].mul_(1 - down[rows]).add_(wide[bottom_of[rows]].mul_(down[rows]))
-            torch.gt(value, threshold, out=out[rows, columns])
-    return binary
-
-
-def _bilinear_taps(source: int, target: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For each of `target` pixels the two source pixels it lies between and the share of the second."""
-    position = ((torch.arange(target) + 0.5) * (source / target) - 0.5).clamp(min=0)
-    lower = position.long().clamp(max=source - 1)
-    return lower, (lower + 1).clamp(max=source - 1), (position - lower).clamp(0, 1)
-
-
-def _run_lengths(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Column-major run lengths of an (H, W) 0/1 mask, background first."""
+def _turns(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Column-major places of an (H, W) 0/1 mask where it begins and ends in turn."""
     height, width = mask.shape
     if mask.size == 0:
-        return np.zeros(1, dtype=np.int64)
+        return np.zeros(0, dtype=np.int64)
     # Changes are looked for in memory order, which is far cheaper than transposing; only the few found are sorted.
     # Looking at eight pixels at a time skips the empty space.
     inner = (height - 1) * width
@@ -436,8 +558,7 @@ def _run_lengths(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     heads = np.flatnonzero(mask[0, 1:] != mask[-1, :-1]) + 1
     positions = np.concatenate([columns * height + rows + 1, heads * height])
     positions.sort()
-    start = [0, 0] if mask[0, 0] else [0]
-    return np.diff(np.concatenate([start, positions, [mask.size]]))
+    return np.concatenate([[0] * int(mask[0, 0]), positions, [mask.size] * int(mask[-1, -1])]).astype(np.int64)
 
 
 def _runs_to_characters(
@@ -458,10 +579,14 @@ def _runs_to_characters(
     while (larger := magnitude >= limit).any():
         per_run += larger
         limit <<= 5
-    places = np.arange(per_run.max())
-    digits = (values[:, None] >> (5 * places)) & 31
-    digits |= (places < per_run[:, None] - 1) * 32
-    return (digits + 48).astype(np.uint8)[places < per_run[:, None]], per_run
+    place = np.cumsum(per_run) - per_run
+    characters = np.empty(per_run.sum(), dtype=np.uint8)
+    left = per_run - 1
+    while len(place):
+        more = left > 0
+        characters[place] = (values & 31) + 32 * more + 48
+        values, place, left = values[more] >> 5, place[more] + 1, left[more] - 1
+    return characters, per_run
 
 
 def _characters_to_runs(counts: bytes) -> npt.NDArray[np.int64]:

@@ -18,6 +18,7 @@ import torchvision.ops
 from torch import Tensor
 
 from protomask.errors import ConfigError
+from protomask.ops.boxes import pairwise_iou
 
 _PAIRS_AT_ONCE = 1 << 20
 
@@ -52,11 +53,12 @@ def fast_nms(
     flat_scores = scores.flatten()
     # A box is only suppressed by better ones, so what the best M pairs (class, box) keep does not depend on the rest:
     # start small and widen until enough are kept.
-    wanted = 10 * max_detections
+    # Few boxes keep little in each class, and are compared once for all classes.
+    wanted = max_detections * (10 if scores.shape[1] <= 2 * max_detections else 4)
     while True:
         candidates = _best(flat_scores, wanted, score_threshold)
         kept = candidates[_fast_keep(boxes, scores, candidates, iou_threshold, max_candidates, empty_suppress)]
-        if len(kept) >= max_detections or wanted >= flat_scores.numel():
+        if len(kept) >= max_detections or len(candidates) < wanted or wanted >= flat_scores.numel():
             break
         wanted *= 4
     return _select(kept[:max_detections], scores)
@@ -272,8 +274,16 @@ def _fast_keep(
     ranked = rank < max_candidates
     class_start = (ranked.cumsum(0) - 1)[class_start[ranked]]
     order, rank = order[ranked], rank[ranked]
-    ordered = boxes[candidates[order] % num_boxes].float().unbind(1)
     longest = int(rank.max())
+    rows = candidates[order] % num_boxes
+    used = torch.zeros(num_boxes, dtype=torch.bool, device=rows.device).index_fill_(0, rows, True)
+    place, rows = (used.cumsum(0) - 1)[rows], used.nonzero()[:, 0]
+    if len(rows) ** 2 < 2 * len(order) * longest:
+        # Boxes that are candidates of several classes: their overlaps are the same in each.
+        suppressed = _suppressed(boxes[rows].float(), scores[:, rows], iou_threshold, empty_suppress)
+        keep[order] = ~suppressed[place, labels[order]]
+        return keep
+    ordered = boxes[rows[place]].float().unbind(1)
     better = torch.arange(longest, device=order.device)
     step = max(1, _PAIRS_AT_ONCE // max(1, longest))
     for start in range(0, len(order), step):
@@ -281,10 +291,25 @@ def _fast_keep(
         # Places past the own rank are other boxes; they are computed along and masked.
         rivals = (class_start[part, None] + better).clamp(max=len(order) - 1)
         iou = _paired_iou(ordered, rivals, part)
-        # Both ways of asking differ for NaN, the IoU of two empty boxes.
-        overlaps = ~(iou <= iou_threshold) if empty_suppress else iou > iou_threshold
+        overlaps = _exceeds(iou, iou_threshold, empty_suppress)
         keep[order[part]] = ~(overlaps & (better < rank[part, None])).any(dim=1)
     return keep
+
+
+def _suppressed(boxes: Tensor, scores: Tensor, iou_threshold: float, empty_suppress: bool) -> Tensor:
+    """(N, C) bool: which of (N, 4) boxes overlap a box that is better in a class, by their (C, N) scores."""
+    overlaps = _exceeds(pairwise_iou(boxes, boxes), iou_threshold, empty_suppress)
+    first, second = overlaps.triu(diagonal=1).nonzero().unbind(1)
+    by_box = scores.T.contiguous()
+    first_wins = by_box[first] >= by_box[second]
+    count = torch.zeros(by_box.shape, dtype=torch.int32, device=scores.device)
+    count.index_add_(0, second, first_wins.int()).index_add_(0, first, (~first_wins).int())
+    return count > 0
+
+
+def _exceeds(iou: Tensor, iou_threshold: float, empty_suppress: bool) -> Tensor:
+    # Both ways of asking differ for NaN, the IoU of two empty boxes.
+    return ~(iou <= iou_threshold) if empty_suppress else iou > iou_threshold
 
 
 def _paired_iou(coordinates: tuple[Tensor, ...], rivals: Tensor, part: slice) -> Tensor:

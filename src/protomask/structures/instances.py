@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from itertools import islice
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from protomask.errors import ConfigError, DataError
 from protomask.ops.masks import (
+    GridWindow,
+    MaskWindow,
     Polygon,
-    encode_rle,
-    iter_binary_masks,
+    Runs,
+    assemble_windows,
+    cut_windows,
+    encode_runs,
+    interpolate_runs,
+    mask_runs,
     mask_to_polygons,
-    paste_mask,
+    region_lines,
+    resized_line,
+    runs_to_window,
 )
-
-if TYPE_CHECKING:
-    import numpy as np
 
 Index = Tensor | slice | int | Sequence[int]
 _CHUNK_BYTES = 16 << 20
+_MASKS_AT_ONCE = 16
+"""Computed together: enough for speed, few enough for the memory of masks that are all noise."""
 
 
 def _check(name: str, tensor: Tensor, shape: tuple[int | None, ...], dtype: torch.dtype) -> None:
@@ -119,14 +129,14 @@ class Target:
 
 
 class MaskSource(Protocol):
-    """Where the masks of N instances come from; they become dense (n, H, W) bool arrays only when asked."""
+    """Where the masks of N instances come from; they become dense (N, H, W) bool arrays only when asked."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: Tensor | slice) -> MaskSource: ...
 
-    def chunks(self) -> Iterator[Tensor]:
-        """All masks in order, some at a time: (n, H, W) bool, original frame."""
+    def runs(self) -> Iterator[Runs]:
+        """The masks in order, each as the runs of its pixels in the original frame."""
         ...
 
 
@@ -142,34 +152,52 @@ class DenseMasks:
     def __getitem__(self, index: Tensor | slice) -> DenseMasks:
         return DenseMasks(self._masks[index])
 
-    def chunks(self) -> Iterator[Tensor]:
-        if len(self._masks):
-            yield self._masks
+    def runs(self) -> Iterator[Runs]:
+        return map(mask_runs, self._masks)
 
 
 class GridMasks:
     """Mask probabilities on the prototype grid, enlarged to the original frame when asked.
 
+    Kept are the cells that decide what a mask is, not whole grids. The masks are those of `F.interpolate` of the whole
+    grid (bilinear, align_corners=False) and ``> threshold``, but for pixels whose interpolated value is within 1e-6 of
+    the threshold, where the rounding of either decides.
+
     Args:
-        mask_probs: (N, h, w) float32 in [0, 1], cropped to the boxes, on the prototype grid of the whole image.
+        mask_probs: (N, h, w) float in [0, 1], cropped to the boxes, on the prototype grid of the whole image.
         image_size: (H, W) of the original image.
-        threshold: a pixel belongs to the mask if its interpolated probability is above this.
+        threshold: a pixel belongs to the mask if its interpolated probability is above this; at least 0.
 
     """
 
     def __init__(self, mask_probs: Tensor, image_size: tuple[int, int], threshold: float = 0.5) -> None:
-        self.mask_probs = mask_probs
+        self._grid_size = (mask_probs.shape[1], mask_probs.shape[2])
+        self._windows = cut_windows(mask_probs, threshold=threshold)
         self.image_size = image_size
         self.threshold = threshold
 
+    @classmethod
+    def assemble(
+        cls, prototypes: Tensor, mask_coefficients: Tensor, boxes: Tensor, image_size: tuple[int, int]
+    ) -> GridMasks:
+        """From prototypes, computed inside the boxes alone; arguments as in `protomask.ops.masks.assemble_windows`."""
+        masks = cls(prototypes.new_zeros(0, *prototypes.shape[:2]), image_size)
+        masks._windows = assemble_windows(prototypes, mask_coefficients, boxes)
+        return masks
+
     def __len__(self) -> int:
-        return len(self.mask_probs)
+        return len(self._windows)
 
     def __getitem__(self, index: Tensor | slice) -> GridMasks:
-        return GridMasks(self.mask_probs[index], self.image_size, self.threshold)
+        chosen = copy(self)
+        chosen._windows = [self._windows[place] for place in torch.arange(len(self))[index].tolist()]
+        return chosen
 
-    def chunks(self) -> Iterator[Tensor]:
-        return iter_binary_masks(self.mask_probs, self.image_size, threshold=self.threshold)
+    def runs(self) -> Iterator[Runs]:
+        rows, columns = (resized_line(*sizes) for sizes in zip(self._grid_size, self.image_size, strict=True))
+        for start in range(0, len(self), _MASKS_AT_ONCE):
+            windows = self._windows[start : start + _MASKS_AT_ONCE]
+            yield from interpolate_runs(windows, rows, columns, self.image_size[0], threshold=self.threshold)
 
 
 class RegionMasks:
@@ -179,7 +207,7 @@ class RegionMasks:
         mask_probs: (N, m, m) float32 in [0, 1].
         boxes: (N, 4) float32 xyxy, pixels of the original image.
         image_size: (H, W) of the original image.
-        continuous: see `protomask.ops.masks.paste_mask`; a probability of exactly a half belongs to such a mask.
+        continuous: see `protomask.ops.masks.region_lines`; a probability of exactly a half belongs to such a mask.
 
     """
 
@@ -195,16 +223,13 @@ class RegionMasks:
     def __getitem__(self, index: Tensor | slice) -> RegionMasks:
         return RegionMasks(self.mask_probs[index], self.boxes[index], self.image_size, continuous=self.continuous)
 
-    def chunks(self) -> Iterator[Tensor]:
-        height, width = self.image_size
-        count = max(1, _CHUNK_BYTES // max(height * width, 1))
-        for start in range(0, len(self), count):
-            probs, boxes = self.mask_probs[start : start + count], self.boxes[start : start + count].tolist()
-            masks = torch.zeros(len(probs), height, width, dtype=torch.bool)
-            for mask, prob, (x1, y1, x2, y2) in zip(masks, probs, boxes, strict=True):
-                window, pasted = paste_mask(prob, (x1, y1, x2, y2), self.image_size, continuous=self.continuous)
-                mask[window] = pasted >= 0.5 if self.continuous else pasted > 0.5
-            yield masks
+    def runs(self) -> Iterator[Runs]:
+        # At least a half is more than the number before it.
+        threshold = float(np.nextafter(np.float32(0.5), np.float32(0))) if self.continuous else 0.5
+        for probs, (x1, y1, x2, y2) in zip(self.mask_probs.float().numpy(), self.boxes.tolist(), strict=True):
+            rows, columns = region_lines((x1, y1, x2, y2), len(probs), self.image_size, continuous=self.continuous)
+            window = GridWindow(0, 0, probs)
+            yield from interpolate_runs([window], rows, columns, self.image_size[0], threshold=threshold)
 
 
 class Instances:
@@ -236,6 +261,7 @@ class Instances:
         mask_scores: Tensor | None = None,
     ) -> None:
         count = len(labels)
+        self._dense: Tensor | None = None
         _check("boxes", boxes, (count, 4), torch.float32)
         _check("labels", labels, (count,), torch.int64)
         _check("class_scores", class_scores, (count,), torch.float32)
@@ -243,6 +269,7 @@ class Instances:
             _check("mask_scores", mask_scores, (count,), torch.float32)
         if isinstance(masks, Tensor):
             _check("masks", masks, (count, *image_size), torch.bool)
+            self._dense = masks
             masks = DenseMasks(masks)
         elif len(masks) != count:
             raise DataError(f"masks: expected {count}, got {len(masks)}")
@@ -258,7 +285,6 @@ class Instances:
         self.image_size = image_size
         self.class_names = tuple(class_names)
         self._mask_source: MaskSource = masks
-        self._dense: Tensor | None = None
 
     @property
     def scores(self) -> Tensor:
@@ -269,21 +295,39 @@ class Instances:
     def masks(self) -> Tensor:
         """(N, H, W) bool in the original frame, made on first use and kept."""
         if self._dense is None:
-            chunks = list(self.iter_masks())
-            self._dense = torch.cat(chunks) if chunks else torch.zeros(0, *self.image_size, dtype=torch.bool)
+            self._dense = self._paint(self._mask_source)
         return self._dense
 
     def iter_masks(self) -> Iterator[Tensor]:
         """The masks in order as (n, H, W) bool chunks whose memory does not grow with N."""
-        return self._mask_source.chunks()
+        height, width = self.image_size
+        step = max(1, _CHUNK_BYTES // max(height * width, 1))
+        for start in range(0, len(self), step):
+            yield self._paint(self._mask_source[start : start + step])
+
+    def _paint(self, source: MaskSource) -> Tensor:
+        masks = torch.zeros(len(source), *self.image_size, dtype=torch.bool)
+        for mask, own in zip(masks, source.runs(), strict=True):
+            top, left, part = runs_to_window(own, self.image_size[0])
+            mask[top : top + part.shape[0], left : left + part.shape[1]] = part
+        return masks
+
+    def windows(self) -> Iterator[MaskWindow]:
+        """The masks in order, each on the part of the original frame that it occupies: memory grows with their area."""
+        for runs in self._mask_source.runs():
+            yield runs_to_window(runs, self.image_size[0])
 
     def rle(self) -> list[dict[str, Any]]:
         """COCO run-length encoding of every mask: ``{"size": [H, W], "counts": str}``."""
-        return [dict(rle) for chunk in self.iter_masks() for rle in encode_rle(chunk)]
+        runs = self._mask_source.runs()
+        codes: list[dict[str, Any]] = []
+        while some := list(islice(runs, _MASKS_AT_ONCE)):
+            codes += [dict(rle) for rle in encode_runs(some, self.image_size)]
+        return codes
 
     def polygons(self) -> list[list[Polygon]]:
         """Exact outlines of every mask: its separate parts, each with its holes, in pixels of the original image."""
-        return [mask_to_polygons(mask) for chunk in self.iter_masks() for mask in chunk]
+        return [mask_to_polygons(mask, offset=(left, top)) for top, left, mask in self.windows()]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -369,7 +413,6 @@ class Instances:
 
     def to_supervision(self) -> Any:
         """The same as `supervision.Detections`, with ``class_name`` in its data."""
-        import numpy as np
         import supervision as sv
 
         return sv.Detections(

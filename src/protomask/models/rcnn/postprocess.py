@@ -77,6 +77,8 @@ class RCNNPostprocess:
             nms=nms,
             candidate_threshold=candidate_threshold,
         )
+        # What scores no more than asked for suppresses nothing better.
+        config = config.override(candidate_threshold=max(config.candidate_threshold, score_threshold))
         if not output.class_logits:
             raise ConfigError("output: expected that of a network in evaluation mode, got one in training mode")
         found = []

@@ -95,12 +95,10 @@ class YolactPostprocess:
         self, output: YolactOutput, image: int, original_size: tuple[int, int], score_threshold: float,
         config: YolactConfig,
     ) -> Instances:  # fmt: skip
-        class_scores = output.class_logits[image].float().softmax(dim=-1)[:, 1:]
-        best_scores = class_scores.amax(dim=-1)
-        eligible = best_scores > config.candidate_threshold
-        if config.candidates_per_level is not None:
-            eligible &= best_of_levels(best_scores, config.anchors_per_level, config.candidates_per_level)
-        candidates = eligible.nonzero()[:, 0]
+        # What scores no more than asked for has no part in what is found: it neither suppresses better boxes nor takes
+        # their places.
+        threshold = max(config.candidate_threshold, score_threshold)
+        candidates, class_scores = self._candidates(output.class_logits[image].float(), threshold, config)
         boxes = decode_boxes(
             output.box_deltas[image, candidates].float(), output.anchors[candidates],
             max_size_ratio=config.max_size_ratio,
@@ -109,28 +107,51 @@ class YolactPostprocess:
             boxes = boxes.clamp(0, 1)
         # A network that diverged can ask for sides beyond what a float holds.
         finite = boxes.isfinite().all(dim=1)
-        candidates, boxes = candidates[finite], boxes[finite]
-        kept, labels, scores = select(boxes, class_scores[candidates].T.contiguous(), config)
+        candidates, boxes, class_scores = candidates[finite], boxes[finite], class_scores[finite]
+        kept, labels, scores = select(boxes, class_scores.T.contiguous(), config, score_threshold)
         if score_threshold > 0:
             above = scores > score_threshold
             kept, labels, scores = kept[above], labels[above], scores[above]
         boxes = boxes[kept]
 
         mask_coefficients = output.mask_coefficients[image, candidates[kept]].float()
-        mask_probs = assemble_masks(output.prototypes[image].float(), mask_coefficients)
-        mask_probs = crop_masks(mask_probs, boxes)
-        mask_scores = None if self.rescoring is None else self.rescoring(mask_probs, labels).cpu()
+        prototypes = output.prototypes[image].float()
+        mask_scores = None
+        # Sums over prototypes need float32 also where the network ran in less.
+        with torch.autocast(prototypes.device.type, enabled=False):
+            if self.rescoring is None and prototypes.is_cpu:
+                masks = GridMasks.assemble(prototypes, mask_coefficients, boxes, original_size)
+            else:
+                # The rescoring network looks at whole grids, and a graphics card makes them in no time.
+                mask_probs = crop_masks(assemble_masks(prototypes, mask_coefficients), boxes)
+                masks = GridMasks(mask_probs, original_size)
+        if self.rescoring is not None:
+            mask_scores = self.rescoring(mask_probs, labels).float().cpu()
         height, width = original_size
         pixel_boxes = clip_boxes_to_image(boxes * boxes.new_tensor([width, height, width, height]), original_size)
         return Instances(
             boxes=pixel_boxes.cpu(),
             labels=labels.cpu(),
             class_scores=scores.cpu(),
-            masks=GridMasks(mask_probs.cpu(), original_size),
+            masks=masks,
             image_size=original_size,
             class_names=self.class_names,
             mask_scores=mask_scores,
         )
+
+    def _candidates(self, class_logits: Tensor, threshold: float, config: YolactConfig) -> tuple[Tensor, Tensor]:
+        """Anchors whose best class scores above the threshold: (K,) indices, and their (K, num_classes) scores."""
+        # A softmax is at most what it would be of this class and the background alone, so most anchors need none.
+        lead = class_logits[:, 1:].amax(dim=-1) - class_logits[:, 0]
+        possible = (lead.sigmoid() > threshold - 1e-4).nonzero()[:, 0]
+        class_scores = class_logits[possible].softmax(dim=-1)[:, 1:]
+        best_scores = class_scores.amax(dim=-1)
+        eligible = best_scores > threshold
+        if config.candidates_per_level is not None:
+            spread = class_logits.new_zeros(len(class_logits)).index_copy_(0, possible, best_scores)
+            best = best_of_levels(spread, config.anchors_per_level, config.candidates_per_level)
+            eligible &= best[possible]
+        return possible[eligible], class_scores[eligible]
 
 
 def best_of_levels(scores: Tensor, anchors_per_level: Sequence[int], limit: int) -> Tensor:
@@ -159,13 +180,16 @@ def best_of_levels(scores: Tensor, anchors_per_level: Sequence[int], limit: int)
     return best
 
 
-def select(boxes: Tensor, class_scores: Tensor, config: YolactConfig) -> tuple[Tensor, Tensor, Tensor]:
+def select(
+    boxes: Tensor, class_scores: Tensor, config: YolactConfig, score_threshold: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
     """Non-maximum suppression in the mode of the config.
 
     Args:
         boxes: (N, 4) xyxy relative to the image.
         class_scores: (num_classes, N).
         config: thresholds.
+        score_threshold: what scores no more may be missing from the result; 0 leaves nothing out.
 
     Returns:
         kept: (M,) int64 indices into N, best first. Fast and soft NMS may return an anchor with several labels.
@@ -173,11 +197,12 @@ def select(boxes: Tensor, class_scores: Tensor, config: YolactConfig) -> tuple[T
         scores: (M,) float32.
 
     """
+    threshold = max(config.candidate_threshold, score_threshold)
     if config.nms == "fast":
         return fast_nms(
             boxes, class_scores, iou_threshold=config.iou_threshold,
             max_candidates=config.max_candidates, max_detections=config.max_detections,
-            score_threshold=config.candidate_threshold if config.threshold_detections else None,
+            score_threshold=threshold if config.threshold_detections else score_threshold or None,
             empty_suppress=config.empty_boxes_suppress,
         )  # fmt: skip
     if config.nms == "cross_class_fast":
@@ -191,11 +216,10 @@ def select(boxes: Tensor, class_scores: Tensor, config: YolactConfig) -> tuple[T
     pixel_boxes = boxes * config.image_size
     if config.nms == "batched":
         return batched_nms(
-            pixel_boxes, class_scores, iou_threshold=config.iou_threshold, score_threshold=config.candidate_threshold,
+            pixel_boxes, class_scores, iou_threshold=config.iou_threshold, score_threshold=threshold,
             max_detections=config.max_detections, legacy_offset=1.0, inclusive=True,
         )  # fmt: skip
     return batched_soft_nms(
         pixel_boxes, class_scores, method="linear" if config.nms == "soft_linear" else "gaussian",
-        iou_threshold=config.iou_threshold, score_threshold=config.candidate_threshold,
-        max_detections=config.max_detections,
+        iou_threshold=config.iou_threshold, score_threshold=threshold, max_detections=config.max_detections,
     )  # fmt: skip
