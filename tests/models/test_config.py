@@ -136,6 +136,8 @@ def test_anchors_per_cell() -> None:
         ("image_size", 31),
         ("max_image_size", 799),
         ("roi_samples", 0),
+        ("backbone_levels", ("C3", "C4", "C5")),
+        ("backbone_levels", ("C2", "C3", "C4", "C5", "C6")),
         ("anchor_sizes", (32.0, 64.0)),
         ("anchor_sizes", (32.0, 64.0, 128.0, 256.0, 0.0)),
         ("anchor_aspect_ratios", ()),

@@ -286,7 +286,7 @@ class RCNNConfig(ModelConfig):
         image_size: short side of the resized image, pixels.
         max_image_size: limit of its long side.
         backbone: name for `protomask.models.layers.backbone.build_backbone`.
-        backbone_levels: which of its levels feed the pyramid, finest first.
+        backbone_levels: which of its levels feed the pyramid; only C2 to C5, whose strides anchors and RoIs assume.
         fpn_channels: width of pyramid and heads.
         head_channels: width of the fully connected layers.
         convolutional_heads: four convolutions before the fully connected layer of the box head, two in the RPN, batch
@@ -369,6 +369,7 @@ class RCNNConfig(ModelConfig):
         fits = _is_whole(self.max_image_size, self.image_size)
         self._expect("max_image_size", fits, f"a whole number of at least image_size={self.image_size}")
         self._expect("nms", self.nms in NMS_MODES, f"one of {', '.join(NMS_MODES)}")
+        self._expect("backbone_levels", self.backbone_levels == ("C2", "C3", "C4", "C5"), "C2, C3, C4, C5")
         levels = len(self.backbone_levels) + 1
         sizes = len(self.anchor_sizes) == levels and min(self.anchor_sizes) > 0
         self._expect("anchor_sizes", sizes, f"{levels} positive sizes, one more than backbone_levels")

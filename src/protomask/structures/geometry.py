@@ -225,7 +225,8 @@ Geometry = ImageGeometry | ShortSideGeometry
 
 def padded_size(sizes: Sequence[tuple[int, int]], multiple: int) -> tuple[int, int]:
     """(H, W) that holds images of these sizes, both sides multiples of a number."""
-    height, width = (-(-max(size[axis] for size in sizes) // multiple) * multiple for axis in range(2))
+    # Without negative numbers: ONNX would round their quotients up.
+    height, width = ((max(size[axis] for size in sizes) + multiple - 1) // multiple * multiple for axis in range(2))
     return height, width
 
 

@@ -184,25 +184,25 @@ class MaskRCNN(nn.Module):
 
         """
         conventions = self.config.conventions
-        levels = features[:-1]
         together = torch.cat(list(boxes))
-        images = torch.cat([box.new_full((len(box), 1), index) for index, box in enumerate(boxes)])
+        images = torch.cat([torch.full_like(box[:, :1], index) for index, box in enumerate(boxes)])
         regions = torch.cat((images, together), dim=1)
         assigned = self.roi_levels(together)
-        pooled = levels[0].new_zeros(len(regions), levels[0].shape[1], roi_size, roi_size)
-        for index, (level, stride) in enumerate(zip(levels, self.backbone.strides, strict=True)):
+        order, pooled = [], []
+        for index, (level, stride) in enumerate(zip(features[:-1], self.backbone.strides, strict=True)):
             chosen = (assigned == index).nonzero()[:, 0]
-            if len(chosen):
-                # Coordinates need float32 also where the features have less.
-                pooled[chosen] = roi_align(
-                    level.float(),
-                    regions[chosen],
-                    roi_size,
-                    spatial_scale=1 / stride,
-                    sampling_ratio=conventions.roi_sampling_ratio,
-                    aligned=conventions.roi_align_aligned,
-                ).to(level.dtype)
-        return pooled
+            order.append(chosen)
+            # Coordinates need float32 also where the features have less.
+            regions_of_level = roi_align(
+                level.float(),
+                regions[chosen],
+                roi_size,
+                spatial_scale=1 / stride,
+                sampling_ratio=conventions.roi_sampling_ratio,
+                aligned=conventions.roi_align_aligned,
+            )
+            pooled.append(regions_of_level.to(level.dtype))
+        return torch.cat(pooled)[torch.cat(order).argsort()]
 
     def roi_levels(self, boxes: Tensor) -> Tensor:
         """(N,) int64, 0 for P2: which level each of (N, 4) boxes is pooled from."""

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.ops import clip_boxes_to_image
+from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from protomask.errors import ConfigError
 from protomask.models.config import NmsMode, RCNNConfig
-from protomask.models.rcnn.proposals import clip_to_image, greedy_nms, is_at_least
+from protomask.models.rcnn.proposals import BatchedNms, clip_to_image, greedy_nms, is_at_least
 from protomask.ops.boxes import decode_deltas
 from protomask.ops.nms import cross_class_fast_nms, fast_nms, soft_nms
 from protomask.structures.instances import Instances, RegionMasks
@@ -129,7 +129,12 @@ class RCNNPostprocess:
 
 
 def choose(
-    proposals: Tensor, class_probs: Tensor, box_deltas: Tensor, image_size: tuple[int, int], config: RCNNConfig
+    proposals: Tensor,
+    class_probs: Tensor,
+    box_deltas: Tensor,
+    image_size: tuple[int, int],
+    config: RCNNConfig,
+    nms: BatchedNms = batched_nms,
 ) -> Detections:
     """Boxes of all classes above the threshold, NMS within each class, the best of them.
 
@@ -139,6 +144,7 @@ def choose(
         box_deltas: (P, num_classes + 1, 4).
         image_size: (h, w) of the image within the network's input.
         config: thresholds, NMS, conventions.
+        nms: what suppresses where ``config.nms`` is batched.
 
     """
     conventions = config.conventions
@@ -155,7 +161,7 @@ def choose(
     rows, labels, boxes = rows[usable], labels[usable], boxes[usable]
     scores = class_probs[rows, labels + 1]
     if config.nms == "batched":
-        kept = greedy_nms(boxes, scores, labels, config.iou_threshold, config)[: config.max_detections]
+        kept = greedy_nms(boxes, scores, labels, config.iou_threshold, config, nms)[: config.max_detections]
         return Detections(boxes[kept], labels[kept], scores[kept])
     if config.nms == "cross_class_fast":
         table = scores.new_zeros(config.num_classes, len(scores))

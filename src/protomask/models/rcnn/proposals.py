@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
@@ -13,6 +14,8 @@ from protomask.ops.anchors import cell_anchors, shifted_anchors
 from protomask.ops.boxes import decode_deltas
 
 LEVEL_STRIDES = (4, 8, 16, 32, 64)
+BatchedNms = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+"""Boxes, scores, groups and the largest IoU that is tolerated to the survivors; as `torchvision.ops.batched_nms`."""
 
 
 def anchors_of_levels(
@@ -48,6 +51,7 @@ def select_proposals(
     config: RCNNConfig,
     *,
     training: bool,
+    nms: BatchedNms = batched_nms,
 ) -> tuple[Tensor, Tensor]:
     """The proposals of one image: the best anchors of each level, corrected, after NMS by level.
 
@@ -58,6 +62,7 @@ def select_proposals(
         image_size: (h, w) of the image within the padded input.
         config: limits and conventions.
         training: take the limits for training.
+        nms: what suppresses; an exported graph brings its own.
 
     Returns:
         boxes: (P, 4) xyxy, network pixels, inside the image, best first.
@@ -68,7 +73,7 @@ def select_proposals(
     candidates = config.training_rpn_candidates if training else config.rpn_candidates
     boxes, scores, levels = [], [], []
     for level, (logits, deltas, references) in enumerate(zip(objectness_logits, box_deltas, anchors, strict=True)):
-        best, index = logits.topk(min(candidates, len(logits)))
+        best, index = logits.topk(torch.sym_min(candidates, logits.shape[0]))
         decoded = decode_deltas(
             deltas[index],
             references[index],
@@ -83,12 +88,19 @@ def select_proposals(
     # A network that diverged can ask for anything.
     chosen = (large & all_boxes.isfinite().all(dim=1) & all_scores.isfinite()).nonzero()[:, 0]
     all_boxes, all_scores, all_levels = all_boxes[chosen], all_scores[chosen], all_levels[chosen]
-    kept = greedy_nms(all_boxes, all_scores, all_levels, config.rpn_iou_threshold, config)
+    kept = greedy_nms(all_boxes, all_scores, all_levels, config.rpn_iou_threshold, config, nms)
     kept = kept[: config.training_max_proposals if training else config.max_proposals]
     return all_boxes[kept], all_scores[kept]
 
 
-def greedy_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, config: RCNNConfig) -> Tensor:
+def greedy_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    groups: Tensor,
+    iou_threshold: float,
+    config: RCNNConfig,
+    nms: BatchedNms = batched_nms,
+) -> Tensor:
     """Indices that survive NMS within their group, best first; boxes (N, 4), scores and groups (N,)."""
     conventions = config.conventions
     if conventions.extent_offset:
@@ -97,16 +109,16 @@ def greedy_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: flo
     limit = iou_threshold
     if conventions.nms_inclusive:
         # IoU >= t is IoU > the number before t, in the float32 that IoU is computed in.
-        limit = torch.tensor(iou_threshold).nextafter(torch.tensor(-1.0)).item()
-    kept: Tensor = batched_nms(boxes, scores, groups, limit)
-    return kept
+        limit = float(np.nextafter(np.float32(iou_threshold), np.float32(-1)))
+    return nms(boxes, scores, groups, limit)
 
 
 def clip_to_image(boxes: Tensor, image_size: tuple[int, int], extent_offset: float = 0.0) -> Tensor:
     """(..., 4) xyxy, cut to 0..w and 0..h (each less the offset)."""
     height, width = image_size
-    limit = boxes.new_tensor([width, height, width, height]) - extent_offset
-    return torch.minimum(boxes.clamp(min=0), limit)
+    x = boxes[..., 0::2].clamp(min=0).clamp(max=width - extent_offset)
+    y = boxes[..., 1::2].clamp(min=0).clamp(max=height - extent_offset)
+    return torch.stack((x, y), dim=-1).flatten(-2)
 
 
 def is_at_least(boxes: Tensor, side: float, extent_offset: float = 0.0) -> Tensor:
