@@ -11,7 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from protomask.errors import CheckpointError, ConfigError, DataError, MissingExtraError, ProtomaskError
+from protomask.errors import CheckpointError, ConfigError, DataError, ExportError, MissingExtraError, ProtomaskError
 
 if TYPE_CHECKING:
     from protomask.inference.predictor import Predictor, build, load
@@ -34,6 +34,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "ExportError",
     "Instances",
     "MissingExtraError",
     "Predictor",

@@ -19,5 +19,9 @@ class CheckpointError(ProtomaskError):
     """Weights cannot be found, read or matched to the model; the message lists the keys that differ."""
 
 
+class ExportError(ProtomaskError):
+    """An exported file does not do what the model does; the message tells the difference. Nothing is left behind."""
+
+
 class MissingExtraError(ProtomaskError, ImportError):
     """An optional dependency is not installed; the message says which extra brings it."""

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import protomask
 from models.test_rcnn import make_network, some_picture
 from protomask.errors import ConfigError
 from protomask.export.rcnn import RCNNGraph
@@ -51,8 +52,15 @@ def check_same(network: MaskRCNN, found: list[Tensor], wanted: Instances) -> Non
     clipped = torch.minimum(boxes.clamp(min=0), torch.tensor([width, height, width, height]))
     torch.testing.assert_close(clipped, wanted.boxes, rtol=0, atol=1e-2)
     continuous = network.config.conventions.mask_paste == "continuous"
-    masks = RegionMasks(mask_probs, boxes, wanted.image_size, continuous=continuous)
-    for mask, other in zip(torch.cat([*masks.chunks(), wanted.masks[:0]]), wanted.masks, strict=True):
+    instances = Instances(
+        boxes=clipped,
+        labels=labels,
+        class_scores=class_scores,
+        masks=RegionMasks(mask_probs, boxes, wanted.image_size, continuous=continuous),
+        image_size=wanted.image_size,
+        class_names=wanted.class_names,
+    )
+    for mask, other in zip(instances.masks, wanted.masks, strict=True):
         assert (mask ^ other).sum() <= max(1, 0.01 * (mask | other).sum())
 
 
@@ -204,3 +212,36 @@ def write(network: MaskRCNN, path: Path) -> None:
         )  # fmt: skip
     assert program is not None
     program.save(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_a_file_is_written_and_runs_behind_predict(suffix: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip({".onnx": "onnxruntime", ".xml": "openvino"}[suffix])
+    from protomask.export.files import export
+
+    network = make_network(conventions=CONVENTIONS["exact"], mask_iou=True)
+    path = tmp_path / f"tiny{suffix}"
+    pictures = [some_picture(96, 128), some_picture(60, 200)]
+    agreement = export(Predictor(network), path, images=pictures)
+    assert agreement.unmatched == 0
+    assert agreement.score_difference < 1e-3
+    loaded = protomask.load(path)
+    [found] = loaded.predict_images([some_picture(333, 100)])
+    [wanted] = Predictor(network).predict_images([some_picture(333, 100)])
+    torch.testing.assert_close(found.scores, wanted.scores, rtol=0, atol=1e-3)
+    assert found.mask_scores is not None
+    assert [file.name for file in tmp_path.iterdir() if file.suffix not in (".onnx", ".xml", ".bin")] == []
+
+
+def test_options_of_one_stage_alone_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    from protomask.export.files import export
+
+    predictor, pictures = Predictor(make_network()), [some_picture(96, 128)]
+    for changes in ({"mask_size": (9, 9)}, {"fixed_size": True}):
+        with pytest.raises(ConfigError, match="mask_size, fixed_size: expected with the YOLACT family alone"):
+            export(predictor, tmp_path / "a.onnx", images=pictures, **changes)
+    with pytest.raises(ConfigError, match="int8: expected with the YOLACT family alone"):
+        export(predictor, tmp_path / "a.xml", images=pictures, calibration=pictures)

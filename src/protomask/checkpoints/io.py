@@ -24,7 +24,7 @@ from protomask.models.zoo import ZOO, Network, ZooEntry, build_network, zoo_entr
 
 FORMAT_VERSION = "1"
 _HEADER = "protomask"
-_FAMILIES: Mapping[str, type[YolactConfig] | type[RCNNConfig]] = {"yolact": YolactConfig, "rcnn": RCNNConfig}
+FAMILIES: Mapping[str, type[YolactConfig] | type[RCNNConfig]] = {"yolact": YolactConfig, "rcnn": RCNNConfig}
 
 
 def save_weights(
@@ -52,7 +52,7 @@ def save_weights(
     path = Path(path)
     header = {
         "format_version": FORMAT_VERSION,
-        "family": next(name for name, kind in _FAMILIES.items() if isinstance(network.config, kind)),
+        "family": next(name for name, kind in FAMILIES.items() if isinstance(network.config, kind)),
         "config": network.config.to_dict(),
         "class_names": list(network.class_names),
         "preprocessing": {"channel_order": "RGB", **asdict(network.geometry)},
@@ -100,9 +100,9 @@ def read_header(path: str | Path) -> dict[str, Any]:
         header: dict[str, Any] = dict(json.loads(metadata[_HEADER]))
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: the {_HEADER!r} header is not a JSON object: {error}") from error
-    if header.get("format_version") != FORMAT_VERSION or header.get("family") not in _FAMILIES:
+    if header.get("format_version") != FORMAT_VERSION or header.get("family") not in FAMILIES:
         raise CheckpointError(
-            f"{path}: expected format version {FORMAT_VERSION} of family {' or '.join(_FAMILIES)}, "
+            f"{path}: expected format version {FORMAT_VERSION} of family {' or '.join(FAMILIES)}, "
             f"got version {header.get('format_version')} of family {header.get('family')}"
         )
     return header
@@ -122,7 +122,7 @@ def load_weights(path: str | Path, *, map_location: str | torch.device = "cpu") 
         raise CheckpointError(f"{path}: no such weights file")
     header = read_header(path)
     try:
-        config = _FAMILIES[header["family"]].from_dict(header["config"])
+        config = FAMILIES[header["family"]].from_dict(header["config"])
         network = build_network(config, class_names=tuple(header["class_names"]))
     except (ConfigError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: the header's config and class names cannot be read: {error}") from error

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from protomask.cli.output import progress
+from protomask.data.coco import CocoDataset, open_dataset
 from protomask.data.loader import image_batches
 from protomask.errors import DataError
+from protomask.evaluation.coco import CocoEvaluator
 
 if TYPE_CHECKING:
-    from protomask.data.coco import CocoDataset
-    from protomask.evaluation.coco import CocoEvaluator
     from protomask.inference.base import ImagePredictor
     from protomask.structures.instances import Instances
+
+
+def open_val_split(data: str, limit: int | None = None) -> CocoDataset:
+    """The validation images of a data set, or the first of them."""
+    paths = open_dataset(data)
+    dataset = CocoDataset(paths.val_annotations, paths.val_images)
+    if limit is not None:
+        dataset.keep_first(limit)
+    return dataset
 
 
 def check_classes(known: Sequence[str], dataset: CocoDataset) -> None:
@@ -67,3 +77,21 @@ def predict_dataset(
                 instances = instances.of_classes(dataset.class_names)
             evaluator.update(image_id, instances)
             on_image(image_id, instances)
+
+
+def average_precisions(
+    predictors: Mapping[str, ImagePredictor], dataset: CocoDataset, *, quiet: bool
+) -> dict[str, dict[str, float | None]]:
+    """For each predictor its box_AP, box_AP50, box_AP75, mask_AP, mask_AP50 and mask_AP75, in 0..1."""
+    found = {}
+    with progress("AP", len(dataset) * len(predictors), quiet=quiet) as bar:
+        for name, predictor in predictors.items():
+            evaluator = CocoEvaluator(dataset.annotation_file, category_ids=dataset.category_ids)
+            predict_dataset(predictor, dataset, evaluator, batch_size=1, on_image=lambda *_: bar.advance())
+            tables = evaluator.evaluate(seen_only=True).tables
+            found[name] = {
+                f"{kind}_{metric}": getattr(table, metric)
+                for kind, table in tables.items()
+                for metric in ("AP", "AP50", "AP75")
+            }
+    return found

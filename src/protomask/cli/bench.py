@@ -8,8 +8,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from protomask.data.coco import CocoDataset
-    from protomask.inference.base import ImagePredictor
 
 EXAMPLE = "protomask bench yolact_nano model.onnx yolact_nano@bf16 --images photos --save-dir bench"
 POSITIONAL = ("models",)
@@ -60,7 +58,7 @@ def run(
 
     import torch
 
-    from protomask.cli.average_precision import check_classes
+    from protomask.cli.average_precision import average_precisions, check_classes, open_val_split
     from protomask.cli.output import check_writable, dump_json, progress
     from protomask.errors import ConfigError
     from protomask.inference.latency import ModelSpec, measure_latency, measure_throughput, summarize
@@ -92,7 +90,7 @@ def run(
         given = images or [stack.enter_context(as_file(files("protomask") / "samples"))]
         paths = iter_image_paths(given)[:limit]
         predictors = {name: spec.load(device) for name, spec in specs.items()}
-        dataset = None if data is None else _open_val_split(data, limit)
+        dataset = None if data is None else open_val_split(data, limit)
         if dataset is not None:
             for predictor in predictors.values():
                 check_classes(predictor.class_names, dataset)
@@ -109,7 +107,7 @@ def run(
                     spec, paths, device=device, threads=torch.get_num_threads(), options=options
                 )
                 bar.advance()
-        precisions = {} if dataset is None else _average_precisions(predictors, dataset, quiet=json)
+        precisions = {} if dataset is None else average_precisions(predictors, dataset, quiet=json)
         rows = []
         for name, spec in specs.items():
             stages = summarize(turns[name])
@@ -150,37 +148,6 @@ def run(
     for path in written:
         print(f"written: {path}")
     return 0
-
-
-def _open_val_split(data: str, limit: int | None) -> CocoDataset:
-    from protomask.data.coco import CocoDataset, open_dataset
-
-    paths = open_dataset(data)
-    dataset = CocoDataset(paths.val_annotations, paths.val_images)
-    if limit is not None:
-        dataset.keep_first(limit)
-    return dataset
-
-
-def _average_precisions(
-    predictors: Mapping[str, ImagePredictor], dataset: CocoDataset, *, quiet: bool
-) -> dict[str, dict[str, float | None]]:
-    from protomask.cli.average_precision import predict_dataset
-    from protomask.cli.output import progress
-    from protomask.evaluation.coco import CocoEvaluator
-
-    found = {}
-    with progress("AP", len(dataset) * len(predictors), quiet=quiet) as bar:
-        for name, predictor in predictors.items():
-            evaluator = CocoEvaluator(dataset.annotation_file, category_ids=dataset.category_ids)
-            predict_dataset(predictor, dataset, evaluator, batch_size=1, on_image=lambda *_: bar.advance())
-            tables = evaluator.evaluate(seen_only=True).tables
-            found[name] = {
-                f"{kind}_{metric}": getattr(table, metric)
-                for kind, table in tables.items()
-                for metric in ("AP", "AP50", "AP75")
-            }
-    return found
 
 
 def _write_json(path: Path, content: Any) -> Path:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from protomask.evaluation.coco import CocoMetrics
-    from protomask.inference.predictor import Predictor
+    from protomask.inference.base import ImagePredictor
 
 EXAMPLE = "protomask demo --save-dir protomask-demo"
 
@@ -65,7 +65,7 @@ def run(
     return 0
 
 
-def _predict_samples(predictor: Predictor, save_dir: Path, score_threshold: float) -> list[dict[str, Any]]:
+def _predict_samples(predictor: ImagePredictor, save_dir: Path, score_threshold: float) -> list[dict[str, Any]]:
     """Overlays and JSON of the scenes that ship with the package; what was found in each."""
     from importlib.resources import as_file, files
 
@@ -93,7 +93,9 @@ def _predict_samples(predictor: Predictor, save_dir: Path, score_threshold: floa
     return rows
 
 
-def _measure(predictor: Predictor, directory: Path, images: int, seed: int) -> tuple[CocoMetrics, dict[str, float]]:
+def _measure(
+    predictor: ImagePredictor, directory: Path, images: int, seed: int
+) -> tuple[CocoMetrics, dict[str, float]]:
     """AP on freshly rendered scenes, and the median milliseconds of every stage from file to masks."""
     from statistics import median
     from time import perf_counter

@@ -14,6 +14,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "train": ("train", "train a model on a COCO-format data set"),
     "eval": ("evaluate", "measure COCO box and mask AP of a model or of a results file"),
     "bench": ("bench", "compare models by time, stage by stage, throughput, memory and AP"),
+    "export": ("export", "write one ONNX or OpenVINO file that goes from pixels to masks, and verify it"),
     "convert": ("convert", "turn an official checkpoint into a .safetensors file"),
     "models": ("models", "list the models and where their weights come from"),
     "data synth": ("synth", "render a synthetic data set of overlapping shapes"),

@@ -73,7 +73,7 @@ class RCNNGraph(nn.Module):
         logits, deltas = network.rpn_head(features)
         grid_sizes = [(level.shape[2], level.shape[3]) for level in features]
         # Boxes of different groups must not meet: neither do they in squares as large as the image and a legacy pixel.
-        own_nms = partial(_nms_by_group, span=cast(int, torch.sym_max(*size)) + 2)
+        own_nms = partial(nms_by_group, span=cast(int, torch.sym_max(*size)) + 2)
         proposals, _ = select_proposals(
             [level[0].permute(1, 2, 0).flatten() for level in logits],
             [level[0].permute(1, 2, 0).reshape(-1, 4) for level in deltas],
@@ -117,7 +117,7 @@ class RCNNGraph(nn.Module):
         return height, width
 
 
-def _nms_by_group(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, *, span: int) -> Tensor:
+def nms_by_group(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, *, span: int | Tensor) -> Tensor:
     """`torchvision.ops.batched_nms` without a question that only the graph can answer.
 
     Groups lie on squares of a chessboard, of which no coordinate is as large as in a row: float32 rounds them less.

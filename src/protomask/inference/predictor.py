@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from protomask.checkpoints.io import load_network, save_weights
 from protomask.errors import ConfigError
 from protomask.inference.base import Clock, ImagePredictor
+from protomask.inference.runtime import EXPORTED_SUFFIXES, ExportedPredictor, load_exported
 from protomask.models.layers.folding import prepare_for_inference
 from protomask.models.rcnn.model import MaskRCNN, RCNNOutput
 from protomask.models.yolact.heads import YolactOutput
@@ -145,13 +146,13 @@ def load(
     device: str = "auto",
     precision: Precision = "float32",
     compile: bool = False,
-) -> Predictor:
+) -> Predictor | ExportedPredictor:
     """Load a trained model, ready to predict.
 
     Args:
         source: zoo name (its published weights are downloaded once), file of ours (.safetensors), file of the official
-            code or of MMDetection (.pth), or ``hf://owner/repository/file``; the model that ships with the package when
-            not given.
+            code or of MMDetection (.pth), ``hf://owner/repository/file``, or file of `protomask.export` (.onnx, .xml);
+            the model that ships with the package when not given.
         model: zoo name of the network in a foreign file whose file name does not tell.
         class_names: of a foreign file that was trained on other classes than the zoo's.
         device: auto, cpu, cuda, cuda:1, mps; auto takes the best there is.
@@ -160,10 +161,17 @@ def load(
 
     Raises:
         CheckpointError: weights cannot be found, read, or do not fit.
-        ConfigError: unknown name or device.
+        ConfigError: unknown name or device, or an exported file with an argument that only the others have.
+        MissingExtraError: the runtime of an exported file is not installed.
 
     """
     source = DEFAULT_MODEL if source is None else source
+    if str(source).endswith(EXPORTED_SUFFIXES):
+        if model is not None or class_names is not None or compile or device not in ("auto", "cpu"):
+            raise ConfigError(
+                f"{source}: expected an exported file without model, class_names and compile, on the device auto or cpu"
+            )
+        return load_exported(source, precision=precision)
     network = load_network(source, model=model, class_names=class_names)
     return _ready(Predictor(network, str(source), precision=precision, compile=compile), device)
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, get_args
 
 from protomask.errors import ConfigError
 from protomask.models.conventions import Conventions
+from protomask.structures.geometry import ImageGeometry, ShortSideGeometry
 from protomask.structures.resize import RESIZE_METHODS, ResizeMethod
 
 NmsMode = Literal["fast", "cross_class_fast", "batched", "soft_linear", "soft_gaussian"]
@@ -55,6 +56,15 @@ class ModelConfig:
     def override_given(self, **changes: Any) -> Self:
         """`override` for those changes that are not None."""
         return self.override(**{name: value for name, value in changes.items() if value is not None})
+
+    def for_prediction(self, **thresholds: Any) -> Self:
+        """The config whose thresholds a prediction has: these where they are given, and what follows from them.
+
+        Raises:
+            ConfigError: a threshold is out of range.
+
+        """
+        return self.override_given(**thresholds)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -242,6 +252,28 @@ class YolactConfig(ModelConfig):
         return side >= 1
 
     @property
+    def geometry(self) -> ImageGeometry:
+        """The way from an image to the network's input."""
+        return ImageGeometry(
+            image_size=(self.image_size, self.image_size),
+            mean=self.pixel_mean,
+            std=self.pixel_std,
+            antialias=self.antialias,
+            resize_method=self.resize_method,
+        )
+
+    def for_prediction(self, **thresholds: Any) -> YolactConfig:
+        """See `ModelConfig.for_prediction`."""
+        config = self.override_given(**thresholds)
+        if config.max_detections > config.max_candidates:
+            # As many candidates for each detection as before, or dense images would lose detections to that limit.
+            ratio = config.max_detections / self.max_detections
+            config = config.override(max_candidates=ceil(self.max_candidates * ratio))
+        if thresholds.get("max_detections") is None and config.nms == "cross_class_fast":
+            config = config.override(max_detections=max(config.max_candidates, config.max_detections))
+        return config
+
+    @property
     def anchors_per_cell(self) -> int:
         """Anchors at one position of one level."""
         return len(self.anchor_scales[0]) * len(self.anchor_aspect_ratios)
@@ -357,6 +389,19 @@ class RCNNConfig(ModelConfig):
     nms: NmsMode = "batched"
     iou_threshold: float = 0.5
     max_detections: int = 100
+
+    @property
+    def geometry(self) -> ShortSideGeometry:
+        """The way from an image to the network's input."""
+        return ShortSideGeometry(
+            image_size=self.image_size,
+            max_image_size=self.max_image_size,
+            mean=self.conventions.pixel_mean,
+            std=self.conventions.pixel_std,
+            channel_order=self.conventions.channel_order,
+            resize_method=self.conventions.resize,
+            rounding=self.conventions.resize_rounding,
+        )
 
     def __post_init__(self) -> None:
         positive = (

@@ -188,13 +188,28 @@ class ShortSideGeometry:
 
     def preprocess(self, image: Tensor) -> Tensor:
         """(3, H, W) uint8 RGB of any size to (3, h, w) float32, resized and normalised."""
+        if self.resize_method != "float":
+            return self.normalize(self.resize(image))
         check_image(image)
         size = self.resized_size((image.shape[1], image.shape[2]))
         if tuple(image.shape[1:]) == size:
             return self.normalize(image)
+        return F.interpolate(self.normalize(image)[None], size, mode="bilinear", align_corners=False)[0]
+
+    def resize(self, image: Tensor) -> Tensor:
+        """(3, H, W) uint8 RGB of any size to (3, h, w) uint8, as the library of ``resize_method`` does.
+
+        Raises:
+            ConfigError: ``resize_method`` is "float", which has no whole grey levels.
+
+        """
         if self.resize_method == "float":
-            return F.interpolate(self.normalize(image)[None], size, mode="bilinear", align_corners=False)[0]
-        return self.normalize((resize_pillow if self.resize_method == "pillow" else resize_opencv)(image, size))
+            raise ConfigError("resize_method: expected pillow or opencv, got float")
+        check_image(image)
+        size = self.resized_size((image.shape[1], image.shape[2]))
+        if tuple(image.shape[1:]) == size:
+            return image
+        return (resize_pillow if self.resize_method == "pillow" else resize_opencv)(image, size)
 
     def batch(self, images: Sequence[Tensor]) -> PaddedImages:
         """Pad preprocessed images, right and below, to their common size."""

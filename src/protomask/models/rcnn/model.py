@@ -20,7 +20,7 @@ from protomask.models.layers.backbone import build_backbone, use_caffe_strides
 from protomask.models.rcnn.mask_iou_head import MaskIoUHead
 from protomask.models.rcnn.postprocess import RCNNPostprocess
 from protomask.models.rcnn.proposals import anchors_of_levels, select_proposals
-from protomask.structures.geometry import PaddedImages, ShortSideGeometry
+from protomask.structures.geometry import PaddedImages
 from protomask.structures.instances import Instances
 
 BOX_ROI_SIZE = 7
@@ -71,15 +71,7 @@ class MaskRCNN(nn.Module):
         self.config = config
         self.class_names = tuple(class_names)
         conventions = config.conventions
-        self.geometry = ShortSideGeometry(
-            image_size=config.image_size,
-            max_image_size=config.max_image_size,
-            mean=conventions.pixel_mean,
-            std=conventions.pixel_std,
-            channel_order=conventions.channel_order,
-            resize_method=conventions.resize,
-            rounding=conventions.resize_rounding,
-        )
+        self.geometry = config.geometry
         width = config.fpn_channels
         norm = nn.BatchNorm2d if config.convolutional_heads else None
         self.backbone = build_backbone(config.backbone, config.backbone_levels, pretrained=pretrained_backbone)

@@ -16,7 +16,6 @@ from protomask.models.yolact.heads import PredictionHead, Protonet, YolactOutput
 from protomask.models.yolact.mask_rescoring import MaskRescoring
 from protomask.models.yolact.postprocess import YolactPostprocess
 from protomask.ops.anchors import pyramid_anchors
-from protomask.structures.geometry import ImageGeometry
 from protomask.structures.instances import Instances
 
 
@@ -36,13 +35,7 @@ class Yolact(nn.Module):
             raise ConfigError(f"class_names: expected {config.num_classes} names (num_classes), got {len(class_names)}")
         self.config = config
         self.class_names = tuple(class_names)
-        self.geometry = ImageGeometry(
-            image_size=(config.image_size, config.image_size),
-            mean=config.pixel_mean,
-            std=config.pixel_std,
-            antialias=config.antialias,
-            resize_method=config.resize_method,
-        )
+        self.geometry = config.geometry
         self.backbone = build_backbone(
             config.backbone,
             config.backbone_levels,

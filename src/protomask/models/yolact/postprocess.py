@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
 from typing import TYPE_CHECKING
 
 import torch
@@ -75,18 +74,12 @@ class YolactPostprocess:
         """
         if not 0 <= score_threshold <= 1:
             raise ConfigError(f"score_threshold: expected a number from 0 to 1, got {score_threshold}")
-        config = self.config.override_given(
+        config = self.config.for_prediction(
             iou_threshold=iou_threshold,
             max_detections=max_detections,
             nms=nms,
             candidate_threshold=candidate_threshold,
         )
-        if config.max_detections > config.max_candidates:
-            # As many candidates for each detection as before, or dense images would lose detections to that limit.
-            ratio = config.max_detections / self.config.max_detections
-            config = config.override(max_candidates=ceil(self.config.max_candidates * ratio))
-        if max_detections is None and config.nms == "cross_class_fast":
-            config = config.override(max_detections=max(config.max_candidates, config.max_detections))
         return [
             self._read_image(output, image, size, score_threshold, config) for image, size in enumerate(original_sizes)
         ]

@@ -1,0 +1,107 @@
+"""A graph as an ONNX file."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from protomask.errors import MissingExtraError
+from protomask.inference.runtime import METADATA_KEY, ExportInfo
+
+OPSET = 20
+
+
+def write_onnx(graph: nn.Module, info: ExportInfo, path: Path, *, example: Tensor, output_names: Sequence[str]) -> None:
+    """Translate a graph and write it to one file.
+
+    Args:
+        graph: one of `protomask.export.wrappers`, in evaluation mode, on the CPU.
+        info: goes into the file's metadata.
+        path: .onnx file.
+        example: (1, 3, H, W) uint8; other sizes will do as well unless the file has a fixed one.
+        output_names: names of the graph's outputs.
+
+    Raises:
+        MissingExtraError: the packages that write ONNX are not installed.
+
+    """
+    try:
+        import onnxruntime  # noqa: F401 - what the file is verified with
+        import onnxscript  # noqa: F401 - what torch.onnx needs
+    except ImportError as error:
+        raise MissingExtraError("writing an .onnx file needs more packages: pip install 'protomask[onnx]'") from error
+
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            input_names=["image"],
+            output_names=list(output_names),
+            dynamic_shapes=None if info.input_size else {"image": {2: "height", 3: "width"}},
+            opset_version=OPSET,
+            custom_translation_table={torch.ops.torchvision.deform_conv2d.default: _deform_conv},
+            verbose=False,
+        )
+    if program is None:  # only where torch.onnx writes the file itself
+        raise RuntimeError("torch.onnx.export returned nothing")
+    model = program.model
+    for node in model.graph.all_nodes():
+        # Stack traces with the paths of this machine.
+        node.metadata_props.clear()
+        node.doc_string = None
+    model.metadata_props[METADATA_KEY] = info.to_json()
+    program.save(path, external_data=False)
+
+
+def _deform_conv(
+    input: Any, weight: Any, offset: Any, mask: Any, bias: Any, stride_h: int, stride_w: int, pad_h: int, pad_w: int,
+    dilation_h: int, dilation_w: int, groups: int, offset_groups: int, use_mask: bool,
+) -> Any:  # fmt: skip
+    """`torchvision.ops.deform_conv2d` of one image, with a mask and without groups, by GridSample and MatMul.
+
+    ONNX has DeformConv (opset 19), but not every runtime does.
+    """
+    from onnxscript import opset20 as op
+
+    channels, height, width = input.shape[1:]
+    out_channels, _, kernel_height, kernel_width = weight.shape
+    rows, columns = offset.shape[2:]
+    points = kernel_height * kernel_width
+    ky, kx, y, x = np.meshgrid(
+        np.arange(kernel_height) * dilation_h,
+        np.arange(kernel_width) * dilation_w,
+        np.arange(rows) * stride_h - pad_h,
+        np.arange(columns) * stride_w - pad_w,
+        indexing="ij",
+    )
+    place = np.stack((x + kx, y + ky), axis=-1).reshape(1, points * rows, columns, 2)
+    # GridSample counts from -1, the centre of the first pixel, to 1, that of the last.
+    scale = np.array([2 / max(width - 1, 1), 2 / max(height - 1, 1)])
+    moved = op.Gather(_reshape(op, offset, points, 2, rows, columns), _constant(op, np.array([1, 0])), axis=1)
+    moved = _reshape(op, op.Transpose(moved, perm=[0, 2, 3, 1]), 1, points * rows, columns, 2)
+    grid = op.Add(
+        op.Mul(moved, _constant(op, scale.astype(np.float32))), _constant(op, (place * scale - 1).astype(np.float32))
+    )
+    values = op.GridSample(input, grid, align_corners=1, mode="linear", padding_mode="zeros")
+    values = op.Mul(_reshape(op, values, channels, points, rows * columns), _reshape(op, mask, points, rows * columns))
+    out = op.MatMul(
+        _reshape(op, weight, out_channels, channels * points), _reshape(op, values, channels * points, rows * columns)
+    )
+    return op.Add(_reshape(op, out, 1, out_channels, rows, columns), _reshape(op, bias, 1, out_channels, 1, 1))
+
+
+def _reshape(op: Any, tensor: Any, *shape: int) -> Any:
+    return op.Reshape(tensor, _constant(op, np.array(shape, dtype=np.int64)))
+
+
+def _constant(op: Any, values: Any) -> Any:
+    from onnx.numpy_helper import from_array
+
+    return op.Constant(value=from_array(values))
