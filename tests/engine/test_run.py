@@ -18,9 +18,9 @@ from protomask.checkpoints.io import load_weights
 from protomask.data.loader import training_batches
 from protomask.engine import run
 from protomask.engine.config import TrainConfig
-from protomask.engine.folder import Progress, RunFolder
+from protomask.engine.folder import Progress, RunFolder, random_state
 from protomask.engine.run import StopRequest, TrainResult, train
-from protomask.errors import CheckpointError, ConfigError
+from protomask.errors import CheckpointError, ConfigError, ProtomaskError
 from protomask.structures.instances import Target
 
 TINY = {
@@ -250,8 +250,8 @@ def test_step_with_a_loss_that_is_not_finite_is_left_out(
     build = run.build_criterion
     calls: list[int] = []
 
-    def broken_once(network: Any) -> Any:
-        criterion = build(network)
+    def broken_once(network: Any, **options: Any) -> Any:
+        criterion = build(network, **options)
 
         def score(output: Any, targets: Any) -> dict[str, torch.Tensor]:
             calls.append(1)
@@ -270,15 +270,97 @@ def test_step_with_a_loss_that_is_not_finite_is_left_out(
     assert [step["skipped_steps"] for step in recorder.steps] == [1, 0]
     assert all(np.isfinite(step["loss_total"]) for step in recorder.steps)
     assert all(bool(value.isfinite().all()) for value in tensors(result.last_weights).values())
+    [kept] = (result.output / "bad_batches").iterdir()
+    assert str(kept) in message
+    batch = torch.load(kept, weights_only=True)
+    [seen] = batch["batches"]
+    assert batch["iteration"] == 2
+    assert seen["images"].shape == (2, 3, 64, 64)
+    assert str(seen["targets"][0]["image_id"]) in message
+
+
+def test_gradient_that_is_not_finite_is_left_out_and_many_end_the_run(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Infinite(torch.autograd.Function):
+        @staticmethod
+        def forward(_: Any, loss: torch.Tensor) -> torch.Tensor:
+            return loss.clone()
+
+        @staticmethod
+        def backward(_: Any, gradient: torch.Tensor) -> torch.Tensor:
+            return gradient * float("inf")
+
+    build = run.build_criterion
+
+    def broken(network: Any, **options: Any) -> Any:
+        criterion = build(network, **options)
+
+        def score(output: Any, targets: Any) -> dict[str, torch.Tensor]:
+            losses = criterion(output, targets)
+            return {**losses, "loss_total": Infinite.apply(losses["loss_total"])}
+
+        return score
+
+    monkeypatch.setattr(run, "build_criterion", broken)
+    recorder = Recorder()
+    config = settings(shapes, tmp_path / "run", iterations=9, max_bad_steps=3)
+    with pytest.raises(ProtomaskError, match=r"gradient is not finite.* 3 steps in a row.* Try a lower learning_rate"):
+        train(config, reporter=recorder)
+    assert sum("gradient is not finite: in" in message for message in recorder.messages) == 3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "adamw", "schedule": "one_cycle", "label_smoothing": 0.1},
+        {"clip_gradient": 0.5, "ema_decay": 0.9},
+        {"accumulate": 2, "batch_size": 1, "freeze_bn": True},
+    ],
+    ids=["adamw", "average", "accumulate"],
+)
+def test_resume_is_bit_equal_with_every_option(shapes: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    whole = train(settings(shapes, tmp_path / "whole", iterations=4, **changes))
+    config = settings(shapes, tmp_path / "parts", iterations=4, **changes)
+    assert train(config, reporter=Recorder(stop_after=2)).interrupted
+    resumed = train(replace(config, resume=True))
+    assert_same(tensors(resumed.last_weights), tensors(whole.last_weights))
+    assert [line["loss_total"] for line in lines(resumed) if line["kind"] == "train"] == [
+        line["loss_total"] for line in lines(whole) if line["kind"] == "train"
+    ]
+
+
+def test_the_average_is_what_is_validated_and_kept(shapes: Path, tmp_path: Path) -> None:
+    plain = train(settings(shapes, tmp_path / "plain", iterations=3))
+    averaged = train(settings(shapes, tmp_path / "averaged", iterations=3, ema_decay=0.5))
+    assert [line["loss_total"] for line in lines(plain)[:3]] == [line["loss_total"] for line in lines(averaged)[:3]]
+    name = "head.box.weight"
+    assert not torch.equal(tensors(plain.last_weights)[name], tensors(averaged.last_weights)[name])
+
+
+def test_run_ends_early_where_nothing_gets_better(shapes: Path, tmp_path: Path) -> None:
+    recorder = Recorder()
+    config = settings(shapes, tmp_path / "run", epochs=9, learning_rate=1e-9, warmup_init=1e-9, patience=2)
+    result = train(config, reporter=recorder)
+    assert result.epoch == 3
+    assert not result.interrupted
+    assert any("no better mask AP in 2 validations" in message for message in recorder.messages)
+
+
+def test_too_few_images_for_a_step(shapes: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"at least one image for each of 8 batches per step .*, got 7"):
+        train(settings(shapes, tmp_path / "run", accumulate=8))
 
 
 @pytest.mark.parametrize("mixed_precision", ["bf16"])
 def test_mixed_precision_trains(shapes: Path, tmp_path: Path, mixed_precision: Any) -> None:
-    config = settings(shapes, tmp_path / "run", iterations=2, mixed_precision=mixed_precision, schedule="cosine")
+    # Not 64 pixels: oneDNN's bf16 gradient of a 3x3 convolution over a single pixel is not finite.
+    changes = {"mixed_precision": mixed_precision, "schedule": "cosine", "image_size": 128}
+    config = settings(shapes, tmp_path / "run", iterations=2, **changes)
     recorder = Recorder()
     result = train(config, reporter=recorder)
     assert result.iteration == 2
-    assert all(np.isfinite(step["loss_total"]) for step in recorder.steps)
+    assert result.skipped_steps == 0, recorder.messages
 
 
 def test_half_precision_needs_a_gpu(shapes: Path, tmp_path: Path) -> None:
@@ -300,7 +382,7 @@ def test_failed_write_keeps_the_former_state(
 
     monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(CheckpointError, match="No space left"):
-        folder.save_state(network, optimizer, None, Progress())
+        folder.save_state({"network": network, "optimizer": optimizer}, Progress(), [random_state()])
     assert folder.state_file.read_bytes() == before
     assert [path.name for path in folder.state_file.parent.iterdir()] == ["state.pt"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,30 @@ from protomask.structures.instances import Target
 SampleKey = tuple[int, int]
 TrainBatch = tuple[Tensor, list[Target]]
 ValidationBatch = tuple[Tensor | PaddedImages, list[tuple[int, int]], list[int]]
+
+
+class Share(NamedTuple):
+    """Which part of every step this process takes.
+
+    Attributes:
+        process: number of this process, from 0.
+        processes: in all.
+        accumulate: batches of every process that make up one step.
+
+    """
+
+    process: int = 0
+    processes: int = 1
+    accumulate: int = 1
+
+    @property
+    def batches_per_step(self) -> int:
+        """Batches that all processes together take for one step."""
+        return self.processes * self.accumulate
+
+
+EVERYTHING = Share()
+"""For a process that is alone."""
 
 
 class TrainingDataset(Protocol):
@@ -60,7 +84,7 @@ def collate(samples: Sequence[tuple[Tensor, Target]], *, pad_multiple: int | Non
 
 
 def batches_per_epoch(num_images: int, batch_size: int) -> int:
-    """Full batches in a pass over the images; what is left over is drawn in another epoch. At least 1."""
+    """Full batches (of all processes) in a pass over the images; the rest is drawn in another epoch. At least 1."""
     return max(num_images // batch_size, 1)
 
 
@@ -72,12 +96,14 @@ def training_batches(
     first_iteration: int,
     last_iteration: int,
     num_workers: int,
+    share: Share = EVERYTHING,
     pad_multiple: int | None = None,
     pin_memory: bool = False,
 ) -> Iterable[TrainBatch]:
     """Batches of the iterations ``first_iteration`` to ``last_iteration`` - 1, across epochs without a pause.
 
-    Batch k is the same whatever the first iteration, the number of workers and the state of the random generators.
+    The images of iteration k are the same whatever the first iteration, the number of workers and the state of the
+    random generators, and also however many batches and processes share them.
 
     Returns:
         Pairs: images (B, 3, H, W) uint8 RGB, and B targets in their frames; see `collate` for ``pad_multiple``.
@@ -89,7 +115,7 @@ def training_batches(
     _check_options(batch_size, num_workers)
     loader: DataLoader[Any] = DataLoader(
         _SeededSamples(dataset, seed),
-        batch_sampler=_RunOrder(len(dataset), batch_size, seed, first_iteration, last_iteration),
+        batch_sampler=_RunOrder(len(dataset), batch_size, share, seed, range(first_iteration, last_iteration)),
         num_workers=num_workers,
         collate_fn=partial(collate, pad_multiple=pad_multiple),
         pin_memory=pin_memory,
@@ -100,9 +126,15 @@ def training_batches(
 
 
 def validation_batches(
-    dataset: CocoDataset, geometry: Geometry, *, batch_size: int, num_workers: int, pin_memory: bool = False
+    dataset: CocoDataset,
+    geometry: Geometry,
+    *,
+    batch_size: int,
+    num_workers: int,
+    share: Share = EVERYTHING,
+    pin_memory: bool = False,
 ) -> Iterable[ValidationBatch]:
-    """Every image once, in order, prepared exactly as for prediction.
+    """Every image of this process' share once, in order, prepared exactly as for prediction.
 
     Returns:
         Triples: a batch of the geometry, the images' original sizes (H, W), their ids.
@@ -115,6 +147,7 @@ def validation_batches(
     loader: DataLoader[Any] = DataLoader(
         _PreparedImages(dataset, geometry),
         batch_size=batch_size,
+        sampler=range(share.process, len(dataset), share.processes),
         num_workers=num_workers,
         collate_fn=partial(_collate_validation, geometry),
         pin_memory=pin_memory,
@@ -156,27 +189,30 @@ def _check_options(batch_size: int, num_workers: int) -> None:
 
 
 class _RunOrder(Sampler[list[SampleKey]]):
-    """Yields one list of (epoch, image index) per iteration; every epoch has its own shuffle."""
+    """Yields this process' lists of (epoch, image index), its own of each iteration; each epoch has its own shuffle."""
 
-    def __init__(self, num_images: int, batch_size: int, seed: int, first_iteration: int, last_iteration: int) -> None:
+    def __init__(self, num_images: int, batch_size: int, share: Share, seed: int, iterations: range) -> None:
         self.num_images = num_images
         self.batch_size = batch_size
+        self.share = share
         self.seed = seed
-        self.iterations = range(first_iteration, last_iteration)
+        self.iterations = iterations
 
     def __len__(self) -> int:
-        return len(self.iterations)
+        return len(self.iterations) * self.share.accumulate
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        per_epoch = batches_per_epoch(self.num_images, self.batch_size)
+        step_size = self.batch_size * self.share.batches_per_step
+        per_epoch = batches_per_epoch(self.num_images, step_size)
         shuffled_epoch, order = -1, np.empty(0, dtype=np.int64)
         for iteration in self.iterations:
             epoch, position = divmod(iteration, per_epoch)
             if epoch != shuffled_epoch:
                 order = np.random.default_rng((self.seed, epoch)).permutation(self.num_images)
                 shuffled_epoch = epoch
-            start = position * self.batch_size
-            yield [(epoch, int(index)) for index in order[start : start + self.batch_size]]
+            for number in range(self.share.accumulate):
+                start = position * step_size + (number * self.share.processes + self.share.process) * self.batch_size
+                yield [(epoch, int(index)) for index in order[start : start + self.batch_size]]
 
 
 class _SeededSamples(Dataset[tuple[Tensor, Target]]):

@@ -38,17 +38,26 @@ class TrainConfig:
         model_options: Further fields of the model's configuration to change, by name.
         epochs: Length of the run in passes over the training images.
         iterations: Length of the run in optimizer steps; takes the place of epochs.
-        batch_size: Images per step. The learning rate is multiplied by batch_size / 8.
-        learning_rate: Learning rate at batch size 8, after the warm-up.
+        batch_size: Images that each process takes at once. The learning rate is multiplied by (images per step) / 8.
+        accumulate: Batches of each process that make up one step, where memory is short.
+        optimizer: "sgd" with momentum (published) or "adamw".
+        learning_rate: Learning rate at 8 images per step, after the warm-up.
         schedule: "step" divides the rate by ten at each of lr_steps (published), "cosine" lets it fall
-            smoothly to zero.
+            smoothly to zero, "one_cycle" lets it rise and fall, without the warm-up.
         lr_steps: Where the steps come, as fractions of the run.
         warmup_iterations: Length of the linear warm-up, at most a tenth of the run.
         warmup_init: Learning rate of the first iteration.
-        momentum: Momentum of SGD.
+        momentum: Momentum of SGD; of AdamW the first beta.
         weight_decay: Weight decay.
         bias_learning_rate_factor: Biases learn at so many times the rate (2 for official Mask R-CNNs).
         bias_weight_decay: Whether weight decay holds for biases too (it does not for official Mask R-CNNs).
+        clip_gradient: Shorten gradients to at most this norm; not by default.
+        ema_decay: Validate and keep a moving average of the weights, which remembers so much of the past in each step
+            (0.999, say); not by default.
+        label_smoothing: Share of the class targets that is spread over all classes, in [0, 1).
+        patience: End the run when so many validations in a row have brought no better mask AP; never by default.
+        max_bad_steps: Give up after so many steps in a row whose loss or gradient is not finite.
+        sync_batch_norm: Let all processes share the statistics of batch norm (CUDA only).
         frozen_stages: Fix so many stages of a ResNet backbone: 1 for the stem, 2 for the stem and layer1, up to 5.
         freeze_bn: Fix batch norm: true, false, or "auto" for the published rule, which does so for batches below 6.
         augmentation: Random changes of the training images.
@@ -80,8 +89,10 @@ class TrainConfig:
     epochs: int = 50
     iterations: int | None = None
     batch_size: int = 8
+    accumulate: int = 1
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 1e-3
-    schedule: Literal["step", "cosine"] = "step"
+    schedule: Literal["step", "cosine", "one_cycle"] = "step"
     lr_steps: tuple[float, ...] = (0.35, 0.75, 0.875, 0.9375)
     warmup_iterations: int = 500
     warmup_init: float = 1e-4
@@ -89,6 +100,12 @@ class TrainConfig:
     weight_decay: float = 5e-4
     bias_learning_rate_factor: float = 1.0
     bias_weight_decay: bool = True
+    clip_gradient: float | None = None
+    ema_decay: float | None = None
+    label_smoothing: float = 0.0
+    patience: int | None = None
+    max_bad_steps: int = 10
+    sync_batch_norm: bool = False
     frozen_stages: int = 0
     freeze_bn: Literal["auto"] | bool = "auto"
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
@@ -106,9 +123,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("data", "output"):
             _expect(self, name, isinstance(getattr(self, name), str) and getattr(self, name) != "", "a non-empty text")
-        for name in ("epochs", "batch_size", "validate_every", "max_detections", "log_every"):
+        for name in (
+            "epochs", "batch_size", "accumulate", "validate_every", "max_detections", "log_every", "max_bad_steps"
+        ):  # fmt: skip
             _expect(self, name, _is_integer(getattr(self, name), at_least=1), "a whole number of at least 1")
-        for name in ("image_size", "iterations", "overfit"):
+        for name in ("image_size", "iterations", "overfit", "patience"):
             value = getattr(self, name)
             _expect(self, name, value is None or _is_integer(value, at_least=1), "a whole number of at least 1 or none")
         for name in ("num_workers", "warmup_iterations", "seed"):
@@ -118,7 +137,12 @@ class TrainConfig:
         )
         for name in ("learning_rate", "warmup_init", "checkpoint_minutes", "bias_learning_rate_factor"):
             _expect(self, name, _is_number(getattr(self, name)) and getattr(self, name) > 0, "a positive number")
-        _expect(self, "momentum", _is_number(self.momentum) and 0 <= self.momentum < 1, "a number in [0, 1)")
+        for name in ("momentum", "label_smoothing"):
+            value = getattr(self, name)
+            _expect(self, name, _is_number(value) and 0 <= value < 1, "a number in [0, 1)")
+        decay, norm = self.ema_decay, self.clip_gradient
+        _expect(self, "ema_decay", decay is None or (_is_number(decay) and 0 < decay < 1), "a number in (0, 1) or none")
+        _expect(self, "clip_gradient", norm is None or (_is_number(norm) and norm > 0), "a positive number or none")
         _expect(self, "weight_decay", _is_number(self.weight_decay) and self.weight_decay >= 0, "a number >= 0")
         rising = all(_is_number(step) and 0 < step < 1 for step in self.lr_steps)
         rising = rising and list(self.lr_steps) == sorted(self.lr_steps)
@@ -130,7 +154,8 @@ class TrainConfig:
         for name, choices in (
             ("add", (None, *get_args(Part))),
             ("train_only", (None, *get_args(Part))),
-            ("schedule", ("step", "cosine")),
+            ("optimizer", ("sgd", "adamw")),
+            ("schedule", ("step", "cosine", "one_cycle")),
             ("freeze_bn", ("auto", True, False)),
             ("device", ("auto", "cpu", "cuda", "mps")),
             ("mixed_precision", ("no", "bf16", "fp16")),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
+from protomask.data.loader import TrainBatch
 from protomask.engine.config import TrainConfig
 from protomask.errors import CheckpointError, ConfigError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # These may differ between a run and its continuation: they change neither the network nor what it is shown.
 _MAY_CHANGE = frozenset(
     {"data", "weights", "output", "resume", "device", "num_workers", "log_every", "validate_every", "max_detections"}
-    | {"checkpoint_minutes", "channels_last", "mixed_precision"}
+    | {"checkpoint_minutes", "channels_last", "mixed_precision", "patience", "max_bad_steps"}
 )
 
 
@@ -34,7 +34,9 @@ class Progress:
         iteration: steps done.
         validated_iteration: steps done at the last validation, -1 before the first.
         best_mask_ap: mask AP in [0, 1] of best.safetensors, None while no validation found one.
-        skipped_steps: steps left out because their loss was not finite.
+        skipped_steps: steps left out because their loss or gradient was not finite.
+        bad_steps: how many of them came last, in a row.
+        stale_validations: validations since the best one.
 
     """
 
@@ -42,14 +44,18 @@ class Progress:
     validated_iteration: int = -1
     best_mask_ap: float | None = None
     skipped_steps: int = 0
+    bad_steps: int = 0
+    stale_validations: int = 0
 
     def validated(self, metrics: CocoMetrics) -> bool:
         """Note a validation of the weights as they are now, and tell whether they are the best so far."""
         self.validated_iteration = self.iteration
         mask_ap = None if metrics.mask is None else metrics.mask.AP
         if mask_ap is None or (self.best_mask_ap is not None and mask_ap <= self.best_mask_ap):
+            self.stale_validations += 1
             return False
         self.best_mask_ap = mask_ap
+        self.stale_validations = 0
         return True
 
 
@@ -112,23 +118,22 @@ class RunFolder:
         except OSError as error:
             raise ConfigError(f"output: expected a folder that can be written, got {self.path}: {error}") from error
 
-    def save_state(
-        self, network: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any | None, progress: Progress
-    ) -> None:
+    def save_state(self, parts: Mapping[str, Any], progress: Progress, random_states: Sequence[Any]) -> None:
         """Write the full state; at every moment the file is either the former state or this one.
+
+        Args:
+            parts: what has a ``state_dict``, by name; None for what the run does not have.
+            progress: how far the run is.
+            random_states: `random_state` of each process.
 
         Raises:
             CheckpointError: the file cannot be written; the former state is still there.
 
         """
         state = {
-            "network": network.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "scaler": None if scaler is None else scaler.state_dict(),
+            **{name: None if part is None else part.state_dict() for name, part in parts.items()},
             "progress": asdict(progress),
-            "torch_rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "python_rng": random.getstate(),
+            "random": list(random_states),
         }
         temporary = self.state_file.with_name(".state.pt.tmp")
         try:
@@ -142,27 +147,75 @@ class RunFolder:
             temporary.unlink(missing_ok=True)
             raise CheckpointError(f"{self.state_file}: cannot write the state of the run: {error}") from error
 
-    def load_state(self, network: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any | None) -> Progress:
-        """Bring network, optimizer, loss scaler and random generators to the saved state.
+    def load_state(self, parts: Mapping[str, Any], *, process: int = 0, processes: int = 1) -> Progress:
+        """Bring every part and the random generators of this process to the saved state.
 
         Raises:
             CheckpointError: the file cannot be read or belongs to another network.
+            ConfigError: the run had another number of processes.
 
         """
         try:
             state = torch.load(self.state_file, map_location="cpu", weights_only=True)
-            network.load_state_dict(state["network"])
-            optimizer.load_state_dict(state["optimizer"])
-            if scaler is not None and state["scaler"] is not None:
-                scaler.load_state_dict(state["scaler"])
-            torch.set_rng_state(state["torch_rng"])
-            if torch.cuda.is_available() and len(state["cuda_rng"]) == torch.cuda.device_count():
-                torch.cuda.set_rng_state_all(state["cuda_rng"])
-            version, internal, gauss = state["python_rng"]
-            random.setstate((version, tuple(internal), gauss))
-            return Progress(**state["progress"])
+            for name, part in parts.items():
+                if part is not None and state[name] is not None:
+                    part.load_state_dict(state[name])
+            saved, progress = state["random"], Progress(**state["progress"])
+            if len(saved) == processes:
+                _set_random_state(saved[process])
         except Exception as error:  # a damaged archive surfaces as almost any exception
             raise CheckpointError(f"{self.state_file}: expected the state of this run: {error}") from error
+        if len(saved) != processes:
+            raise ConfigError(f"resume: the run in {self.path} had {len(saved)} processes, got {processes}")
+        return progress
+
+    def save_bad_batch(self, iteration: int, problem: str, batches: Sequence[TrainBatch], *, process: int = 0) -> Path:
+        """Keep what a process saw in a step that could not be taken, for `torch.load`; returns the file.
+
+        It holds iteration, problem, and for every batch the images (B, 3, H, W) uint8 and, for each of them, image_id,
+        boxes (N, 4) in pixels of the image, labels (N,), masks (N, h, w) bool.
+        """
+        content = {
+            "iteration": iteration,
+            "problem": problem,
+            "batches": [
+                {
+                    "images": images,
+                    "targets": [
+                        {name: getattr(target, name) for name in ("image_id", "boxes", "labels", "masks")}
+                        for target in targets
+                    ],
+                }
+                for images, targets in batches
+            ],
+        }
+        path = self.path / "bad_batches" / f"iteration_{iteration}_process_{process}.pt"
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            path.parent.mkdir(exist_ok=True)
+            torch.save(content, temporary)
+            temporary.replace(path)
+        except (OSError, RuntimeError) as error:
+            temporary.unlink(missing_ok=True)
+            raise CheckpointError(f"{path}: cannot keep the batch: {error}") from error
+        return path
+
+
+def random_state() -> dict[str, Any]:
+    """Of every generator that a process draws from."""
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "python": random.getstate(),
+    }
+
+
+def _set_random_state(state: Mapping[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
 
 
 class MetricsLog:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,9 +34,10 @@ class StepResult:
     Attributes:
         iteration: steps done so far in the run, this one included.
         learning_rate: rate this step used.
-        losses: every term of the criterion.
-        image_ids: images of the batch.
-        skipped: the total loss was not finite and the weights were left alone.
+        losses: every term of the criterion, mean over all batches of the step.
+        image_ids: images that this process saw.
+        problem: what was not finite, for which the weights were left alone; None if all was well.
+        batches: what this process saw where there was a problem.
         seconds: duration of the step, waiting for its data included.
         data_seconds: time spent waiting for the data.
 
@@ -44,14 +47,35 @@ class StepResult:
     learning_rate: float
     losses: dict[str, float]
     image_ids: tuple[int | None, ...]
-    skipped: bool
+    problem: str | None
+    batches: tuple[TrainBatch, ...]
     seconds: float
     data_seconds: float
 
 
+class TrainingStep(nn.Module):
+    """Network and criterion as one module, for in some models the criterion runs heads of the network.
+
+    What distributes the training must see the whole way from the images to the losses.
+
+    Args:
+        network: in training mode where it learns.
+        criterion: takes the network's output and the targets; ``loss_total`` is minimised.
+
+    """
+
+    def __init__(self, network: nn.Module, criterion: Criterion) -> None:
+        super().__init__()
+        self.network = network
+        self.criterion = criterion
+
+    def forward(self, images: Any, targets: Sequence[Target]) -> dict[str, Tensor]:
+        """A batch of the geometry and its truth to the losses."""
+        return self.criterion(self.network(images), targets)
+
+
 def train_one_epoch(
-    network: nn.Module,
-    criterion: Criterion,
+    step: nn.Module,
     batches: Iterable[TrainBatch],
     optimizer: torch.optim.Optimizer,
     accelerator: Accelerator,
@@ -59,39 +83,53 @@ def train_one_epoch(
     geometry: Geometry,
     schedule: Schedule,
     iteration: int,
+    accumulate: int = 1,
+    clip_gradient: float | None = None,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Iterator[StepResult]:
     """Train on the batches, one step per item taken from this generator.
 
     Args:
-        network: as prepared by the accelerator.
-        criterion: takes the network's output and the targets; ``loss_total`` is minimised.
-        batches: images (B, 3, H, W) uint8 RGB and B targets in their frames.
+        step: a `TrainingStep` as prepared by the accelerator.
+        batches: images (B, 3, H, W) uint8 RGB and B targets in their frames, ``accumulate`` of them for each step.
         optimizer: as prepared by the accelerator.
-        accelerator: knows device and precision.
+        accelerator: knows device, precision and the other processes.
         geometry: normalises the images.
         schedule: learning rate of every iteration.
         iteration: steps done before.
+        accumulate: batches whose gradients are averaged.
+        clip_gradient: the gradient is shortened to at most this norm.
         memory_format: order in which the images are laid out.
 
     """
-    network.train()
+    step.train()
+    batches = iter(batches)
     step_start = time.perf_counter()
-    for images, targets in batches:
+    while group := tuple(islice(batches, accumulate)):
         data_seconds = time.perf_counter() - step_start
         learning_rate = schedule.learning_rate_at(iteration)
         set_learning_rate(optimizer, learning_rate)
 
-        images = images.to(accelerator.device, memory_format=memory_format, non_blocking=True)
-        targets = [target.to(accelerator.device, non_blocking=True) for target in targets]
-        batch = geometry.normalize_batch(images, [target.image_size for target in targets])
-        losses = criterion(network(batch), targets)
-        values = torch.stack([loss.detach().float() for loss in losses.values()]).tolist()
-        terms = dict(zip(losses, values, strict=True))
-        finite = math.isfinite(terms["loss_total"])
-        if finite:
-            optimizer.zero_grad(set_to_none=True)
-            accelerator.backward(losses["loss_total"])
+        optimizer.zero_grad(set_to_none=True)
+        terms: dict[str, float] = {}
+        problem = None
+        for number, (images, targets) in enumerate(group, start=1):
+            images = images.to(accelerator.device, memory_format=memory_format, non_blocking=True)
+            targets = [target.to(accelerator.device, non_blocking=True) for target in targets]
+            batch = geometry.normalize_batch(images, [target.image_size for target in targets])
+            # The processes average their gradients with the last batch.
+            with accelerator.no_sync(step) if number < len(group) else nullcontext():
+                losses = step(batch, targets)
+                values = accelerator.reduce(torch.stack([loss.detach().float() for loss in losses.values()]), "mean")
+                for name, value in zip(losses, values.tolist(), strict=True):
+                    terms[name] = terms.get(name, 0.0) + value / len(group)
+                if not math.isfinite(terms["loss_total"]):
+                    problem = "loss is not finite: " + ", ".join(f"{name} {value}" for name, value in terms.items())
+                    break
+                accelerator.backward(losses["loss_total"] / len(group))
+        if problem is None:
+            problem = _limit_gradient(step, accelerator, clip_gradient)
+        if problem is None:
             optimizer.step()
 
         iteration += 1
@@ -99,12 +137,27 @@ def train_one_epoch(
             iteration=iteration,
             learning_rate=learning_rate,
             losses=terms,
-            image_ids=tuple(target.image_id for target in targets),
-            skipped=not finite,
+            image_ids=tuple(target.image_id for _, targets in group for target in targets),
+            problem=problem,
+            batches=() if problem is None else group,
             seconds=time.perf_counter() - step_start,
             data_seconds=data_seconds,
         )
         step_start = time.perf_counter()
+
+
+def _limit_gradient(step: nn.Module, accelerator: Accelerator, limit: float | None) -> str | None:
+    """Shorten the gradient; tells which weights have one that is not finite."""
+    learning = {name: value.grad for name, value in step.named_parameters() if value.grad is not None}
+    if accelerator.scaler is None:  # a loss scaler leaves such steps out by itself
+        finite = torch.stack([gradient.norm().isfinite() for gradient in learning.values()]).tolist()
+        bad = [name for name, is_finite in zip(learning, finite, strict=True) if not is_finite]
+        if bad:
+            names = ", ".join(name.removeprefix("module.").removeprefix("network.") for name in bad[:3])
+            return f"gradient is not finite: in {len(bad)} of {len(learning)} tensors, first {names}"
+    if limit is not None:
+        accelerator.clip_grad_norm_(step.parameters(), limit)
+    return None
 
 
 def evaluate(
@@ -112,6 +165,7 @@ def evaluate(
     batches: Iterable[ValidationBatch],
     evaluator: CocoEvaluator,
     *,
+    accelerator: Accelerator | None = None,
     device: torch.device | str = "cpu",
     max_detections: int = 100,
     memory_format: torch.memory_format = torch.contiguous_format,
@@ -124,6 +178,7 @@ def evaluate(
         network: left in the mode it came in.
         batches: batches of the network's geometry, original sizes (H, W), image ids.
         evaluator: fresh one for the same images.
+        accelerator: knows the other processes, each of which has batches of its own; none without.
         device: where the network is.
         max_detections: instances kept per image.
         memory_format: order in which the images are laid out.
@@ -144,4 +199,8 @@ def evaluate(
                         on_image(image_id, instances)
     finally:
         network.train(was_training)
+    if accelerator is not None and accelerator.num_processes > 1:
+        from accelerate.utils import gather_object
+
+        evaluator.exchange(gather_object)
     return evaluator.evaluate(seen_only=seen_only)

@@ -21,19 +21,20 @@ from protomask.checkpoints.backbones import load_backbone
 from protomask.checkpoints.io import load_matching, load_network, load_weights, save_weights
 from protomask.data.augmentation import AugmentationConfig
 from protomask.data.coco import CocoDataset, open_dataset
-from protomask.data.loader import TrainingDataset, batches_per_epoch, training_batches, validation_batches
+from protomask.data.loader import Share, TrainingDataset, batches_per_epoch, training_batches, validation_batches
 from protomask.data.transforms import TrainTransform
 from protomask.engine.config import Part, TrainConfig
-from protomask.engine.folder import MetricsLog, Progress, RunFolder
-from protomask.engine.loop import Criterion, StepResult, evaluate, train_one_epoch
+from protomask.engine.folder import MetricsLog, Progress, RunFolder, random_state
+from protomask.engine.loop import Criterion, StepResult, TrainingStep, evaluate, train_one_epoch
 from protomask.engine.optim import (
+    AveragedWeights,
     build_optimizer,
     freeze_all_but,
     freeze_batch_norm,
     freeze_stages,
     schedule_for_run,
 )
-from protomask.errors import ConfigError
+from protomask.errors import ConfigError, ProtomaskError
 from protomask.models.config import ModelConfig
 from protomask.models.zoo import (
     DEFAULT_MODEL,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from protomask.evaluation.coco import CocoMetrics
 
 Metrics = Mapping[str, Any]
+_KEPT_BAD_BATCHES = 10
 
 
 class Reporter(Protocol):
@@ -94,7 +96,7 @@ class TrainResult:
         best_mask_ap: mask AP in [0, 1] of ``best_weights``, None while no validation found one.
         best_weights: file, None while no validation found a mask AP.
         last_weights: file.
-        skipped_steps: steps left out because their loss was not finite.
+        skipped_steps: steps left out because their loss or gradient was not finite.
         interrupted: the run was asked to stop before its end; it continues with ``resume``.
 
     """
@@ -116,7 +118,8 @@ def train(config: TrainConfig, *, reporter: Reporter | None = None) -> TrainResu
     Raises:
         ConfigError: a setting does not fit the data, the machine or the run to be continued.
         DataError: the data set cannot be used.
-        CheckpointError: weights or the saved state cannot be used.
+        CheckpointError: weights or the saved state cannot be used, or cannot be written.
+        ProtomaskError: loss or gradient were not finite for too many steps in a row.
 
     """
     reporter = reporter or SilentReporter()
@@ -139,7 +142,7 @@ def train(config: TrainConfig, *, reporter: Reporter | None = None) -> TrainResu
     return fit(
         config,
         network=network,
-        criterion=build_criterion(network),
+        criterion=build_criterion(network, label_smoothing=config.label_smoothing),
         train_dataset=train_dataset,
         val_dataset=val_dataset,
         reporter=reporter,
@@ -158,9 +161,15 @@ def fit(
     """Train a network on data sets: the part of `train` after everything is built."""
     if len(train_dataset) == 0:
         raise ConfigError(f"data: expected at least one training image, got none in {config.data}")
+    from accelerate.utils import gather_object
+
     accelerator = _accelerator(config)
+    # One process speaks and writes for all.
+    is_main = accelerator.is_main_process
+    reporter = reporter if is_main else SilentReporter()
     folder = RunFolder(Path(config.output))
-    folder.open(config)
+    if is_main:
+        folder.open(config)
     device = accelerator.device
     memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
     network.to(device, memory_format=memory_format)  # type: ignore[call-overload]
@@ -175,13 +184,22 @@ def fit(
         reporter.message(f"batch norm: {frozen} layers fixed (freeze_bn {config.freeze_bn}, batch {config.batch_size})")
     freeze_stages(network.backbone, config.frozen_stages)
 
-    batch_size = min(config.batch_size, len(train_dataset))
-    per_epoch = batches_per_epoch(len(train_dataset), batch_size)
+    if config.sync_batch_norm:
+        _share_statistics(network, config, accelerator)
+    share = Share(accelerator.process_index, accelerator.num_processes, config.accumulate)
+    batch_size = min(config.batch_size, len(train_dataset) // share.batches_per_step)
+    if batch_size == 0:
+        raise ConfigError(
+            f"data: expected at least one image for each of {share.batches_per_step} batches per step "
+            f"({share.processes} processes, accumulate {share.accumulate}), got {len(train_dataset)}"
+        )
+    images_per_step = batch_size * share.batches_per_step
+    per_epoch = batches_per_epoch(len(train_dataset), images_per_step)
     max_iterations = config.iterations or config.epochs * per_epoch
     schedule = schedule_for_run(
         max_iterations,
         base_lr=config.learning_rate,
-        batch_size=batch_size,
+        batch_size=images_per_step,
         step_fractions=config.lr_steps,
         warmup_iterations=config.warmup_iterations,
         warmup_init=config.warmup_init,
@@ -190,15 +208,19 @@ def fit(
     optimizer = build_optimizer(
         network,
         learning_rate=schedule.base_lr,
+        kind=config.optimizer,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         bias_learning_rate_factor=config.bias_learning_rate_factor,
         bias_weight_decay=config.bias_weight_decay,
     )
-    prepared, optimizer = accelerator.prepare(network, optimizer)
+    average = None if config.ema_decay is None else AveragedWeights(network, config.ema_decay)
+    learned = network if average is None else average.network
+    training_step, optimizer = accelerator.prepare(TrainingStep(network, criterion), optimizer)
+    parts = {"network": network, "optimizer": optimizer, "scaler": accelerator.scaler, "average": average}
     progress = Progress()
     if config.resume and folder.state_file.is_file():
-        progress = folder.load_state(network, optimizer, accelerator.scaler)
+        progress = folder.load_state(parts, process=share.process, processes=share.processes)
         reporter.message(f"continuing {folder.path} at iteration {progress.iteration} of {max_iterations}")
     batches = iter(
         training_batches(
@@ -208,13 +230,17 @@ def fit(
             first_iteration=progress.iteration,
             last_iteration=max_iterations,
             num_workers=config.num_workers,
+            share=share,
             pad_multiple=network.geometry.pad_multiple,
             pin_memory=device.type == "cuda",
         )
     )
 
     def save(*weights: Path) -> None:
-        folder.save_state(network, optimizer, accelerator.scaler, progress)
+        random_states = gather_object([random_state()])
+        if not is_main:
+            return
+        folder.save_state(parts, progress, random_states)
         provenance = {
             "source": "protomask train",
             "iteration": progress.iteration,
@@ -223,57 +249,68 @@ def fit(
             "settings": _without_folders(config),
         }
         for path in weights:
-            save_weights(network, path, provenance=provenance)
+            save_weights(learned, path, provenance=provenance)
 
     metrics: CocoMetrics | None = None
     interval = Interval()
     saved_at = time.monotonic()
-    with closing(MetricsLog(folder.path, progress.iteration)) as log, StopRequest() as stop:
-        while not stop.requested():
+    with (
+        closing(MetricsLog(folder.path, progress.iteration) if is_main else NoLog()) as log,
+        StopRequest() as signals,
+    ):
+        stops = False
+        while not stops:
             epoch, position = divmod(progress.iteration, per_epoch)
             finished = progress.iteration >= max_iterations
             validates = finished or (position == 0 and epoch > 0 and epoch % config.validate_every == 0)
             if validates and progress.validated_iteration != progress.iteration:
                 started = time.perf_counter()
-                metrics = _validate(config, network, val_dataset, device, memory_format)
+                metrics = _validate(config, learned, val_dataset, accelerator, share, memory_format)
                 improved = progress.validated(metrics)
                 save(folder.last_weights, *([folder.best_weights] if improved else []))
                 saved_at = time.monotonic()
                 record = _validation_record(metrics, progress, epoch, time.perf_counter() - started)
                 log.write("validation", record)
                 reporter.on_validation(record)
+            if config.patience is not None and progress.stale_validations >= config.patience and not finished:
+                reporter.message(f"no better mask AP in {progress.stale_validations} validations: the run ends here")
+                finished = True
             if finished:
                 break
 
             left_in_epoch = min((epoch + 1) * per_epoch, max_iterations) - progress.iteration
             for step in train_one_epoch(
-                prepared,
-                criterion,
-                islice(batches, left_in_epoch),
+                training_step,
+                islice(batches, left_in_epoch * config.accumulate),
                 optimizer,
                 accelerator,
                 geometry=network.geometry,
                 schedule=schedule,
                 iteration=progress.iteration,
+                accumulate=config.accumulate,
+                clip_gradient=config.clip_gradient,
                 memory_format=memory_format,
             ):
                 progress.iteration = step.iteration
                 interval.add(step)
-                if step.skipped:
-                    progress.skipped_steps += 1
-                    reporter.message(_skip_message(step))
+                if step.problem is not None:
+                    _on_bad_step(step, step.problem, folder, progress, config, reporter, share)
+                else:
+                    progress.bad_steps = 0
+                    if average is not None:
+                        average.update(network)
                 if step.iteration % config.log_every == 0 or step.iteration == max_iterations:
                     record = interval.record(per_epoch, max_iterations)
                     log.write("train", record)
                     reporter.on_step(record)
                     interval = Interval()
-                if stop.requested():
+                stops = _any_process(accelerator, signals.requested())
+                if stops:
                     break
-                if time.monotonic() - saved_at > 60 * config.checkpoint_minutes:
+                if _any_process(accelerator, time.monotonic() - saved_at > 60 * config.checkpoint_minutes):
                     save(folder.last_weights)
                     saved_at = time.monotonic()
-        complete = progress.iteration == progress.validated_iteration == max_iterations
-        if not complete:
+        if stops:
             save(folder.last_weights)
             reporter.message(f"stopped at iteration {progress.iteration} of {max_iterations}, saved; resume continues")
 
@@ -286,7 +323,7 @@ def fit(
         best_weights=None if progress.best_mask_ap is None else folder.best_weights,
         last_weights=folder.last_weights,
         skipped_steps=progress.skipped_steps,
-        interrupted=not complete,
+        interrupted=stops,
     )
 
 
@@ -309,7 +346,7 @@ class Interval:
 
         """
         last = self.steps[-1]
-        finite = [step for step in self.steps if not step.skipped]
+        finite = [step for step in self.steps if step.problem is None]
         seconds = sum(step.seconds for step in self.steps)
         losses = {
             name: sum(step.losses[name] for step in finite) / len(finite) if finite else None for name in last.losses
@@ -324,6 +361,16 @@ class Interval:
             "data_wait": sum(step.data_seconds for step in self.steps) / seconds,
             "skipped_steps": len(self.steps) - len(finite),
         }
+
+
+class NoLog:
+    """In the place of `MetricsLog` where another process keeps the log."""
+
+    def write(self, kind: str, record: Metrics) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 class StopRequest:
@@ -422,7 +469,7 @@ def _without_folders(config: TrainConfig) -> dict[str, Any]:
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:
-    from accelerate import Accelerator
+    from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState
 
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -433,32 +480,55 @@ def _accelerator(config: TrainConfig) -> Accelerator:
     # accelerate remembers device and precision for the whole process; every run states its own.
     AcceleratorState._reset_state(reset_partial_state=True)
     try:
-        accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision=config.mixed_precision)
+        accelerator = Accelerator(
+            cpu=config.device == "cpu",
+            mixed_precision=config.mixed_precision,
+            # A batch without objects leaves the mask branch without a gradient.
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
     except ValueError as error:
         raise ConfigError(
             f"mixed_precision: got {config.mixed_precision}, which does not work here: {error}"
         ) from error
     if config.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise ConfigError("mixed_precision: expected no or bf16 on a CPU, got fp16")
-    if accelerator.num_processes > 1:
-        raise ConfigError(f"expected one process, got {accelerator.num_processes}: training is not distributed yet")
     return accelerator
+
+
+def _share_statistics(network: Network, config: TrainConfig, accelerator: Accelerator) -> None:
+    if accelerator.device.type != "cuda":
+        raise ConfigError(f"sync_batch_norm: expected CUDA devices, got {accelerator.device.type}")
+    if config.freezes_batch_norm or config.train_only is not None:
+        raise ConfigError("sync_batch_norm: expected batch norm that learns, got a fixed one (freeze_bn, train_only)")
+    # In place, but for a batch norm that stands alone.
+    nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+
+
+def _any_process(accelerator: Accelerator, here: bool) -> bool:
+    """Whether something is so in any process: what they do together, all must begin or none."""
+    if accelerator.num_processes == 1:
+        return here
+    flag = torch.tensor(float(here), device=accelerator.device)
+    return bool(accelerator.reduce(flag, "sum") > 0)
 
 
 def _validate(
     config: TrainConfig,
     network: Network,
     dataset: CocoDataset,
-    device: torch.device,
+    accelerator: Accelerator,
+    share: Share,
     memory_format: torch.memory_format,
 ) -> CocoMetrics:
     from protomask.evaluation.coco import CocoEvaluator
 
+    device = accelerator.device
     batches = validation_batches(
         dataset,
         network.geometry,
         batch_size=config.batch_size,
         num_workers=config.num_workers,
+        share=share,
         pin_memory=device.type == "cuda",
     )
     evaluator = CocoEvaluator(
@@ -468,6 +538,7 @@ def _validate(
         network,
         batches,
         evaluator,
+        accelerator=accelerator,
         device=device,
         max_detections=config.max_detections,
         memory_format=memory_format,
@@ -490,7 +561,27 @@ def _validation_record(metrics: CocoMetrics, progress: Progress, epoch: int, sec
     }
 
 
-def _skip_message(step: StepResult) -> str:
-    terms = ", ".join(f"{name} {value}" for name, value in step.losses.items())
+def _on_bad_step(
+    step: StepResult,
+    problem: str,
+    folder: RunFolder,
+    progress: Progress,
+    config: TrainConfig,
+    reporter: Reporter,
+    share: Share,
+) -> None:
+    """Tell of a step that could not be taken, keep what it saw, and give up if it is one of many."""
+    progress.skipped_steps += 1
+    progress.bad_steps += 1
     images = ", ".join(map(str, step.image_ids))
-    return f"iteration {step.iteration}: loss is not finite ({terms}) on images {images}; the step was left out"
+    kept = ""
+    if progress.skipped_steps <= _KEPT_BAD_BATCHES:
+        path = folder.save_bad_batch(step.iteration, problem, step.batches, process=share.process)
+        kept = f" and kept in {path}"
+    reporter.message(f"iteration {step.iteration}: {problem}, on images {images}; the step was left out{kept}")
+    if progress.bad_steps >= config.max_bad_steps:
+        raise ProtomaskError(
+            f"{problem}: {progress.bad_steps} steps in a row, the last on images {images}; what they saw is in "
+            f"{folder.path}/bad_batches. Try a lower learning_rate (now {config.learning_rate:g}), clip_gradient 10, "
+            "or mixed_precision no"
+        )

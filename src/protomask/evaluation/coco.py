@@ -16,7 +16,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -236,6 +236,23 @@ class CocoEvaluator:
                         "score": _score_of(row, iou_type),
                     }
                 )
+
+    def exchange(self, gather: Callable[[list[Any]], list[Any]]) -> None:
+        """Take over what evaluators of the same annotation file saw in other processes.
+
+        Args:
+            gather: gives every process the lists of all processes as one.
+
+        Raises:
+            DataError: two processes saw the same image.
+
+        """
+        seen = [image_id for ids in gather([self.image_ids]) for image_id in ids]
+        if len(set(seen)) < len(seen):
+            raise DataError("two processes predicted the same image; its predictions would be counted twice")
+        self._image_ids = dict.fromkeys(seen)
+        for iou_type, rows in self._results.items():
+            self._results[iou_type] = [row for part in gather([rows]) for row in part]
 
     def evaluate(self, *, seen_only: bool = False, backend: Backend = "fast") -> CocoMetrics:
         """Both tables.

@@ -345,8 +345,8 @@ def build_network(
     return Yolact(config, names, pretrained_backbone=pretrained_backbone)
 
 
-def build_criterion(network: Network) -> YolactCriterion | RCNNCriterion:
+def build_criterion(network: Network, *, label_smoothing: float = 0.0) -> YolactCriterion | RCNNCriterion:
     """The training loss that belongs to a network."""
     if isinstance(network, MaskRCNN):
-        return RCNNCriterion(network)
-    return YolactCriterion(network.config, network.rescoring)
+        return RCNNCriterion(network, label_smoothing=label_smoothing)
+    return YolactCriterion(network.config, network.rescoring, label_smoothing=label_smoothing)

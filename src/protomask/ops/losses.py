@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.nn import functional as F
 
 from protomask.ops.matching import BACKGROUND
+
+
+def shared_count(count: Tensor) -> Tensor:
+    """What to divide a sum of losses by: the number of terms, at least 1.
+
+    In distributed training the mean of the gradients over all processes is then that of one process with all images:
+    every process divides by its share of all terms, not by its own number of them.
+
+    Args:
+        count: scalar, terms in the sum of this process.
+
+    Returns:
+        Scalar, float32.
+
+    """
+    total = count.float()
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return total.clamp(min=1)
+    total = total.clone()
+    distributed.all_reduce(total)
+    return total.clamp(min=1) / distributed.get_world_size()
 
 
 def smooth_l1_sum(prediction: Tensor, target: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from protomask.models.config import RCNNConfig
 from protomask.models.rcnn.mask_iou_head import inside_shares, mask_iou_loss, mask_iou_targets
 from protomask.models.rcnn.postprocess import BOX_WEIGHTS, MASK_ROI_SIZE
 from protomask.ops.boxes import encode_deltas, pairwise_ioa, pairwise_iou
+from protomask.ops.losses import shared_count
 from protomask.structures.instances import Target
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class RCNNCriterion(nn.Module):
 
     Args:
         network: gives the config and the heads.
+        label_smoothing: of the class term (Szegedy et al. 2016, section 7), in [0, 1).
 
     Attributes:
         sample: (labels (N,), count, share of positives) to the indices that train; 1 or more is positive, 0 background,
@@ -46,9 +48,10 @@ class RCNNCriterion(nn.Module):
 
     """
 
-    def __init__(self, network: MaskRCNN) -> None:
+    def __init__(self, network: MaskRCNN, *, label_smoothing: float = 0.0) -> None:
         super().__init__()
         self.network = network
+        self.label_smoothing = label_smoothing
         self.sample: Sampler = sample_balanced
         config = network.config
         self.mask_targets: MaskTargets = partial(project_masks, aligned=config.conventions.roi_align_aligned)
@@ -124,7 +127,7 @@ class RCNNCriterion(nn.Module):
             positive_deltas.append(deltas[index, positive])
             wanted.append(encode_deltas(own.boxes[matched[positive]], anchors[positive], extent_offset=offset))
         all_logits, all_labels = torch.cat(chosen_logits), torch.cat(chosen_labels)
-        count = max(len(all_labels), 1)
+        count = _count(all_labels)
         loss_objectness = F.binary_cross_entropy_with_logits(all_logits, all_labels, reduction="sum") / count
         loss_box = F.smooth_l1_loss(torch.cat(positive_deltas), torch.cat(wanted), beta=_RPN_BETA, reduction="sum")
         return loss_objectness, loss_box / count
@@ -153,9 +156,9 @@ class RCNNCriterion(nn.Module):
     def _box_terms(self, logits: Tensor, deltas: Tensor, chosen: Sequence[_Regions]) -> tuple[Tensor, Tensor]:
         labels = torch.cat([one.labels for one in chosen])
         wanted = torch.cat([one.wanted for one in chosen])
-        count = max(len(labels), 1)
+        count = _count(labels)
         positive = (labels > 0).nonzero()[:, 0]
-        loss_class = F.cross_entropy(logits, labels, reduction="sum") / count
+        loss_class = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=self.label_smoothing) / count
         loss_box = F.smooth_l1_loss(
             deltas[positive, labels[positive]],
             wanted[positive],
@@ -183,11 +186,15 @@ class RCNNCriterion(nn.Module):
         with torch.autocast(logits.device.type, enabled=False):
             mask_logits, mask_targets = logits.float(), torch.cat(targets)
             loss_mask = F.binary_cross_entropy_with_logits(mask_logits, mask_targets, reduction="sum")
-            loss_mask = loss_mask / max(mask_targets.numel(), 1)
+            loss_mask = loss_mask / _count(mask_targets)
             if scores is None:
                 return loss_mask, loss_mask.new_zeros(())
             wanted = mask_iou_targets(mask_logits, mask_targets, torch.cat(shares))
             return loss_mask, mask_iou_loss(scores.float(), wanted)
+
+
+def _count(terms: Tensor) -> Tensor:
+    return shared_count(torch.tensor(terms.numel(), device=terms.device))
 
 
 class _Regions(NamedTuple):

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from protomask.ops.losses import shared_count
+
 
 class MaskIoUHead(nn.Module):
     """Estimates the IoU of a mask from its region's features and the mask itself.
@@ -95,9 +97,8 @@ def mask_iou_loss(estimates: Tensor, targets: Tensor) -> Tensor:
 
     """
     learned = targets > 0
-    if not learned.any():
-        return estimates.sum() * 0
-    return 0.5 * F.mse_loss(estimates[learned], targets[learned])
+    distance = F.mse_loss(estimates[learned], targets[learned], reduction="sum")
+    return 0.5 * distance / shared_count(learned.sum())
 
 
 def inside_shares(masks: Tensor, boxes: Tensor) -> Tensor:

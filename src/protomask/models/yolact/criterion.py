@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from protomask.models.config import YolactConfig
 from protomask.ops.boxes import encode_boxes
-from protomask.ops.losses import cropped_mask_bce_sums, mine_hard_negatives, smooth_l1_sum
+from protomask.ops.losses import cropped_mask_bce_sums, mine_hard_negatives, shared_count, smooth_l1_sum
 from protomask.ops.masks import crop_windows
 from protomask.ops.matching import BACKGROUND, Matcher
 from protomask.structures.instances import Target
@@ -33,12 +33,16 @@ class YolactCriterion(nn.Module):
     Args:
         config: of the network.
         rescoring: the network's, which is run here on the masks of the positives.
+        label_smoothing: of the class term (Szegedy et al. 2016, section 7), in [0, 1).
 
     """
 
-    def __init__(self, config: YolactConfig, rescoring: MaskRescoring | None = None) -> None:
+    def __init__(
+        self, config: YolactConfig, rescoring: MaskRescoring | None = None, *, label_smoothing: float = 0.0
+    ) -> None:
         super().__init__()
         self.config = config
+        self.label_smoothing = label_smoothing
         self.rescoring = rescoring
         self.matcher = Matcher(
             positive_iou=config.positive_iou, negative_iou=config.negative_iou, crowd_overlap=config.crowd_overlap
@@ -66,7 +70,7 @@ class YolactCriterion(nn.Module):
         matched_idxs = torch.stack([idxs for idxs, _ in matches])
         matched_labels = torch.stack([labels for _, labels in matches])
         positive = matched_labels > BACKGROUND
-        num_positive = positive.sum().clamp(min=1)
+        num_positive = shared_count(positive.sum())
 
         config = self.config
         loss_mask, loss_rescoring = self._mask(output, objects, matched_idxs, positive)
@@ -99,7 +103,9 @@ class YolactCriterion(nn.Module):
             logits, matched_labels, negatives_per_positive=self.config.negatives_per_positive
         )
         chosen = negatives | (matched_labels > BACKGROUND)
-        return F.cross_entropy(logits[chosen], matched_labels[chosen], reduction="sum")
+        return F.cross_entropy(
+            logits[chosen], matched_labels[chosen], reduction="sum", label_smoothing=self.label_smoothing
+        )
 
     def _mask(
         self, output: YolactOutput, objects: Sequence[Target], matched_idxs: Tensor, positive: Tensor
