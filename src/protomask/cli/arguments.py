@@ -211,13 +211,16 @@ def _add_fields(parser: ArgumentParser, kind: type[Any], prefix: str = "") -> No
 
 
 def _add_option(parser: ArgumentParser, name: str, kind: Any, default: Any, text: str) -> None:
-    flag = f"--{name.replace('_', '-')}"
+    # A parameter that would be a word of Python has an underscore behind it, as PEP 8 says; its option has none.
+    flag = f"--{name.rstrip('_').replace('_', '-')}"
     if kind is bool:
-        parser.add_argument(flag, action=ActionYesNo(yes_prefix="", no_prefix="no-"), default=default, help=text)
+        parser.add_argument(
+            flag, action=ActionYesNo(yes_prefix="", no_prefix="no-"), default=default, help=text, dest=name
+        )
     elif default is inspect.Parameter.empty:
-        parser.add_argument(flag, type=kind, required=True, metavar=_type_name(kind), help=text)
+        parser.add_argument(flag, type=kind, required=True, metavar=_type_name(kind), help=text, dest=name)
     else:
-        parser.add_argument(flag, type=kind, default=default, metavar=_type_name(kind), help=text)
+        parser.add_argument(flag, type=kind, default=default, metavar=_type_name(kind), help=text, dest=name)
 
 
 def _type_name(kind: Any) -> str:

@@ -18,6 +18,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "convert": ("convert", "turn an official checkpoint into a .safetensors file"),
     "models": ("models", "list the models and where their weights come from"),
     "data synth": ("synth", "render a synthetic data set of overlapping shapes"),
+    "data convert": ("convert_data", "turn a data set into another format, or split it"),
     "demo": ("demo", "try the shipped model on shipped scenes"),
 }
 DONE, FAILED, BAD_USAGE = 0, 1, 2
@@ -40,7 +41,7 @@ def _top_level(arguments: Sequence[str]) -> int:
     """Help, version, or a complaint about an unknown verb."""
     from protomask import __version__
 
-    verbs = "\n".join(f"  {verb:<12}{summary}" for verb, (_, summary) in VERBS.items())
+    verbs = "\n".join(f"  {verb:<14}{summary}" for verb, (_, summary) in VERBS.items())
     parser = argparse.ArgumentParser(
         prog="protomask",
         usage="protomask VERB [options]   (protomask VERB --help tells more)",

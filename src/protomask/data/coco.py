@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from protomask.errors import DataError
+from protomask.ops.masks import Rle
 from protomask.structures.image import to_rgb_array
 from protomask.structures.instances import Target
 
@@ -120,7 +121,9 @@ def _read_dataset_yaml(path: Path) -> dict[str, Path]:
     return {key: path.parent / content[key] for key in expected}
 
 
-class _Annotation(NamedTuple):
+class Annotation(NamedTuple):
+    """One object as the file has it: ``label`` is 0-based, ``segmentation`` polygons in px or an RLE."""
+
     annotation_id: int
     label: int
     is_crowd: bool
@@ -173,7 +176,7 @@ class CocoDataset(Dataset[Sample]):
         self.annotation_file = Path(annotation_file)
         self.image_dir = Path(image_dir)
         self.transform = transform
-        content = _read_json(self.annotation_file)
+        content = read_json(self.annotation_file, "images, annotations and categories")
         images = _entries(content, "images", self.annotation_file)
         categories = _entries(content, "categories", self.annotation_file)
         self.class_names, self.category_ids = _match_categories(categories, class_names, self.annotation_file)
@@ -229,6 +232,17 @@ class CocoDataset(Dataset[Sample]):
             raise DataError(f"{path}: image {self.image_ids[index]} cannot be read: {error}") from error
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
+    def image_size(self, index: int) -> tuple[int, int]:
+        """(H, W) of item ``index`` as the JSON states it."""
+        return self._image_sizes[index]
+
+    def load_annotations(self, index: int) -> list[Annotation]:
+        """Annotations of item ``index`` as the file has them, less what ``problems`` says was dropped."""
+        annotations: list[Annotation] = pickle.loads(
+            self._records[self._offsets[index] : self._offsets[index + 1]].data
+        )
+        return annotations
+
     def load_target(
         self, index: int, image_size: tuple[int, int] | None = None
     ) -> tuple[Target, list[AnnotationProblem]]:
@@ -250,20 +264,16 @@ class CocoDataset(Dataset[Sample]):
             problems.append(
                 AnnotationProblem(image_id, None, f"the file is {_wxh(size)} px, the JSON says {_wxh(stated_size)}")
             )
-        annotations: list[_Annotation] = pickle.loads(
-            self._records[self._offsets[index] : self._offsets[index + 1]].data
-        )
-        kept: list[_Annotation] = []
+        annotations = self.load_annotations(index)
+        kept: list[Annotation] = []
         encoded: list[_Rle] = []
         boxes: list[_Box] = []
         for annotation in annotations:
             try:
-                rle = _encode(annotation.segmentation, stated_size)
-                if rle is not None and tuple(rle["size"]) != size:
-                    rle = _fit(rle, size)
+                rle = _encode(annotation.segmentation, stated_size, size)
             except (ValueError, TypeError, OverflowError) as error:
                 raise self._undecodable(image_id, annotation, error) from error
-            mask_box = None if rle is None else _mask_box(rle)
+            mask_box = None if rle is None else box_of_rle(rle)
             if rle is None or mask_box is None:
                 reason = "coordinates are not finite or absurdly large" if rle is None else "empty mask"
                 problems.append(AnnotationProblem(image_id, annotation.annotation_id, f"{reason}, dropped"))
@@ -295,18 +305,18 @@ class CocoDataset(Dataset[Sample]):
         )
         return target, problems
 
-    def _undecodable(self, image_id: int, annotation: _Annotation, error: Exception) -> DataError:
+    def _undecodable(self, image_id: int, annotation: Annotation, error: Exception) -> DataError:
         where = f"{self.annotation_file}: image {image_id} annotation {annotation.annotation_id}"
         return DataError(f"{where}: segmentation cannot be decoded: {error}")
 
     def _read_annotations(
         self, entries: list[dict[str, Any]]
-    ) -> tuple[list[list[_Annotation]], list[AnnotationProblem]]:
+    ) -> tuple[list[list[Annotation]], list[AnnotationProblem]]:
         """Group the annotations by image, in one pass; raise on structure, report noise."""
         file = self.annotation_file
         label_of = {category_id: label for label, category_id in enumerate(self.category_ids)}
         index_of = {image_id: index for index, image_id in enumerate(self.image_ids)}
-        records: list[list[_Annotation]] = [[] for _ in self.image_ids]
+        records: list[list[Annotation]] = [[] for _ in self.image_ids]
         problems: list[AnnotationProblem] = []
         seen: set[int] = set()
         for position, entry in enumerate(entries):
@@ -345,11 +355,16 @@ class CocoDataset(Dataset[Sample]):
             problems += [AnnotationProblem(image_id, annotation_id, message) for message in messages]
             if segmentation:
                 is_crowd = bool(entry.get("iscrowd", 0))
-                records[index].append(_Annotation(annotation_id, label, is_crowd, bbox, segmentation))
+                records[index].append(Annotation(annotation_id, label, is_crowd, bbox, segmentation))
         return records, problems
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path, expected: str) -> dict[str, Any]:
+    """The object in a JSON file; ``expected`` says what it should have.
+
+    Raises: DataError naming file, line and column.
+
+    """
     try:
         content = json.loads(file.read_bytes())
     except OSError as error:
@@ -359,9 +374,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     except (UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{file}: not valid JSON: {error}") from error
     if not isinstance(content, dict):
-        raise DataError(
-            f"{file}: expected an object with images, annotations and categories, got a {type(content).__name__}"
-        )
+        raise DataError(f"{file}: expected an object with {expected}, got a {type(content).__name__}")
     return content
 
 
@@ -490,22 +503,42 @@ def _check_rle(segmentation: Any, image_size: tuple[int, int], where: str) -> li
     return []
 
 
-def _encode(segmentation: list[list[float]] | dict[str, Any], size: tuple[int, int]) -> _Rle | None:
-    """Compressed RLE, of its own size if the file has one; None where polygon coordinates cannot be rasterised."""
+def encode_segmentation(segmentation: list[list[float]] | dict[str, Any], size: tuple[int, int]) -> Rle | None:
+    """Run-length code of a COCO segmentation, rasterised as the COCO API does.
+
+    Args:
+        segmentation: polygons in px, each with 3 points or more, or an RLE (of another size: it is scaled, cut or
+            padded as :meth:`CocoDataset.load_target` says).
+        size: (H, W) of the image.
+
+    Returns:
+        The code in the frame ``size``; None where coordinates are not finite or absurdly large.
+
+    Raises: ValueError for an RLE that cannot be decoded.
+
+    """
+    encoded = _encode(segmentation, size, size)
+    return None if encoded is None else Rle(size=[*size], counts=encoded["counts"].decode("ascii"))
+
+
+def _encode(
+    segmentation: list[list[float]] | dict[str, Any], stated_size: tuple[int, int], size: tuple[int, int]
+) -> _Rle | None:
+    """Compressed RLE in the frame ``size``; None where polygon coordinates cannot be rasterised."""
     from pycocotools import mask as mask_codec
 
     encoded: _Rle
     if not isinstance(segmentation, dict):
         if not all(abs(value) <= _MAX_COORDINATE for part in segmentation for value in part):
             return None
-        encoded = mask_codec.merge(mask_codec.frPyObjects(segmentation, *size))
+        encoded = mask_codec.merge(mask_codec.frPyObjects(segmentation, *stated_size))
     elif isinstance(segmentation["counts"], list):
         encoded = mask_codec.frPyObjects(segmentation, *segmentation["size"])
     elif _RLE_COUNTS.fullmatch(segmentation["counts"]):
         encoded = {"size": segmentation["size"], "counts": segmentation["counts"].encode("ascii")}
     else:
         raise ValueError("the RLE counts are not a COCO run-length string")
-    return encoded
+    return encoded if tuple(encoded["size"]) == size else _fit(encoded, size)
 
 
 def _decode(encoded: list[_Rle]) -> NDArray[np.bool_]:
@@ -516,7 +549,8 @@ def _decode(encoded: list[_Rle]) -> NDArray[np.bool_]:
     return masks
 
 
-def _mask_box(rle: _Rle) -> _Box | None:
+def box_of_rle(rle: Mapping[str, Any]) -> _Box | None:
+    """Tight box (x1, y1, x2, y2) of a compressed code, px, right and bottom exclusive; None of an empty mask."""
     from pycocotools import mask as mask_codec
 
     x, y, w, h = mask_codec.toBbox(rle).tolist()

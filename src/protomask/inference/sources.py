@@ -15,15 +15,9 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from protomask.errors import DataError
-from protomask.structures.image import to_rgb_array
+from protomask.structures.image import IMAGE_SUFFIXES, to_rgb_array
 
 ImageSource = str | Path | Image.Image | NDArray[np.uint8] | Tensor
-
-IMAGE_SUFFIXES = frozenset({
-    ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm",
-    ".ppm", ".tga", ".tif", ".tiff", ".webp",
-})  # fmt: skip
-"""Lower-case endings that folders and globs are searched for; a file named outright may end in anything."""
 
 _EXIF_ORIENTATION = 0x0112
 _DIGITS = re.compile(r"(\d+)")

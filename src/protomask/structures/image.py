@@ -1,4 +1,4 @@
-"""Pillow image of any mode -> plain 8-bit RGB array: the only place that knows about pixel modes."""
+"""Image files by their endings, and Pillow image of any mode -> plain 8-bit RGB array (only here)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from protomask.errors import DataError
+
+IMAGE_SUFFIXES = frozenset({
+    ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm",
+    ".ppm", ".tga", ".tif", ".tiff", ".webp",
+})  # fmt: skip
+"""Lower-case endings that folders and globs are searched for; a file named outright may end in anything."""
 
 _TIFF_MAX_SAMPLE_VALUE = 281  # TIFF 6.0, section 8: the largest value a sample can have
 _TIFF_PHOTOMETRIC = 262

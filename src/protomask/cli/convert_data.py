@@ -1,0 +1,73 @@
+"""`protomask data convert`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+EXAMPLE = "protomask data convert labelled/ dataset/ --split [0.8,0.2]"
+POSITIONAL = ("source", "output")
+
+
+def run(
+    source: str,
+    output: str,
+    *,
+    from_: Literal["auto", "coco", "yolo", "labelme", "voc", "masks"] = "auto",
+    to: Literal["coco", "yolo", "labelme", "voc", "masks", "label-maps"] = "coco",
+    class_names: list[str] | None = None,
+    image_dir: str | None = None,
+    split: list[float] | None = None,
+    seed: int = 0,
+    group_by: str | None = None,
+    link_images: bool = False,
+    json: bool = False,
+) -> int:
+    """Turn a data set into another format, split it, or both.
+
+    Args:
+        source: folder of the data set, or its .json (COCO) or .yaml (COCO, YOLO).
+        output: folder to make; nothing is left there if the work fails.
+        from_: format of the source; auto looks at the files.
+        to: format to write; masks is one PNG per object, label-maps one per image.
+        class_names: names in label order, for example [cat,dog]; for sources that have numbers only, or to change the
+            order.
+        image_dir: folder of the images of a COCO file, where they are not beside it.
+        split: shares of the images for train and val, or train, val and test, for example [0.8,0.2]; splits of the
+            source are put together before. Every class gets its share where possible.
+        seed: another seed gives another split.
+        group_by: regular expression; images in whose file names it finds the same text go to the same split, for
+            example ^[^_]+ for all before the first underscore.
+        link_images: make hard links to the images instead of copies.
+        json: print one JSON summary instead of text.
+    """
+    import sys
+    from dataclasses import asdict
+
+    from protomask.cli.output import dump_json, progress
+    from protomask.data.formats.convert import convert_dataset
+
+    with progress("convert", None, quiet=json) as bar:
+        done = convert_dataset(
+            source,
+            output,
+            source_format=from_,
+            output_format=to,
+            class_names=class_names,
+            image_dir=image_dir,
+            split=split or (),
+            seed=seed,
+            group_by=group_by,
+            link_images=link_images,
+            progress=bar.update,
+        )
+    if json:
+        dump_json({**asdict(done), "output": str(done.output)})
+        return 0
+    for remark in done.remarks:
+        print(f"note: {remark}", file=sys.stderr)
+    print(f"{source}: {done.source_format} ({done.evidence})")
+    counts = ", ".join(f"{name} {done.images[name]} images with {done.objects[name]} objects" for name in done.images)
+    print(f"{done.output}: {done.output_format}, {len(done.class_names)} classes, {counts}")
+    if list(done.images) == ["train"]:
+        print("all images are in one split; --split [0.8,0.2] makes a validation split")
+    return 0

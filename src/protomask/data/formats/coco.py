@@ -1,0 +1,223 @@
+"""COCO instance JSON: the format of the project, see :mod:`protomask.data.coco`."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from protomask.data.coco import CocoDataset, DataWarning, box_of_rle, encode_segmentation, open_dataset, read_json
+from protomask.data.formats.records import (
+    DatasetRecord,
+    ImageRecord,
+    ImageWriter,
+    ObjectRecord,
+    Remarks,
+    read_header,
+    rle_of,
+    split_name,
+)
+from protomask.errors import DataError
+from protomask.ops.masks import encode_rle, rle_area
+
+_ROBOFLOW = "_annotations.coco.json"
+
+
+def detect(source: Path) -> str | None:
+    """What shows that ``source`` is COCO, or None."""
+    if source.is_file():
+        if source.suffix.lower() == ".json":
+            keys = set(read_json(source, "images, annotations and categories"))
+            return "a JSON with images and annotations" if {"images", "annotations"} <= keys else None
+        return "a YAML with train_annotations" if _names_annotations(source) else None
+    files = _annotation_files(source)
+    return str(files[0][1].relative_to(source)) if files else None
+
+
+def _names_annotations(source: Path) -> bool:
+    return source.suffix.lower() in (".yaml", ".yml") and "train_annotations" in source.read_text(errors="replace")
+
+
+def _annotation_files(folder: Path) -> list[tuple[str, Path]]:
+    """Splits and files: ``annotations/*.json``, Roboflow's one per split folder, or the only JSON of its kind."""
+    files = sorted((folder / "annotations").glob("*.json"))
+    # COCO's own folder has captions and keypoints beside the instances.
+    files = [file for file in files if file.stem.startswith("instances")] or files
+    named = [(file.stem, file) for file in files]
+    named = named or [(file.parent.name, file) for file in sorted(folder.glob(f"*/{_ROBOFLOW}"))]
+    named = named or [(file.stem, file) for file in _root_files(folder)]
+    return [(split_name(name) or (name if len(named) > 1 else "train"), file) for name, file in named]
+
+
+def _root_files(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("*.json"))
+    # More are LabelMe's, one per image.
+    return [file for file in files if {"images", "annotations"} <= _keys(file)] if len(files) <= 4 else []
+
+
+def _keys(file: Path) -> set[str]:
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return set()
+    return set(content) if isinstance(content, dict) else set()
+
+
+def read(
+    source: Path, class_names: Sequence[str] | None, remarks: Remarks, image_dir: Path | None = None
+) -> DatasetRecord:
+    """Read a COCO data set.
+
+    Args:
+        source: a folder or YAML as :func:`open_dataset` takes it, COCO's or Roboflow's folder, or one JSON.
+        class_names: not used, the file has them.
+        remarks: gets what the reader dropped or repaired.
+        image_dir: folder of the images, looked for around the annotation files by default.
+
+    Raises:
+        DataError: as :class:`CocoDataset`.
+
+    """
+    splits: dict[str, list[ImageRecord]] = {}
+    first: CocoDataset | None = None
+    categories: tuple[dict[str, Any], ...] = ()
+    for split, file, folder in _parts(source, image_dir):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)  # they are in problems, too
+            dataset = CocoDataset(file, folder, class_names=first.class_names if first else None)
+        content = read_json(file, "images, annotations and categories")
+        if first is None:
+            first = dataset
+            by_id = {category["id"]: category for category in content["categories"]}
+            categories = tuple(by_id[category_id] for category_id in dataset.category_ids)
+        for problem in dataset.problems:
+            remarks.add("annotations dropped or repaired", f"{file}: {problem}")
+        entries = {
+            "images": {entry["id"]: entry for entry in content["images"]},
+            "annotations": {entry["id"]: entry for entry in content["annotations"]},
+        }
+        splits.setdefault(split, []).extend(
+            _read_image(dataset, index, entries, remarks) for index in range(len(dataset))
+        )
+    if first is None:
+        raise DataError(f"{source}: expected annotations/*.json with images and annotations, found none")
+    return DatasetRecord(class_names=first.class_names, splits=splits, categories=categories)
+
+
+def _parts(source: Path, image_dir: Path | None) -> list[tuple[str, Path, Path]]:
+    if source.suffix.lower() in (".yaml", ".yml"):
+        paths = open_dataset(source)
+        return [
+            ("train", paths.train_annotations, paths.train_images),
+            ("val", paths.val_annotations, paths.val_images),
+        ]
+    files = [(split_name(source.stem) or "train", source)] if source.is_file() else _annotation_files(source)
+    return [(split, file, image_dir or _image_folder(file, split)) for split, file in files]
+
+
+def _image_folder(file: Path, split: str) -> Path:
+    """Where the images of an annotation file usually are: the first place that has the file's first image."""
+    images = read_json(file, "images, annotations and categories").get("images")
+    name = images[0].get("file_name") if isinstance(images, list) and images and isinstance(images[0], dict) else None
+    root = file.parent.parent
+    year = file.stem.removeprefix("instances_")
+    places = [root / "images" / file.stem, root / "images" / split, root / year, root / split, root / "images"]
+    places += [file.parent, file.parent / "images", file.parent / year, root]
+    for place in places:
+        if isinstance(name, str) and any((place / path).is_file() for path in (name, Path(name).name)):
+            return place
+    return next((place for place in places if place.is_dir()), file.parent)
+
+
+def _read_image(dataset: CocoDataset, index: int, entries: dict[str, dict[int, Any]], remarks: Remarks) -> ImageRecord:
+    image_id, size, path = dataset.image_ids[index], dataset.image_size(index), dataset.image_path(index)
+    entry = entries["images"][image_id]
+    header = read_header(path, f"{dataset.annotation_file}: image {image_id} ({path})")
+    is_upright = size != header.size and size == header.upright_size
+    name = str(entry["file_name"]).replace("\\", "/")
+    if size != header.size and not is_upright:
+        remarks.add("images of another size than the JSON says, masks fitted to the file", path)
+        target, _ = dataset.load_target(index, header.size)
+        objects = [
+            ObjectRecord(label=int(label), segmentation=code, is_crowd=bool(crowd))
+            for label, code, crowd in zip(target.labels, encode_rle(target.masks), target.is_crowd, strict=True)
+        ]
+        return ImageRecord(source=path, name=name, size=header.size, objects=objects, coco=entry)
+    objects = []
+    for annotation in dataset.load_annotations(index):
+        where = f"{dataset.annotation_file}: image {image_id} annotation {annotation.annotation_id}"
+        segmentation: Any = annotation.segmentation
+        try:
+            if isinstance(segmentation, dict):
+                segmentation = encode_segmentation(segmentation, size)
+                rle_area(segmentation)
+            elif encode_segmentation(segmentation, size) is None:
+                remarks.add("objects with coordinates not finite or absurdly large left out", where)
+                continue
+        except (ValueError, TypeError, OverflowError) as error:
+            raise DataError(f"{where}: segmentation cannot be decoded: {error}") from error
+        objects.append(
+            ObjectRecord(
+                label=annotation.label,
+                segmentation=segmentation,
+                is_crowd=annotation.is_crowd,
+                coco=entries["annotations"][annotation.annotation_id],
+            )
+        )
+    return ImageRecord(source=path, name=name, size=size, objects=objects, is_upright=is_upright, coco=entry)
+
+
+def write(dataset: DatasetRecord, folder: Path, images: ImageWriter, remarks: Remarks) -> None:
+    """Write ``annotations/SPLIT.json`` and ``images/SPLIT/``.
+
+    What a COCO source said beyond the objects stays: ids (where they are unique), boxes, areas and further keys.
+    """
+    every = [image for split in dataset.splits.values() for image in split]
+    image_ids = _ids([image.coco.get("id") for image in every])
+    annotation_ids = _ids([found.coco.get("id") for image in every for found in image.objects])
+    categories = dataset.categories or tuple(
+        {"id": label + 1, "name": name} for label, name in enumerate(dataset.class_names)
+    )
+    next_image, next_annotation = iter(image_ids), iter(annotation_ids)
+    (folder / "annotations").mkdir()
+    for split, records in dataset.splits.items():
+        (folder / "images" / split).mkdir(parents=True)
+        image_entries: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for image in records:
+            images.write(image, folder / "images" / split)
+            image_id, (height, width) = next(next_image), image.size
+            image_entries.append(
+                {**image.coco, "id": image_id, "file_name": image.name, "width": width, "height": height}
+            )
+            for found in image.objects:
+                own = {
+                    **_measures(found, image),
+                    **found.coco,
+                    "id": next(next_annotation),
+                    "image_id": image_id,
+                    "category_id": categories[found.label]["id"],
+                    "segmentation": found.segmentation,
+                    "iscrowd": int(found.is_crowd),
+                }
+                annotations.append(own)
+        content = {"images": image_entries, "annotations": annotations, "categories": list(categories)}
+        (folder / "annotations" / f"{split}.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def _ids(own: Sequence[Any]) -> Sequence[int]:
+    """The ids that the source had if every item has its own, else numbers from 1."""
+    if all(type(item) is int for item in own) and len(set(own)) == len(own):
+        return own
+    return range(1, len(own) + 1)
+
+
+def _measures(found: ObjectRecord, image: ImageRecord) -> dict[str, Any]:
+    """Box and area of an object that has none in the file."""
+    if {"bbox", "area"} <= found.coco.keys():
+        return {}
+    code = rle_of(found, image)
+    x1, y1, x2, y2 = box_of_rle(code) or (0.0, 0.0, 0.0, 0.0)
+    return {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": rle_area(code)}

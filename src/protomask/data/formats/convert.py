@@ -1,0 +1,218 @@
+"""Data sets from one format to another: found, read, split, and written whole or not at all."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from protomask.data.formats import coco, labelme, masks, voc, yolo
+from protomask.data.formats.records import DatasetRecord, ImageWriter, Reader, Remarks, Writer, with_unique_names
+from protomask.data.formats.splitting import SPLIT_NAMES, check_split, split_dataset
+from protomask.errors import ConfigError, DataError
+
+READERS: dict[str, Reader] = {
+    "coco": coco.read,
+    "yolo": yolo.read,
+    "labelme": labelme.read,
+    "voc": voc.read,
+    "masks": masks.read,
+}
+WRITERS: dict[str, Writer] = {
+    "coco": coco.write,
+    "yolo": yolo.write,
+    "labelme": labelme.write,
+    "voc": voc.write,
+    "masks": masks.write,
+    "label-maps": masks.write_label_maps,
+}
+_DETECTORS = {
+    "coco": coco.detect,
+    "yolo": yolo.detect,
+    "labelme": labelme.detect,
+    "voc": voc.detect,
+    "masks": masks.detect,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """What a conversion did.
+
+    Attributes:
+        output: the folder made.
+        source_format: format of the source, and ``evidence`` what it was seen by.
+        output_format: format written.
+        class_names: in label order.
+        images: how many by split.
+        objects: how many the source has, by the same splits; those that the output lacks are in ``remarks``.
+        remarks: what was lost or guessed, one line per kind with its count and the first place.
+
+    """
+
+    output: Path
+    source_format: str
+    evidence: str
+    output_format: str
+    class_names: tuple[str, ...]
+    images: Mapping[str, int]
+    objects: Mapping[str, int]
+    remarks: tuple[str, ...]
+
+
+def detect_format(source: str | Path) -> tuple[str, str]:
+    """Format of a data set, and what shows it.
+
+    Raises:
+        DataError: nothing or more than one format fits.
+
+    """
+    source = Path(source)
+    if not source.exists():
+        raise DataError(f"{source}: no such file or folder")
+    found = {name: evidence for name, detect in _DETECTORS.items() if (evidence := detect(source)) is not None}
+    if len(found) > 1:
+        seen = ", ".join(f"{name} ({evidence})" for name, evidence in found.items())
+        raise DataError(f"{source}: more than one format fits: {seen}; say which it is")
+    if not found:
+        raise DataError(
+            f"{source}: no format fits; expected COCO (annotations/*.json), YOLO (data.yaml, labels/*.txt), LabelMe (a "
+            f"JSON beside each image), Pascal VOC (JPEGImages/, SegmentationObject/) or masks (IMAGE/images/ and "
+            f"IMAGE/masks/, or images/ and masks/)"
+        )
+    ((name, evidence),) = found.items()
+    return name, evidence
+
+
+def convert_dataset(
+    source: str | Path,
+    output: str | Path,
+    *,
+    output_format: str,
+    source_format: str = "auto",
+    class_names: Sequence[str] | None = None,
+    image_dir: str | Path | None = None,
+    split: Sequence[float] = (),
+    seed: int = 0,
+    group_by: str | None = None,
+    link_images: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Conversion:
+    """Write a data set in another format, or split it.
+
+    The masks that our readers give are the same before and after, except where ``remarks`` of the result says what was
+    lost. Image files are copied, with unique names.
+
+    Args:
+        source: folder or file, see the reader of its format.
+        output: folder to make; it must not exist, and exists only once it is complete.
+        output_format: one of ``WRITERS``.
+        source_format: one of ``READERS``, or auto.
+        class_names: names in label order, all that occur among them. Where the source has numbers only, their names.
+        image_dir: folder of the images of a COCO source, where they are not around its annotation file.
+        split: shares of train, val (and test) for splitting anew, over all images of the source; () keeps its splits.
+        seed: of the split.
+        group_by: see :func:`split_dataset`.
+        link_images: make hard links instead of copies.
+        progress: called as ``progress(done, total)`` after each image that is written.
+
+    Raises:
+        ConfigError: impossible settings, or an output that exists.
+        DataError: the source is wrong; the message names file and line or key.
+        MissingExtraError: the source needs a package that is not installed.
+
+    """
+    source, output = Path(source), Path(output)
+    if source_format not in ("auto", *READERS):
+        raise ConfigError(f"source_format: expected auto or one of {', '.join(READERS)}; got {source_format!r}")
+    if output_format not in WRITERS:
+        raise ConfigError(f"output_format: expected one of {', '.join(WRITERS)}; got {output_format!r}")
+    if split:
+        check_split(split)
+    elif group_by is not None:
+        raise ConfigError("group_by: expected a split that it decides, got none")
+    if output.exists():
+        raise ConfigError(f"output: expected a folder that does not exist yet, got {output}")
+    if source_format == "auto":
+        source_format, evidence = detect_format(source)
+    elif source.exists():
+        evidence = "as said"
+    else:
+        raise DataError(f"{source}: no such file or folder")
+    if source_format in ("labelme", "voc", "masks") and not source.is_dir():
+        raise DataError(f"{source}: expected a folder of {source_format} data, got a file")
+    if image_dir is not None and source_format != "coco":
+        raise ConfigError(f"image_dir: expected it with a COCO source only, got one of {source_format}")
+
+    remarks = Remarks()
+    read: Reader = READERS[source_format]
+    if image_dir is not None:
+        read = partial(coco.read, image_dir=Path(image_dir))
+    dataset = read(source, class_names, remarks)
+    dataset = replace(dataset, splits={name: images for name, images in dataset.splits.items() if images})
+    if not dataset.splits:
+        raise DataError(f"{source}: expected images, found none")
+    if class_names is not None:
+        dataset = _with_class_names(dataset, class_names, source)
+    if split:
+        dataset = split_dataset(dataset, split, seed=seed, group_by=group_by)
+    strange = sorted(set(dataset.splits) - set(SPLIT_NAMES))
+    if strange and output_format != "coco":
+        raise DataError(
+            f"{source}: expected splits called train, val and test, got {', '.join(strange)}; rename the files, "
+            f"convert one at a time, or split anew"
+        )
+    done = itertools.count(1)
+    total = sum(map(len, dataset.splits.values()))
+    writer = ImageWriter(
+        link=link_images, remarks=remarks, written=lambda: progress(next(done), total) if progress else None
+    )
+    _write(with_unique_names(dataset), output, WRITERS[output_format], writer, remarks)
+    return Conversion(
+        output=output,
+        source_format=source_format,
+        evidence=evidence,
+        output_format=output_format,
+        class_names=dataset.class_names,
+        images={name: len(images) for name, images in dataset.splits.items()},
+        objects={name: sum(len(image.objects) for image in images) for name, images in dataset.splits.items()},
+        remarks=remarks.lines(),
+    )
+
+
+def _with_class_names(dataset: DatasetRecord, class_names: Sequence[str], source: Path) -> DatasetRecord:
+    """The same objects with the labels that ``class_names`` gives their names."""
+    names = tuple(class_names)
+    unknown = [name for name in dataset.class_names if name not in names]
+    if unknown or len(set(names)) != len(names):
+        raise DataError(
+            f"{source}: the class names do not match: given {', '.join(names)}, found {', '.join(dataset.class_names)}"
+        )
+    if names == dataset.class_names:
+        return dataset
+    label_of = [names.index(name) for name in dataset.class_names]
+    splits = {
+        split: [
+            replace(image, objects=[replace(found, label=label_of[found.label]) for found in image.objects])
+            for image in images
+        ]
+        for split, images in dataset.splits.items()
+    }
+    return DatasetRecord(class_names=names, splits=splits)
+
+
+def _write(dataset: DatasetRecord, output: Path, write: Writer, images: ImageWriter, remarks: Remarks) -> None:
+    # Beside the output: a rename within one file system is all or nothing.
+    unfinished = output.with_name(f".{output.name}.{os.getpid()}.unfinished")
+    try:
+        unfinished.mkdir(parents=True)
+        write(dataset, unfinished, images, remarks)
+        unfinished.rename(output)
+    except OSError as error:
+        raise DataError(f"{output}: cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,0 +1,242 @@
+"""Folders of mask PNGs, in two layouts.
+
+* ``IMAGE/images/NAME.png`` and ``IMAGE/masks/*.png``: a folder per image with one binary PNG per object, as the nuclei
+  of the Data Science Bowl 2018 have them. It can say everything: overlaps, holes, parts, any number of objects.
+* ``images/NAME.jpg`` and ``masks/NAME.png``: one label map per image, whose pixels are object numbers, 0 for none.
+
+With several classes, ``masks`` has a folder per class. Pixels are pixels: no outline is drawn or traced, so all readers
+agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from protomask.data.formats.records import (
+    DatasetRecord,
+    ImageRecord,
+    ImageWriter,
+    ObjectRecord,
+    Remarks,
+    list_images,
+    paint_numbers,
+    paired_folders,
+    read_class_names,
+    read_header,
+    read_index_map,
+    segmentation_of_mask,
+    solid_objects,
+    split_folders,
+    write_class_names,
+)
+from protomask.errors import DataError
+from protomask.ops.masks import decode_rle
+
+DEFAULT_CLASS = "object"
+_MASK_ENDINGS = ("", "_mask", "_masks")
+# One image: where it lies, and its mask files with the class that their folder names.
+_Described = tuple[Path, list[tuple[str | None, Path]]]
+
+
+def detect(source: Path) -> str | None:
+    """What shows that ``source`` holds masks, one PNG per object or one label map per image, or None."""
+    if not source.is_dir():
+        return None
+    for folder in split_folders(source).values():
+        found = next(_image_folders(folder), None)
+        if found is not None:
+            return f"{(found / 'masks').relative_to(source)} with a PNG per object"
+    for images, masks in paired_folders(source, "images", "masks").values():
+        if images.is_dir() and masks.is_dir():
+            return f"{masks.relative_to(source)} with a label map per image"
+    return None
+
+
+def _image_folders(folder: Path) -> Iterator[Path]:
+    """Folders of one image each; several images beside masks are a data set with label maps."""
+    for path in sorted(folder.iterdir()):
+        if (path / "masks").is_dir() and (path / "images").is_dir() and len(list_images(path / "images")) <= 1:
+            yield path
+
+
+def read(source: Path, class_names: Sequence[str] | None, remarks: Remarks) -> DatasetRecord:
+    """Read mask PNGs of either layout.
+
+    A pixel of a binary PNG belongs to the object if it is brighter than half of the brightest. Images without a
+    ``masks`` folder or label map count as not annotated and are left out; one whose folder or map is empty has no
+    objects.
+
+    Args:
+        source: folder; ``train``, ``val``, ``test`` in it (or in ``images`` and ``masks``) are splits.
+        class_names: name of the only class where there are no class folders and no ``classes.txt``.
+        remarks: gets what is left out.
+
+    Raises:
+        DataError: an image is missing, or a PNG is not of its image's size.
+
+    """
+    folders = {split: list(_image_folders(folder)) for split, folder in split_folders(source).items()}
+    is_binary = any(folders.values())
+    described: dict[str, list[_Described]]
+    if is_binary:
+        described = {split: [_describe_folder(path) for path in paths] for split, paths in folders.items()}
+    else:
+        pairs = paired_folders(source, "images", "masks")
+        described = {split: list(_describe_pair(*pair, remarks)) for split, pair in pairs.items()}
+    if not any(described.values()):
+        raise DataError(
+            f"{source}: expected IMAGE/images and IMAGE/masks, or images/ and masks/ with a label map per image"
+        )
+    used = {name: file for images in described.values() for _, masks in images for name, file in masks}
+    names = _class_names(source, class_names, used, remarks)
+    splits = {
+        split: [_read_image(image, masks, names, source, remarks, is_binary=is_binary) for image, masks in images]
+        for split, images in described.items()
+    }
+    return DatasetRecord(class_names=names, splits=splits)
+
+
+def _class_names(
+    source: Path, given: Sequence[str] | None, used: dict[str | None, Path], remarks: Remarks
+) -> tuple[str, ...]:
+    """Names in label order, those of ``classes.txt`` first; ``used`` is a mask file of each class folder."""
+    listed = read_class_names(source)
+    if None not in used:
+        listed = listed or ()
+        return (*listed, *sorted({name for name in used if name is not None} - set(listed)))
+    if len(used) > 1:
+        raise DataError(f"{used[None]}: expected it in a folder of its class, as other masks are")
+    if listed is None and given is None:
+        remarks.add(f"data set without class names: its one class is called {DEFAULT_CLASS!r}", source)
+    names = tuple(listed or given or (DEFAULT_CLASS,))
+    if len(names) != 1:
+        raise DataError(f"{source}: {len(names)} class names, but masks/ has no folder per class: expected one name")
+    return names
+
+
+def _describe_folder(folder: Path) -> _Described:
+    images = list_images(folder / "images")
+    if not images:
+        raise DataError(f"{folder}: expected an image in images/, found none")
+    return images[0], _masks_below(folder / "masks")
+
+
+def _masks_below(folder: Path) -> list[tuple[str | None, Path]]:
+    return [(None if file.parent == folder else file.parent.name, file) for file in list_images(folder)]
+
+
+def _describe_pair(images: Path, masks: Path, remarks: Remarks) -> Iterator[_Described]:
+    if not masks.is_dir():
+        raise DataError(f"{images}: expected label maps in {masks}, which does not exist")
+    of_stem: dict[str, list[tuple[str | None, Path]]] = {}
+    for name, file in _masks_below(masks):
+        of_stem.setdefault(file.stem, []).append((name, file))
+    for image in list_images(images):
+        own = next((of_stem.pop(key) for end in _MASK_ENDINGS if (key := image.stem + end) in of_stem), None)
+        if own is None:
+            remarks.add("images without a label map left out", image)
+        else:
+            yield image, own
+    if of_stem:
+        name, found = next(iter(of_stem.items()))
+        raise DataError(f"{found[0][1]}: no image {name}.* in {images} ({len(of_stem)} label maps have none)")
+
+
+def _read_image(
+    image: Path,
+    masks: Sequence[tuple[str | None, Path]],
+    names: Sequence[str],
+    root: Path,
+    remarks: Remarks,
+    *,
+    is_binary: bool,
+) -> ImageRecord:
+    header = read_header(image, image)
+    size, objects = header.size, []
+    for name, file in masks:
+        if file.suffix.lower() in (".jpg", ".jpeg"):
+            raise DataError(f"{file}: a JPEG cannot hold a mask, its compression changes the pixels: expected a PNG")
+        numbers = read_index_map(file)
+        if numbers.shape not in (header.size, header.upright_size):
+            height, width = numbers.shape
+            raise DataError(f"{file}: {width}x{height} px, its image {image} is {header.size[1]}x{header.size[0]} px")
+        size = header.size if numbers.shape == header.size else header.upright_size
+        label = 0 if name is None else names.index(name)
+        for mask in _binary(numbers) if is_binary else _numbered(numbers, file, remarks):
+            objects.append(ObjectRecord(label=label, segmentation=segmentation_of_mask(torch.from_numpy(mask))))
+        if is_binary and not numbers.any():
+            remarks.add("masks without a pixel left out", file)
+    return ImageRecord(
+        source=image,
+        name=image.relative_to(root).as_posix(),
+        size=size,
+        objects=objects,
+        is_upright=size != header.size,
+    )
+
+
+def _binary(numbers: NDArray[np.int64]) -> Iterator[NDArray[np.bool_]]:
+    if numbers.any():
+        yield numbers * 2 > numbers.max()
+
+
+def _numbered(numbers: NDArray[np.int64], file: Path, remarks: Remarks) -> Iterator[NDArray[np.bool_]]:
+    found = [number for number in np.unique(numbers).tolist() if number]
+    if found == [255]:
+        remarks.add("label maps whose one number is 255 (only foreground?) read as one object each", file)
+    for number in found:
+        yield numbers == number
+
+
+def write(dataset: DatasetRecord, folder: Path, images: ImageWriter, remarks: Remarks) -> None:
+    """Write ``SPLIT/IMAGE/images/`` and ``SPLIT/IMAGE/masks/`` with a PNG (0, 255) per object, ``classes.txt``."""
+    folders = _class_folders(dataset)
+    for split, records in dataset.splits.items():
+        for image in records:
+            place = folder / split / image.stem
+            (place / "images").mkdir(parents=True)
+            (place / "masks").mkdir()
+            images.write(image, place / "images")
+            for number, (found, code) in enumerate(solid_objects(image, remarks, kind="a folder of masks"), start=1):
+                target = place / "masks" / folders[found.label] / f"{number:04d}.png"
+                target.parent.mkdir(exist_ok=True)
+                Image.fromarray(decode_rle(code).numpy().astype(np.uint8) * 255).save(target)
+    write_class_names(folder, dataset.class_names)
+
+
+def write_label_maps(dataset: DatasetRecord, folder: Path, images: ImageWriter, remarks: Remarks) -> None:
+    """Write ``images/SPLIT/`` and ``masks/SPLIT/`` with one label map per image (8 bits, 16 if needed).
+
+    Where objects overlap the smaller one is seen. Several classes have a map each, so that only objects of one class
+    can hide each other.
+    """
+    folders = _class_folders(dataset)
+    for split, records in dataset.splits.items():
+        (folder / "images" / split).mkdir(parents=True)
+        for image in records:
+            images.write(image, folder / "images" / split)
+            objects = solid_objects(image, remarks, kind="a label map")
+            # An image without objects has a map that says so.
+            for label in sorted({found.label for found, _ in objects}) or [0]:
+                own = [code for found, code in objects if found.label == label]
+                target = folder / "masks" / split / folders[label] / f"{image.stem}.png"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                numbers = paint_numbers(own, image, remarks)
+                Image.fromarray(numbers.astype(np.uint8 if len(own) < 256 else np.uint16)).save(target)
+    write_class_names(folder, dataset.class_names)
+
+
+def _class_folders(dataset: DatasetRecord) -> list[str]:
+    """Folder of each class in ``masks``; none of its own for the only class."""
+    if len(dataset.class_names) == 1:
+        return [""]
+    for name in dataset.class_names:
+        if Path(name).name != name or name.startswith(".") or "\\" in name:
+            raise DataError(f"class name {name!r}: cannot be a folder, which masks need; rename the class")
+    return list(dataset.class_names)

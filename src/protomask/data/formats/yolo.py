@@ -1,0 +1,252 @@
+"""YOLO-seg: ``images/``, ``labels/*.txt`` with one outline per object and line in shares of the image, ``data.yaml``.
+
+A coordinate is continuous, as in COCO: x times the width of the upright image is px, and the outline is rasterised as
+COCO does. A line holds one outline; an object with holes or parts is written as one outline that goes to each ring and
+back the same way. By the even-odd rule, which the COCO API and OpenCV's fillPoly follow, such bridges enclose nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protomask.data.coco import encode_segmentation
+from protomask.data.formats.records import (
+    DatasetRecord,
+    ImageRecord,
+    ImageWriter,
+    ObjectRecord,
+    Remarks,
+    list_images,
+    paired_folders,
+    read_class_names,
+    read_header,
+    read_text,
+    solid_objects,
+)
+from protomask.errors import DataError
+from protomask.ops.masks import Rle, decode_rle, mask_to_polygons
+
+_DIGITS = 8  # of shares: 0.00005 px of an image 10,000 px wide
+_PIXEL_DIGITS = 3  # of px read: gives back what COCO files have, which is rarely more than two
+_NAMES_AND_IMAGES = re.compile(r"(?ms)(?=.*^names\s*:)(?=.*^(train|val|test)\s*:)")
+_SHARE_RANGE = (-1.0, 2.0)  # an outline may leave the image a little; numbers beyond were not divided by its size
+
+
+def detect(source: Path) -> str | None:
+    """What shows that ``source`` is YOLO, or None."""
+    file = _yaml_file(source)
+    if file is not None:
+        return f"{file.name} with names"
+    if source.is_dir():
+        for _, labels in paired_folders(source, "images", "labels").values():
+            found = next(labels.rglob("*.txt"), None)
+            if found is not None:
+                return str(found.relative_to(source))
+    return None
+
+
+def _yaml_file(source: Path) -> Path | None:
+    files = [source] if source.is_file() else sorted(source.glob("*.y*ml"))
+    for file in files:
+        if file.suffix.lower() in (".yaml", ".yml") and _NAMES_AND_IMAGES.match(read_text(file)):
+            return file
+    return None
+
+
+def read(source: Path, class_names: Sequence[str] | None, remarks: Remarks) -> DatasetRecord:
+    """Read a YOLO-seg data set.
+
+    An image without a label file has no objects. A label file without an image, and every line that is not a class and
+    three points or more, is an error.
+
+    Args:
+        source: folder with ``data.yaml`` (or the file itself), or with ``images/`` and ``labels/``.
+        class_names: names by index, needed where neither ``data.yaml`` nor ``classes.txt`` has them.
+        remarks: not used, all is carried over.
+
+    Raises:
+        DataError: naming file and line.
+
+    """
+    file = _yaml_file(source)
+    if file is not None:
+        names, folders = _read_yaml(file)
+        root = file.parent
+    else:
+        root = source
+        found = read_class_names(source) or (tuple(class_names) if class_names else None)
+        if found is None:
+            raise DataError(f"{source}: no data.yaml or classes.txt names the classes: give the class names in order")
+        names = found
+        folders = {split: [images] for split, (images, _) in paired_folders(source, "images", "labels").items()}
+    splits = {split: _read_split(paths, names, root) for split, paths in folders.items()}
+    if not any(splits.values()):
+        raise DataError(f"{source}: expected images in images/, found none")
+    return DatasetRecord(class_names=names, splits=splits)
+
+
+def _read_yaml(file: Path) -> tuple[tuple[str, ...], dict[str, list[Path]]]:
+    import yaml
+
+    try:
+        content: Any = yaml.safe_load(read_text(file))
+    except yaml.YAMLError as error:
+        raise DataError(f"{file}: cannot be read as YAML: {error}") from error
+    names = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+        names = [names[index] for index in range(len(names))]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{file}: names: expected a list of names, or names by index from 0; got {names!r}")
+    if len(set(names)) != len(names):
+        raise DataError(f"{file}: names: a class name occurs twice")
+    folders = {}
+    for split in ("train", "val", "test"):
+        entry = content.get(split)
+        if entry:
+            entries = entry if isinstance(entry, list) else [entry]
+            folders[split] = [_locate(file, content.get("path"), item) for item in entries]
+    return tuple(names), folders
+
+
+def _locate(file: Path, base: Any, entry: Any) -> Path:
+    """A folder or list of images that a data.yaml names; many name the place where their author had them."""
+    root = file.parent
+    choices = [root / str(base or "") / str(entry), root / str(entry), root / str(entry).removeprefix("../")]
+    for choice in choices:
+        if choice.exists():
+            return choice
+    raise DataError(f"{file}: {entry!r}: expected it at one of {', '.join(map(str, dict.fromkeys(choices)))}")
+
+
+def _read_split(paths: Sequence[Path], names: Sequence[str], root: Path) -> list[ImageRecord]:
+    images: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found = list_images(path)
+            _find_orphans(path, found)
+            images += found
+        else:
+            lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+            images += [path.parent / line if (path.parent / line).exists() else root / line for line in lines]
+    return [_read_image(image, names, root) for image in images]
+
+
+def _label_file(image: Path) -> Path:
+    """``labels`` in place of the last ``images`` of the path, ``.txt`` in place of the ending."""
+    parts = list(image.parts)
+    if "images" in parts[:-1]:
+        parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
+    return Path(*parts).with_suffix(".txt")
+
+
+def _find_orphans(folder: Path, images: Sequence[Path]) -> None:
+    labels = _label_file(folder / "any").parent
+    if labels == folder or not labels.is_dir():
+        return
+    known = {_label_file(image) for image in images}
+    orphans = [file for file in sorted(labels.rglob("*.txt")) if file not in known and file.name != "classes.txt"]
+    if orphans:
+        raise DataError(f"{orphans[0]}: no image of this name in {folder} ({len(orphans)} label files have none)")
+
+
+def _read_image(image: Path, names: Sequence[str], root: Path) -> ImageRecord:
+    header = read_header(image, image)
+    label_file = _label_file(image)
+    objects = list(_read_labels(label_file, names, header.upright_size)) if label_file.is_file() else []
+    name = image.relative_to(root).as_posix() if image.is_relative_to(root) else image.name
+    return ImageRecord(source=image, name=name, size=header.upright_size, objects=objects, is_upright=True)
+
+
+def _read_labels(file: Path, names: Sequence[str], size: tuple[int, int]) -> Iterator[ObjectRecord]:
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
+        words = line.split()
+        if not words:
+            continue
+        where = f"{file}: line {number}"
+        if len(words) == 5:
+            raise DataError(f"{where}: this is a box (class x y w h), masks need outlines: class x1 y1 x2 y2 x3 y3 ...")
+        if len(words) < 7 or len(words) % 2 == 0:
+            raise DataError(f"{where}: expected a class and 3 points or more, got {len(words)} numbers")
+        try:
+            index, shares = float(words[0]), np.array([float(word) for word in words[1:]])
+        except ValueError as error:
+            raise DataError(f"{where}: expected numbers, got {error.args[0].rpartition(': ')[2]}") from error
+        if not index.is_integer() or not 0 <= index < len(names):
+            raise DataError(f"{where}: expected a class index from 0 to {len(names) - 1}, got {words[0]}")
+        outside = ~((shares >= _SHARE_RANGE[0]) & (shares <= _SHARE_RANGE[1]))
+        if outside.any():
+            wrong = words[1 + int(outside.argmax())]
+            raise DataError(f"{where}: expected coordinates as shares of the image from 0 to 1, got {wrong}")
+        pixels = shares.reshape(-1, 2) * (size[1], size[0])
+        yield ObjectRecord(label=int(index), segmentation=[pixels.round(_PIXEL_DIGITS).ravel().tolist()])
+
+
+def write(dataset: DatasetRecord, folder: Path, images: ImageWriter, remarks: Remarks) -> None:
+    """Write ``images/SPLIT/``, ``labels/SPLIT/`` and ``data.yaml``; crowds are left out."""
+    import yaml
+
+    for split, records in dataset.splits.items():
+        (folder / "images" / split).mkdir(parents=True)
+        (folder / "labels" / split).mkdir(parents=True)
+        for image in records:
+            images.write(image, folder / "images" / split)
+            lines = [
+                f"{found.label} {_outline(found, code, image, remarks)}\n"
+                for found, code in solid_objects(image, remarks, kind="YOLO")
+            ]
+            (folder / "labels" / split / f"{image.stem}.txt").write_text("".join(lines), encoding="utf-8")
+    content = {split: f"images/{split}" for split in dataset.splits}
+    names = dict(enumerate(dataset.class_names))
+    (folder / "data.yaml").write_text(
+        yaml.safe_dump({**content, "names": names}, sort_keys=False, allow_unicode=True), encoding="utf-8"
+    )
+
+
+def _outline(found: ObjectRecord, code: Rle, image: ImageRecord, remarks: Remarks) -> str:
+    """The numbers of a line whose mask, read back, is that of ``code``."""
+    height, width = image.size
+    segmentation: Any = found.segmentation
+    if isinstance(segmentation, list) and len(segmentation) == 1 and len(segmentation[0]) % 2 == 0:
+        # Trainers reject files with coordinates outside the image.
+        text = _shares(np.clip(np.reshape(segmentation[0], (-1, 2)), 0, (width, height)), image.size)
+        again = np.reshape([float(word) for word in text.split()], (-1, 2)) * (width, height)
+        if encode_segmentation([again.round(_PIXEL_DIGITS).ravel().tolist()], image.size) == code:
+            return text
+    parts = mask_to_polygons(decode_rle(code))
+    rings = [ring for part in parts for ring in (part.exterior, *part.holes)]
+    if len(rings) > 1:
+        remarks.add("objects with holes or several parts written as one outline with bridges", image.name)
+    return _shares(join_rings(rings), image.size)
+
+
+def _shares(points: NDArray[Any], size: tuple[int, int]) -> str:
+    shares = points / (size[1], size[0])
+    return " ".join(f"{value:.{_DIGITS}f}".rstrip("0").rstrip(".") for value in shares.ravel().tolist())
+
+
+def join_rings(rings: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
+    """One closed line through all rings, which encloses by the even-odd rule what they enclose.
+
+    Args:
+        rings: each (K, 2), px, not closed.
+
+    Returns:
+        (K', 2): every further ring is reached from a near vertex of the line, and left the way it was reached.
+
+    """
+    line = rings[0]
+    for ring in rings[1:]:
+        here = _nearest(line, ring[0])
+        there = _nearest(ring, line[here])
+        line = np.concatenate([line[: here + 1], np.roll(ring, -there, axis=0), ring[there : there + 1], line[here:]])
+    return line
+
+
+def _nearest(points: NDArray[np.int32], point: NDArray[np.int32]) -> int:
+    return int(((points.astype(np.int64) - point) ** 2).sum(axis=1).argmin())

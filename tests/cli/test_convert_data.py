@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from coco_folders import BLOB, RING, read_coco, write_coco
+from protomask.data.coco import CocoDataset, open_dataset
+
+if TYPE_CHECKING:
+    from cli.conftest import Run
+
+
+@pytest.mark.parametrize("kind", ["coco", "yolo", "labelme", "voc", "masks", "label-maps"])
+def test_there_and_back(run: Run, tmp_path: Path, kind: str) -> None:
+    source = write_coco(tmp_path / "source", {"a.jpg": [("cell", BLOB), ("dog", RING)], "b.jpg": []})
+    write_coco(source, {"c.jpg": [("dog", BLOB)]}, split="val")
+    there = run("data", "convert", source, tmp_path / "there", "--to", kind)
+    assert there.code == 0, there.err
+    assert there.out.splitlines() == [
+        f"{source}: coco (annotations/train.json)",
+        f"{tmp_path / 'there'}: {kind}, 2 classes, train 2 images with 2 objects, val 1 images with 1 objects",
+    ]
+    assert there.err == (
+        "note: 1 objects with holes or several parts written as one outline with bridges (first: a.jpg)\n"
+        if kind == "yolo"
+        else ""
+    )
+    from_ = kind if kind != "label-maps" else "masks"
+    back = run("data", "convert", tmp_path / "there", tmp_path / "back", "--from", from_)
+    assert (back.code, back.err) == (0, "")
+    for split in ("train", "val"):
+        assert read_coco(tmp_path / "back", split) == read_coco(source, split)
+
+
+def test_split_and_train_on_it(run: Run, tmp_path: Path) -> None:
+    images = {f"{number // 2}_{number % 2}.jpg": [("cell", BLOB)] for number in range(10)}
+    source = write_coco(tmp_path / "source", images)
+    assert "--split [0.8,0.2] makes a validation split" in run("data", "convert", source, tmp_path / "same").out
+    told = run(
+        "data",
+        "convert",
+        source,
+        tmp_path / "out",
+        "--split",
+        "[0.8,0.2]",
+        "--group-by",
+        "^[^_]+",
+        "--json",
+        "--seed",
+        3,
+    ).json
+    assert told["images"] == {"train": 8, "val": 2}
+    assert told["remarks"] == []
+    paths = open_dataset(tmp_path / "out")
+    val = CocoDataset(paths.val_annotations, paths.val_images)
+    assert len({val.image_path(index).name.split("_")[0] for index in range(2)}) == 1
+
+
+def test_what_cannot_be_done(run: Run, tmp_path: Path) -> None:
+    source = write_coco(tmp_path / "source", {"a.jpg": []})
+    for arguments, code, message in (
+        (["--split", "[0.8]"], 2, "split: expected two or three shares"),
+        (["--to", "csv"], 2, "--to: expected {coco,yolo,labelme,voc,masks,label-maps}, got 'csv'"),
+        (["--from", "voc"], 1, "SegmentationObject: no such folder"),
+    ):
+        outcome = run("data", "convert", source, tmp_path / "out", *arguments)
+        assert outcome.code == code
+        assert message in outcome.err
+        assert "Traceback" not in outcome.err
+        assert [path.name for path in tmp_path.iterdir()] == ["source"]
+    assert run("data", "convert", source, source).code == 2
+    assert run("data", "convert", tmp_path / "nowhere", tmp_path / "out").code == 1
