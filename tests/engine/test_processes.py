@@ -100,6 +100,9 @@ def test_two_processes_learn_as_one_with_the_doubled_batch(scenes: Path, tmp_pat
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("iteration 4/4") == 1  # one process speaks
+    warnings = [line for line in done.stdout.splitlines() if line.startswith("warning: ")]
+    assert warnings  # of the data check
+    assert len(set(warnings)) == len(warnings)
     alone = train(settings(scenes, tmp_path / "alone", epochs=2, clip_gradient=5.0, batch_size=4))
     two, one = losses(tmp_path / "two"), losses(alone.output)
     assert len(two) == len(one) == 4

@@ -109,6 +109,15 @@ def test_labels_do_not_hide_a_small_object_in_a_corner(box: tuple[float, float, 
     assert not changed[y1:y2, x1:x2].any()
 
 
+def test_labels_without_scores_are_shorter() -> None:
+    found = make([(40, 40, 100, 90)])
+    with_score, without = (
+        np.flatnonzero((draw_instances(gray(), found, masks=False, boxes=False, scores=scores) != gray()).any((0, 2)))
+        for scores in (True, False)
+    )
+    assert 0 < len(without) < len(with_score)
+
+
 def test_labels_do_not_cover_each_other() -> None:
     size = (600, 800)
     boxes: list[tuple[float, float, float, float]] = [(300, 200, 400, 300)] * 3

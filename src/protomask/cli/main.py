@@ -17,6 +17,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "export": ("export", "write one ONNX or OpenVINO file that goes from pixels to masks, and verify it"),
     "convert": ("convert", "turn an official checkpoint into a .safetensors file"),
     "models": ("models", "list the models and where their weights come from"),
+    "data check": ("check", "look for everything that is wrong in a data set before training does"),
     "data synth": ("synth", "render a synthetic data set of overlapping shapes"),
     "data convert": ("convert_data", "turn a data set into another format, or split it"),
     "demo": ("demo", "try the shipped model on shipped scenes"),

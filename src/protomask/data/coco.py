@@ -36,6 +36,7 @@ _Rle = dict[str, Any]  # {"size": [h, w], "counts": bytes}
 
 _NAMED = 5  # how many items a message names before it only counts
 _MAX_COORDINATE = 1e5  # px; the rasteriser walks along every edge, so a stray 1e9 would never end
+_MAX_PIXELS = 2**31 - 1  # what run-length codes can count, and far more than any picture that can be read
 _BOX_OVERHANG = 1.0  # px outside the image that rounding explains
 _BOX_SLACK = 8.0  # px: thin slivers do not rasterise, so good boxes may be this much larger than their mask
 _BOX_MIN_IOU = 0.5
@@ -45,6 +46,30 @@ _RLE_COUNTS = re.compile("[0-o]*[0-O]")
 
 class DataWarning(UserWarning):
     """Annotations that were dropped or repaired; the message counts them and names the first few."""
+
+
+class Fault(DataError):
+    """What contradicts the format or itself in an annotation file.
+
+    Attributes:
+        kind: short name of the broken rule, the same for everything that breaks it.
+        where: place in the file: ids, or key and position; empty for the file itself.
+        reason: expected and got.
+        items: what it is about where that is more than one thing.
+
+    """
+
+    def __init__(self, file: Path, kind: str, where: str, reason: str, items: Sequence[str] = ()) -> None:
+        super().__init__(": ".join(filter(None, (str(file), where, reason))))
+        self.kind, self.where, self.reason, self.items = kind, where, reason, tuple(items)
+
+
+class _Flaw(Exception):
+    """A `Fault` on its way to those who know where it is."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind, self.reason = kind, reason
 
 
 class AnnotationProblem(NamedTuple):
@@ -131,6 +156,14 @@ class Annotation(NamedTuple):
     segmentation: list[list[float]] | dict[str, Any]
 
 
+class EncodedObject(NamedTuple):
+    """One annotation that can be used: its mask as compressed RLE, its box xyxy, both in px of the same frame."""
+
+    annotation: Annotation
+    rle: _Rle
+    box: _Box
+
+
 class CocoDataset(Dataset[Sample]):
     """The images of one COCO instance JSON, in the file's order, images without objects included.
 
@@ -152,6 +185,8 @@ class CocoDataset(Dataset[Sample]):
         transform: called with every image and target.
         class_names: names in label order; categories are matched by name. By default the file's categories in order of
             their ids.
+        faults: takes what would be raised about single entries, which are left out, or about class names and missing
+            files; nothing is warned about then.
 
     Attributes:
         class_names: name of each label, 0-based, background excluded.
@@ -172,27 +207,38 @@ class CocoDataset(Dataset[Sample]):
         *,
         transform: SampleTransform | None = None,
         class_names: Sequence[str] | None = None,
+        faults: list[Fault] | None = None,
     ) -> None:
         self.annotation_file = Path(annotation_file)
         self.image_dir = Path(image_dir)
         self.transform = transform
         content = read_json(self.annotation_file, "images, annotations and categories")
-        images = _entries(content, "images", self.annotation_file)
-        categories = _entries(content, "categories", self.annotation_file)
-        self.class_names, self.category_ids = _match_categories(categories, class_names, self.annotation_file)
-        self.image_ids, self._image_sizes, file_names = _read_images(images, self.annotation_file)
-        self._image_files = _find_images(file_names, self.image_dir, self.annotation_file)
-        records, problems = self._read_annotations(_entries(content, "annotations", self.annotation_file))
+        images, categories, annotations = (
+            _entries(content, key, self.annotation_file, faults) for key in ("images", "categories", "annotations")
+        )
+        self.class_names, self.category_ids = _match_categories(categories, class_names, self.annotation_file, faults)
+        self.image_ids, self._image_sizes, file_names = _read_images(images, self.annotation_file, faults)
+        self._image_files = _find_images(file_names, self.image_dir, self.annotation_file, faults)
+        # What belongs to an entry left out is no fault of its own.
+        orphaned = (_ids(images, self.image_ids), _ids(categories, self.category_ids))
+        records, problems = self._read_annotations(annotations, orphaned, faults)
         self.problems: tuple[AnnotationProblem, ...] = tuple(problems)
         # One buffer instead of millions of Python objects: worker processes share it, and it is small.
         packed = [pickle.dumps(record, protocol=pickle.HIGHEST_PROTOCOL) for record in records]
         self._offsets = np.cumsum([0, *map(len, packed)])
         self._records = np.frombuffer(b"".join(packed), dtype=np.uint8)
+        self._num_annotations = sum(map(len, records))
         self._warned = False
-        _warn(self.annotation_file, problems)
+        if faults is None:
+            _warn(self.annotation_file, problems)
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    @property
+    def num_annotations(self) -> int:
+        """Well-formed annotations of all images."""
+        return self._num_annotations
 
     def __getitem__(self, index: int) -> Sample:
         image = self.load_image(index)
@@ -257,22 +303,52 @@ class CocoDataset(Dataset[Sample]):
             DataError: an RLE cannot be decoded.
 
         """
+        image_id = self.image_ids[index]
+        size = self._image_sizes[index] if image_size is None else image_size
+        kept, problems = self.encode_objects(index, size)
+        masks = torch.zeros((0, *size), dtype=torch.bool)
+        if kept:
+            try:
+                masks = torch.from_numpy(decode_masks([item.rle for item in kept]))
+            except ValueError:
+                for item in kept:
+                    try:
+                        decode_masks([item.rle])
+                    except ValueError as error:
+                        raise self._undecodable(image_id, item.annotation, error) from error
+                raise
+        target = Target(
+            boxes=torch.tensor([item.box for item in kept], dtype=torch.float32).reshape(-1, 4),
+            labels=torch.tensor([item.annotation.label for item in kept], dtype=torch.int64),
+            masks=masks,
+            is_crowd=torch.tensor([item.annotation.is_crowd for item in kept], dtype=torch.bool),
+            image_size=size,
+            image_id=image_id,
+        )
+        return target, problems
+
+    def encode_objects(
+        self, index: int, size: tuple[int, int], faults: list[Fault] | None = None
+    ) -> tuple[list[EncodedObject], list[AnnotationProblem]]:
+        """The annotations of item ``index`` that can be used, on the frame ``size`` (H, W), and what was repaired.
+
+        Raises:
+            Fault: a segmentation cannot be encoded; with ``faults`` it is put there, and the annotation left out.
+
+        """
         image_id, stated_size = self.image_ids[index], self._image_sizes[index]
-        size = stated_size if image_size is None else image_size
         problems: list[AnnotationProblem] = []
         if size != stated_size:
             problems.append(
-                AnnotationProblem(image_id, None, f"the file is {_wxh(size)} px, the JSON says {_wxh(stated_size)}")
+                AnnotationProblem(image_id, None, f"the file is {wxh(size)} px, the JSON says {wxh(stated_size)}")
             )
-        annotations = self.load_annotations(index)
-        kept: list[Annotation] = []
-        encoded: list[_Rle] = []
-        boxes: list[_Box] = []
-        for annotation in annotations:
+        kept: list[EncodedObject] = []
+        for annotation in self.load_annotations(index):
             try:
                 rle = _encode(annotation.segmentation, stated_size, size)
             except (ValueError, TypeError, OverflowError) as error:
-                raise self._undecodable(image_id, annotation, error) from error
+                _refuse(self._undecodable(image_id, annotation, error), faults)
+                continue
             mask_box = None if rle is None else box_of_rle(rle)
             if rle is None or mask_box is None:
                 reason = "coordinates are not finite or absurdly large" if rle is None else "empty mask"
@@ -281,82 +357,86 @@ class CocoDataset(Dataset[Sample]):
             box, message = _choose_box(annotation.bbox, mask_box, stated_size, size)
             if message:
                 problems.append(AnnotationProblem(image_id, annotation.annotation_id, message))
-            kept.append(annotation)
-            encoded.append(rle)
-            boxes.append(box)
-        masks = torch.zeros((0, *size), dtype=torch.bool)
-        if kept:
-            try:
-                masks = torch.from_numpy(_decode(encoded))
-            except ValueError:
-                for annotation, rle in zip(kept, encoded, strict=True):
-                    try:
-                        _decode([rle])
-                    except ValueError as error:
-                        raise self._undecodable(image_id, annotation, error) from error
-                raise
-        target = Target(
-            boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-            labels=torch.tensor([annotation.label for annotation in kept], dtype=torch.int64),
-            masks=masks,
-            is_crowd=torch.tensor([annotation.is_crowd for annotation in kept], dtype=torch.bool),
-            image_size=size,
-            image_id=image_id,
-        )
-        return target, problems
+            kept.append(EncodedObject(annotation, rle, box))
+        return kept, problems
 
-    def _undecodable(self, image_id: int, annotation: Annotation, error: Exception) -> DataError:
-        where = f"{self.annotation_file}: image {image_id} annotation {annotation.annotation_id}"
-        return DataError(f"{where}: segmentation cannot be decoded: {error}")
+    def _undecodable(self, image_id: int, annotation: Annotation, error: Exception) -> Fault:
+        where = f"image {image_id} annotation {annotation.annotation_id}"
+        return Fault(self.annotation_file, "segmentation", where, f"segmentation cannot be decoded: {error}")
 
     def _read_annotations(
-        self, entries: list[dict[str, Any]]
+        self, entries: list[dict[str, Any]], orphaned: tuple[set[str], set[str]], faults: list[Fault] | None
     ) -> tuple[list[list[Annotation]], list[AnnotationProblem]]:
         """Group the annotations by image, in one pass; raise on structure, report noise."""
-        file = self.annotation_file
         label_of = {category_id: label for label, category_id in enumerate(self.category_ids)}
         index_of = {image_id: index for index, image_id in enumerate(self.image_ids)}
         records: list[list[Annotation]] = [[] for _ in self.image_ids]
         problems: list[AnnotationProblem] = []
         seen: set[int] = set()
         for position, entry in enumerate(entries):
+            where = f"image {entry.get('image_id')} annotation {entry.get('id')}"
+            if faults is not None and any(
+                str(entry.get(key)) in ids for key, ids in zip(("image_id", "category_id"), orphaned, strict=True)
+            ):
+                continue
             try:
-                annotation_id, image_id = entry["id"], entry["image_id"]
-                category_id, segmentation = entry["category_id"], entry["segmentation"]
-            except KeyError as error:
-                raise DataError(
-                    f"{file}: annotations[{position}] (image {entry.get('image_id')} annotation {entry.get('id')}): "
-                    f"key {error} is missing"
-                ) from error
-            where = f"{file}: image {image_id} annotation {annotation_id}"
-            if type(annotation_id) is not int:
-                raise DataError(f"{where}: expected an integer annotation id, got {annotation_id!r}")
-            if annotation_id in seen:
-                raise DataError(f"{where}: the annotation id occurs twice")
-            seen.add(annotation_id)
-            index = index_of.get(image_id) if type(image_id) is int else None
-            if index is None:
-                raise DataError(f"{where}: no image has the id {image_id!r}")
-            label = label_of.get(category_id) if type(category_id) is int else None
-            if label is None:
-                raise DataError(
-                    f"{where}: unknown category_id {category_id!r}, the file's categories are {_few(self.category_ids)}"
-                )
-            bbox = entry.get("bbox")
-            if bbox is not None:
-                if not (isinstance(bbox, list) and len(bbox) == 4 and set(map(type, bbox)) <= {int, float}):
-                    raise DataError(f"{where}: expected a bbox of four numbers [x, y, w, h], got {bbox!r}")
-                bbox = (float(bbox[0]), float(bbox[1]), float(bbox[2]), float(bbox[3]))
-            height, width = self._image_sizes[index]
-            if isinstance(segmentation, list):
-                segmentation, messages = _check_polygons(segmentation, where)
-            else:
-                messages = _check_rle(segmentation, (height, width), where)
-            problems += [AnnotationProblem(image_id, annotation_id, message) for message in messages]
-            if segmentation:
-                is_crowd = bool(entry.get("iscrowd", 0))
-                records[index].append(Annotation(annotation_id, label, is_crowd, bbox, segmentation))
+                index, annotation, messages = self._read_annotation(entry, seen, index_of, label_of)
+            except _Flaw as flaw:
+                if flaw.kind == "annotation key":
+                    where = f"annotations[{position}] ({where})"
+                _refuse(Fault(self.annotation_file, flaw.kind, where, flaw.reason), faults)
+                continue
+            image_id = self.image_ids[index]
+            problems += [AnnotationProblem(image_id, annotation.annotation_id, message) for message in messages]
+            if annotation.segmentation:
+                records[index].append(annotation)
         return records, problems
+
+    def _read_annotation(
+        self, entry: Mapping[str, Any], seen: set[int], index_of: Mapping[int, int], label_of: Mapping[int, int]
+    ) -> tuple[int, Annotation, list[str]]:
+        """Index of its image, the annotation with the parts that can be used, and what to say about the others."""
+        try:
+            annotation_id, image_id = entry["id"], entry["image_id"]
+            category_id, segmentation = entry["category_id"], entry["segmentation"]
+        except KeyError as error:
+            raise _Flaw("annotation key", f"key {error} is missing") from error
+        if type(annotation_id) is not int:
+            raise _Flaw("annotation id", f"expected an integer annotation id, got {annotation_id!r}")
+        if annotation_id in seen:
+            raise _Flaw("annotation id twice", "the annotation id occurs twice")
+        seen.add(annotation_id)
+        index = index_of.get(image_id) if type(image_id) is int else None
+        if index is None:
+            raise _Flaw("unknown image", f"no image has the id {image_id!r}")
+        label = label_of.get(category_id) if type(category_id) is int else None
+        if label is None:
+            known = _few(self.category_ids)
+            raise _Flaw("unknown category", f"unknown category_id {category_id!r}, the file's categories are {known}")
+        bbox = entry.get("bbox")
+        if bbox is not None:
+            if not (isinstance(bbox, list) and len(bbox) == 4 and set(map(type, bbox)) <= {int, float}):
+                raise _Flaw("bbox", f"expected a bbox of four numbers [x, y, w, h], got {bbox!r}")
+            bbox = (float(bbox[0]), float(bbox[1]), float(bbox[2]), float(bbox[3]))
+        if isinstance(segmentation, list):
+            segmentation, messages = _check_polygons(segmentation)
+        else:
+            messages = _check_rle(segmentation, self._image_sizes[index])
+        is_crowd = entry.get("iscrowd") or 0
+        if is_crowd not in (0, 1):
+            raise _Flaw("iscrowd", f"expected iscrowd 0 or 1, got {is_crowd!r}")
+        return index, Annotation(annotation_id, label, bool(is_crowd), bbox, segmentation), messages
+
+
+def _refuse(fault: Fault, faults: list[Fault] | None) -> None:
+    if faults is None:
+        raise fault
+    faults.append(fault)
+
+
+def _ids(entries: Sequence[Mapping[str, Any]], read: Sequence[int]) -> set[str]:
+    """As texts, so that "7" stands for 7, the ids of entries without those that were read."""
+    return {str(entry.get("id")) for entry in entries} - set(map(str, read))
 
 
 def read_json(file: Path, expected: str) -> dict[str, Any]:
@@ -368,82 +448,106 @@ def read_json(file: Path, expected: str) -> dict[str, Any]:
     try:
         content = json.loads(file.read_bytes())
     except OSError as error:
-        raise DataError(f"{file}: annotation file cannot be read: {error.strerror or error}") from error
+        reason = f"annotation file cannot be read: {error.strerror or error}"
+        raise Fault(file, "annotation file", "", reason) from error
     except json.JSONDecodeError as error:
-        raise DataError(f"{file}: line {error.lineno} column {error.colno}: not valid JSON: {error.msg}") from error
+        where = f"line {error.lineno} column {error.colno}"
+        raise Fault(file, "annotation file", where, f"not valid JSON: {error.msg}") from error
     except (UnicodeDecodeError, RecursionError) as error:
-        raise DataError(f"{file}: not valid JSON: {error}") from error
+        raise Fault(file, "annotation file", "", f"not valid JSON: {error}") from error
     if not isinstance(content, dict):
-        raise DataError(f"{file}: expected an object with {expected}, got a {type(content).__name__}")
+        reason = f"expected an object with {expected}, got a {type(content).__name__}"
+        raise Fault(file, "annotation file", "", reason)
     return content
 
 
-def _entries(content: Mapping[str, Any], key: str, file: Path) -> list[dict[str, Any]]:
+def _entries(content: Mapping[str, Any], key: str, file: Path, faults: list[Fault] | None) -> list[dict[str, Any]]:
     if key not in content:
-        raise DataError(f"{file}: key {key!r} is missing, a COCO instance JSON has images, annotations and categories")
+        reason = f"key {key!r} is missing, a COCO instance JSON has images, annotations and categories"
+        raise Fault(file, "annotation file", "", reason)
     entries = content[key]
     if not isinstance(entries, list):
-        raise DataError(f"{file}: expected {key!r} to be a list, got {type(entries).__name__}")
+        raise Fault(file, "annotation file", "", f"expected {key!r} to be a list, got {type(entries).__name__}")
+    kept = []
     for position, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            raise DataError(f"{file}: expected {key}[{position}] to be an object, got {type(entry).__name__}")
-    return entries
+        if isinstance(entry, dict):
+            kept.append(entry)
+        else:
+            got = type(entry).__name__
+            _refuse(Fault(file, "entry", "", f"expected {key}[{position}] to be an object, got {got}"), faults)
+    return kept
 
 
 def _match_categories(
-    categories: list[dict[str, Any]], class_names: Sequence[str] | None, file: Path
+    categories: list[dict[str, Any]], class_names: Sequence[str] | None, file: Path, faults: list[Fault] | None
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
     name_of: dict[int, str] = {}
     for position, category in enumerate(categories):
         category_id, name = category.get("id"), category.get("name")
         if type(category_id) is not int or not isinstance(name, str):
-            raise DataError(f"{file}: categories[{position}]: expected an integer id and a name, got {category!r}")
-        if category_id in name_of:
-            raise DataError(f"{file}: category id {category_id} occurs twice")
-        name_of[category_id] = name
-    id_of = {name: category_id for category_id, name in name_of.items()}
-    if len(id_of) != len(name_of):
-        twice = sorted({name for name in id_of if list(name_of.values()).count(name) > 1})
-        raise DataError(f"{file}: category names occur more than once: {_few(twice)}")
-    if class_names is None:
-        category_ids = tuple(sorted(name_of))
-        return tuple(name_of[category_id] for category_id in category_ids), category_ids
-    names = tuple(class_names)
-    if len(set(names)) != len(names) or set(names) != set(id_of):
-        raise DataError(
-            f"{file}: the categories do not match the class names\n"
-            f"  class names: {', '.join(names)}\n  categories:  {', '.join(id_of)}"
-        )
-    return names, tuple(id_of[name] for name in names)
+            reason = f"expected an integer id and a name, got {category!r}"
+            _refuse(Fault(file, "category", f"categories[{position}]", reason), faults)
+        elif category_id in name_of:
+            _refuse(Fault(file, "category id twice", "", f"category id {category_id} occurs twice"), faults)
+        else:
+            name_of[category_id] = name
+    names = list(name_of.values())
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        reason = f"category names occur more than once: {_few(twice)}"
+        _refuse(Fault(file, "category name twice", "", reason), faults)
+    elif class_names is not None:
+        wanted = tuple(class_names)
+        id_of = {name: category_id for category_id, name in name_of.items()}
+        if len(set(wanted)) == len(wanted) and set(wanted) == set(id_of):
+            return wanted, tuple(id_of[name] for name in wanted)
+        shown = f"\n  class names: {', '.join(wanted)}\n  categories:  {', '.join(id_of)}"
+        _refuse(Fault(file, "class names", "", f"the categories do not match the class names{shown}"), faults)
+    category_ids = tuple(sorted(name_of))
+    return tuple(name_of[category_id] for category_id in category_ids), category_ids
 
 
-def _read_images(images: list[dict[str, Any]], file: Path) -> tuple[tuple[int, ...], list[tuple[int, int]], list[str]]:
+def _read_images(
+    images: list[dict[str, Any]], file: Path, faults: list[Fault] | None
+) -> tuple[tuple[int, ...], list[tuple[int, int]], list[str]]:
     """Ids, sizes (H, W) and file names, in the file's order."""
     sizes: dict[int, tuple[int, int]] = {}
     names: list[str] = []
     for position, entry in enumerate(images):
-        where = f"{file}: images[{position}] (image {entry.get('id')})"
-        missing = [key for key in ("id", "file_name", "width", "height") if key not in entry]
-        if missing:
-            raise DataError(f"{where}: key {missing[0]!r} is missing")
-        image_id, name, width, height = entry["id"], entry["file_name"], entry["width"], entry["height"]
-        if type(image_id) is not int:
-            raise DataError(f"{where}: expected an integer image id, got {image_id!r}")
-        if image_id in sizes:
-            raise DataError(f"{where}: the image id occurs twice")
-        if not isinstance(name, str) or not name:
-            raise DataError(f"{where}: expected a file_name, got {name!r}")
-        if not all(_is_number(side) and float(side).is_integer() and side > 0 for side in (width, height)):
-            raise DataError(f"{where}: expected a positive width and height, got {width!r} and {height!r}")
-        sizes[image_id] = (int(height), int(width))
-        names.append(name)
+        try:
+            image_id, size, name = _read_image(entry, sizes)
+        except _Flaw as flaw:
+            where = f"images[{position}] (image {entry.get('id')})"
+            _refuse(Fault(file, flaw.kind, where, flaw.reason), faults)
+        else:
+            sizes[image_id] = size
+            names.append(name)
     return tuple(sizes), list(sizes.values()), names
 
 
-def _find_images(file_names: list[str], image_dir: Path, file: Path) -> list[str]:
+def _read_image(entry: Mapping[str, Any], seen: Mapping[int, Any]) -> tuple[int, tuple[int, int], str]:
+    missing = [key for key in ("id", "file_name", "width", "height") if key not in entry]
+    if missing:
+        raise _Flaw("image key", f"key {missing[0]!r} is missing")
+    image_id, name, width, height = entry["id"], entry["file_name"], entry["width"], entry["height"]
+    if type(image_id) is not int:
+        raise _Flaw("image id", f"expected an integer image id, got {image_id!r}")
+    if image_id in seen:
+        raise _Flaw("image id twice", "the image id occurs twice")
+    if not isinstance(name, str) or not name:
+        raise _Flaw("file_name", f"expected a file_name, got {name!r}")
+    if not all(_is_number(side) and float(side).is_integer() and side > 0 for side in (width, height)):
+        raise _Flaw("image size", f"expected a positive width and height, got {width!r} and {height!r}")
+    if width * height > _MAX_PIXELS:
+        raise _Flaw("image size", f"expected the width and height of a picture, got {width!r} and {height!r}")
+    return image_id, (int(height), int(width)), name
+
+
+def _find_images(file_names: list[str], image_dir: Path, file: Path, faults: list[Fault] | None) -> list[str]:
     """Path of each image relative to ``image_dir``; each folder is listed once instead of asking for every file."""
     if not image_dir.is_dir():
-        raise DataError(f"{file}: expected the images in the folder {image_dir}, which does not exist")
+        reason = f"expected the images in the folder {image_dir}, which does not exist"
+        raise Fault(file, "image folder", "", reason)
     listings: dict[str, set[str]] = defaultdict(set)
     listed: set[str] = set()
 
@@ -463,20 +567,18 @@ def _find_images(file_names: list[str], image_dir: Path, file: Path) -> list[str
         choice = next((candidate for candidate in (path, PurePosixPath(path.name)) if exists(candidate)), None)
         if choice is None:
             missing.append(name)
-        else:
-            found.append(str(choice))
+        found.append(str(choice or path))
     if missing:
-        raise DataError(
-            f"{file}: {len(missing)} of {len(file_names)} image files are missing in {image_dir}: {_few(missing)}"
-        )
+        reason = f"{len(missing)} of {len(file_names)} image files are missing in {image_dir}: {_few(missing)}"
+        _refuse(Fault(file, "missing files", "", reason, missing), faults)
     return found
 
 
-def _check_polygons(segmentation: list[Any], where: str) -> tuple[list[list[float]], list[str]]:
+def _check_polygons(segmentation: list[Any]) -> tuple[list[list[float]], list[str]]:
     """The parts that can be rasterised, and what to say about the others."""
     for part in segmentation:
         if not isinstance(part, list) or not set(map(type, part)) <= {int, float}:
-            raise DataError(f"{where}: expected polygons as lists [x1, y1, x2, y2, ...], got {str(part)[:60]}")
+            raise _Flaw("polygons", f"expected polygons as lists [x1, y1, x2, y2, ...], got {str(part)[:60]}")
     kept = [part for part in segmentation if len(part) >= 6 and len(part) % 2 == 0]
     if not segmentation:
         return kept, ["no segmentation, dropped"]
@@ -487,19 +589,21 @@ def _check_polygons(segmentation: list[Any], where: str) -> tuple[list[list[floa
     return kept, [what if not kept else f"{what}; {len(kept)} other parts kept"]
 
 
-def _check_rle(segmentation: Any, image_size: tuple[int, int], where: str) -> list[str]:
+def _check_rle(segmentation: Any, image_size: tuple[int, int]) -> list[str]:
     if not isinstance(segmentation, dict) or not {"size", "counts"} <= segmentation.keys():
-        raise DataError(f"{where}: expected a segmentation of polygons or an RLE with size and counts")
+        raise _Flaw("RLE", "expected a segmentation of polygons or an RLE with size and counts")
     size, counts = segmentation["size"], segmentation["counts"]
-    if not (isinstance(size, list) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)):
-        raise DataError(f"{where}: expected an RLE size [height, width], got {size!r}")
+    sound = isinstance(size, list) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
+    if not sound or size[0] * size[1] > _MAX_PIXELS:
+        raise _Flaw("RLE size", f"expected an RLE size [height, width], got {size!r}")
     if isinstance(counts, list):
         if not all(type(count) is int and count >= 0 for count in counts) or sum(counts) != size[0] * size[1]:
-            raise DataError(f"{where}: expected RLE counts that sum to {size[0]} x {size[1]} = {size[0] * size[1]}")
+            pixels = f"{size[0]} x {size[1]} = {size[0] * size[1]}"
+            raise _Flaw("RLE counts", f"expected RLE counts that sum to {pixels}")
     elif not isinstance(counts, str):
-        raise DataError(f"{where}: expected RLE counts as a list or a string, got {type(counts).__name__}")
+        raise _Flaw("RLE counts", f"expected RLE counts as a list or a string, got {type(counts).__name__}")
     if tuple(size) != image_size:
-        return [f"the RLE is {size[1]}x{size[0]} px, the JSON says {_wxh(image_size)}"]
+        return [f"the RLE is {size[1]}x{size[0]} px, the JSON says {wxh(image_size)}"]
     return []
 
 
@@ -541,8 +645,13 @@ def _encode(
     return encoded if tuple(encoded["size"]) == size else _fit(encoded, size)
 
 
-def _decode(encoded: list[_Rle]) -> NDArray[np.bool_]:
-    """Masks (N, H, W) of one size; each is stored column by column, as RLE has it."""
+def decode_masks(encoded: list[_Rle]) -> NDArray[np.bool_]:
+    """Masks (N, H, W) of one size; each is stored column by column, as RLE has it.
+
+    Raises:
+        ValueError: a code is damaged.
+
+    """
     from pycocotools import mask as mask_codec
 
     masks: NDArray[np.bool_] = mask_codec.decode(encoded).view(np.bool_).transpose(2, 0, 1)
@@ -561,9 +670,9 @@ def _fit(rle: _Rle, size: tuple[int, int]) -> _Rle:
     """The same mask on another frame: scaled to it if that has its aspect ratio, else cut or padded."""
     from pycocotools import mask as mask_codec
 
-    mask = _decode([rle])[0]
+    mask = decode_masks([rle])[0]
     height, width = size
-    if _same_aspect((mask.shape[0], mask.shape[1]), size):
+    if same_aspect((mask.shape[0], mask.shape[1]), size):
         image = Image.fromarray(mask.view(np.uint8) * np.uint8(255))
         fitted = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)) >= 128
     else:
@@ -574,7 +683,7 @@ def _fit(rle: _Rle, size: tuple[int, int]) -> _Rle:
     return result
 
 
-def _same_aspect(size: tuple[int, int], other: tuple[int, int]) -> bool:
+def same_aspect(size: tuple[int, int], other: tuple[int, int]) -> bool:
     """Whether one size is the other, scaled and rounded to whole px."""
     return abs(size[0] * other[1] - size[1] * other[0]) <= max(*size, *other)
 
@@ -589,7 +698,7 @@ def _choose_box(
     if not (all(map(math.isfinite, bbox)) and w > 0 and h > 0):
         return mask_box, f"bbox {list(bbox)} has no area, taken from the mask"
     x_scale = y_scale = 1.0
-    if size != stated_size and _same_aspect(stated_size, size):
+    if size != stated_size and same_aspect(stated_size, size):
         y_scale, x_scale = size[0] / stated_size[0], size[1] / stated_size[1]
     box = (x * x_scale, y * y_scale, (x + w) * x_scale, (y + h) * y_scale)
     if _disagrees(box, mask_box):
@@ -616,7 +725,8 @@ def _is_number(value: Any) -> bool:
     return type(value) is float or type(value) is int
 
 
-def _wxh(size: tuple[int, int]) -> str:
+def wxh(size: tuple[int, int]) -> str:
+    """(H, W) as people write it."""
     return f"{size[1]}x{size[0]}"
 
 

@@ -61,6 +61,8 @@ class TrainConfig:
         frozen_stages: Fix so many stages of a ResNet backbone: 1 for the stem, 2 for the stem and layer1, up to 5.
         freeze_bn: Fix batch norm: true, false, or "auto" for the published rule, which does so for batches below 6.
         augmentation: Random changes of the training images.
+        check_data: Look for trouble in the data set before the run starts: errors stop it, warnings are told. The verb
+            "data check" looks at everything.
         overfit: Check that training works: learn the first so many training images, unchanged, and validate on the
             same. Their mask AP should come close to 1.
         validate_every: Epochs between two validations; the last epoch is always validated.
@@ -109,6 +111,7 @@ class TrainConfig:
     frozen_stages: int = 0
     freeze_bn: Literal["auto"] | bool = "auto"
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    check_data: bool = True
     overfit: int | None = None
     validate_every: int = 1
     max_detections: int = 100

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,12 +22,14 @@ from torch import nn
 from protomask.checkpoints.backbones import load_backbone
 from protomask.checkpoints.io import load_matching, load_network, load_weights, save_weights
 from protomask.data.augmentation import AugmentationConfig
-from protomask.data.coco import CocoDataset, open_dataset
+from protomask.data.check import CheckReport, check_dataset
+from protomask.data.coco import CocoDataset, DataWarning, open_dataset
 from protomask.data.loader import Share, TrainingDataset, batches_per_epoch, training_batches, validation_batches
 from protomask.data.transforms import TrainTransform
 from protomask.engine.config import Part, TrainConfig
 from protomask.engine.folder import MetricsLog, Progress, RunFolder, random_state
 from protomask.engine.loop import Criterion, StepResult, TrainingStep, evaluate, train_one_epoch
+from protomask.engine.network_input import network_input
 from protomask.engine.optim import (
     AveragedWeights,
     build_optimizer,
@@ -122,22 +126,31 @@ def train(config: TrainConfig, *, reporter: Reporter | None = None) -> TrainResu
         ProtomaskError: loss or gradient were not finite for too many steps in a row.
 
     """
-    reporter = reporter or SilentReporter()
+    # Every process looks at the data, so that an error ends all of them; one tells what it sees.
+    if reporter is None or os.environ.get("RANK", "0") != "0":
+        reporter = SilentReporter()
     RunFolder(Path(config.output)).check(config)
     torch.manual_seed(config.seed)
     random.seed(config.seed)
+    report = _checked(config) if config.check_data else None
     paths = open_dataset(config.data)
-    train_dataset = CocoDataset(paths.train_annotations, paths.train_images)
-    classes = train_dataset.class_names
-    if config.overfit is None:
-        augmentation = config.augmentation
-        val_dataset = CocoDataset(paths.val_annotations, paths.val_images, class_names=classes)
-    else:
-        augmentation = AugmentationConfig.off()
-        val_dataset = CocoDataset(paths.train_annotations, paths.train_images)
-        for dataset in (train_dataset, val_dataset):
-            dataset.keep_first(config.overfit)
+    with warnings.catch_warnings():
+        if report is not None:  # it tells more
+            warnings.simplefilter("ignore", DataWarning)
+        train_dataset = CocoDataset(paths.train_annotations, paths.train_images)
+        classes = train_dataset.class_names
+        if config.overfit is None:
+            augmentation = config.augmentation
+            val_dataset = CocoDataset(paths.val_annotations, paths.val_images, class_names=classes)
+        else:
+            augmentation = AugmentationConfig.off()
+            val_dataset = CocoDataset(paths.train_annotations, paths.train_images)
+            for dataset in (train_dataset, val_dataset):
+                dataset.keep_first(config.overfit)
     network = _network_for(config, classes, reporter)
+    if report is not None:
+        for problem in report.with_network(network_input(network)).of("warning"):
+            reporter.message(f"warning: {problem.message}")
     train_dataset.transform = TrainTransform(geometry=network.geometry, augmentation=augmentation)
     return fit(
         config,
@@ -147,6 +160,13 @@ def train(config: TrainConfig, *, reporter: Reporter | None = None) -> TrainResu
         val_dataset=val_dataset,
         reporter=reporter,
     )
+
+
+def _checked(config: TrainConfig) -> CheckReport:
+    """A quick look at the data set, at all that the run will use; errors raise."""
+    report = check_dataset(config.data, splits=("train", "val") if config.overfit is None else ("train",), quick=True)
+    report.raise_errors()
+    return report
 
 
 def fit(

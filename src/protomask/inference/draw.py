@@ -45,6 +45,7 @@ def draw_instances(
     masks: bool = True,
     boxes: bool = True,
     labels: bool = True,
+    scores: bool = True,
     opacity: float = 0.45,
     color_by: Literal["auto", "class", "instance"] = "auto",
 ) -> NDArray[np.uint8]:
@@ -60,6 +61,7 @@ def draw_instances(
         masks: fill masks and outline them.
         boxes: draw boxes.
         labels: write class and ranking score.
+        scores: with the labels; truth has none.
         opacity: of the fill, 0..1; outlines stay opaque.
         color_by: ``class`` keeps the colour of a class over all images, ``instance`` numbers the objects of this one,
             ``auto`` takes ``class`` where the model knows more than one.
@@ -100,7 +102,7 @@ def draw_instances(
             thin = min(line, max(1, min(x2 - x1, y2 - y1) // 6))
             pen.rectangle((x1, y1, x2 - 1, y2 - 1), outline=PALETTE[color_id], width=thin)
     if labels:
-        _draw_labels(pen, instances, corners, color_ids, style)
+        _draw_labels(pen, instances, corners, color_ids, style, scores)
     return np.array(picture)
 
 
@@ -182,18 +184,19 @@ def _draw_labels(
     corners: NDArray[np.int64],
     color_ids: NDArray[np.int64],
     style: _Style,
+    with_scores: bool,
 ) -> None:
     height, width = style.frame
     font = ImageFont.load_default(style.font_size)
     pad = max(2, style.font_size // 4)
     label_height = min(height, style.font_size + pad)
     order = instances.scores.argsort(descending=True, stable=True).tolist()
-    scores = [f"{score:.2f}" for score in instances.scores.tolist()]
+    scores = [f"{score:.2f}" if with_scores else "" for score in instances.scores.tolist()]
     names = [instances.class_names[label] for label in instances.labels.tolist()]
     texts = [_fit(name, score, font, width - 2 * pad) for name, score in zip(names, scores, strict=True)]
     budget = _LABELLED_SHARE * height * width
     if sum(font.getlength(text) + 2 * pad for text in texts) * label_height > budget:
-        texts = scores
+        texts = scores if with_scores else texts
     taken = np.zeros((0, 4), dtype=np.int64)
     for index in order:
         label_width = min(width, round(font.getlength(texts[index])) + 2 * pad)
@@ -212,10 +215,10 @@ def _draw_labels(
 
 def _fit(name: str, score: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> str:
     """``name score``, the name shortened until the text is at most ``room`` pixels wide, then the score alone."""
-    text, kept = f"{name} {score}", name
+    text, kept = f"{name} {score}".strip(), name
     while font.getlength(text) > room and kept:
         kept = kept[:-1]
-        text = f"{kept}… {score}" if kept else score
+        text = f"{kept}… {score}".strip() if kept else score
     return text
 
 

@@ -279,13 +279,18 @@ class YolactConfig(ModelConfig):
         return len(self.anchor_scales[0]) * len(self.anchor_aspect_ratios)
 
     @property
-    def anchors_per_level(self) -> tuple[int, ...]:
-        """Anchors of each level, finest first, with a backbone whose halvings round up (as those of ResNets)."""
+    def level_sides(self) -> tuple[int, ...]:
+        """Side of the square feature map of each level, finest first, with a backbone whose halvings round up."""
         inputs = self.backbone_levels[int(self.protonet_detail) :]
         sides = [ceil(self.image_size / STRIDES[level]) for level in inputs]
         while len(sides) < self.num_levels:
             sides.append(ceil(sides[-1] / 2))
-        return tuple(side * side * self.anchors_per_cell for side in sides)
+        return tuple(sides)
+
+    @property
+    def anchors_per_level(self) -> tuple[int, ...]:
+        """Anchors of each level, finest first, see `level_sides`."""
+        return tuple(side * side * self.anchors_per_cell for side in self.level_sides)
 
     def at_image_size(self, image_size: int) -> YolactConfig:
         """The same network for another input size: anchors cover the same share of the image.

@@ -1,0 +1,177 @@
+"""`protomask data check`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from PIL import Image
+
+    from protomask.data.check import CheckReport
+    from protomask.data.coco import CocoDataset
+
+EXAMPLE = "protomask data check mydata --save-dir mydata-check"
+POSITIONAL = ("dataset",)
+
+_TILES, _COLUMNS, _TILE_SIDE, _CAPTION = 12, 4, 360, 22
+
+
+def run(
+    dataset: str,
+    *,
+    model: str | None = None,
+    image_size: int | None = None,
+    model_options: dict[str, Any] | None = None,
+    save_dir: str | None = None,
+    seed: int = 0,
+    json: bool = False,
+) -> int:
+    """Look for everything that is wrong or odd in a data set, before training does.
+
+    Args:
+        dataset: folder with annotations/{train,val}.json and images/{train,val}/, or a YAML file naming the four paths.
+        model: zoo name of the model that is to learn it; its anchors are compared with the objects. The default is that
+            of train.
+        image_size: side of the network input in pixels, of a Mask R-CNN the short side; the model's own by default.
+        model_options: further fields of the model's configuration to change, by name, as for train.
+        save_dir: folder for annotations.png, a sheet of random images with their annotations drawn on them.
+        seed: chooses these images.
+        json: print everything that was found as JSON instead of text.
+    """
+    from pathlib import Path
+
+    from protomask.cli.output import check_writable, dump_json, progress
+    from protomask.data.check import check_dataset
+    from protomask.engine.network_input import network_input
+    from protomask.models.zoo import DEFAULT_MODEL, build_network
+
+    file = None if save_dir is None else Path(save_dir) / "annotations.png"
+    if file is not None:
+        check_writable(file, "save_dir")
+    options = {**(model_options or {}), **({} if image_size is None else {"image_size": image_size})}
+    network = network_input(build_network(model or DEFAULT_MODEL, num_classes=1, **options))
+    with progress("check", None, quiet=json) as bar:
+        report = check_dataset(dataset, progress=bar.update).with_network(network)
+    sheet = None if file is None else _write_sheet(report, file, seed)
+    if json:
+        dump_json({**report.to_dict(), "sheet": None if sheet is None else str(sheet)})
+    else:
+        _print(report)
+        if sheet is not None:
+            print(f"annotations drawn on random images: {sheet}")
+    return 1 if report.of("error") else 0
+
+
+def _print(report: CheckReport) -> None:
+    from protomask.cli.output import print_table
+    from protomask.data.check import SEVERITIES
+
+    for name, split in report.splits.items():
+        print(
+            f"{name}: {split.images} images ({split.images_without_objects} without objects), {split.objects} objects, "
+            f"{split.crowds} crowd regions, at most {split.most_objects} objects in an image"
+        )
+    if report.splits:
+        print()
+        columns = [(split.objects_of_class, split.images_of_class) for split in report.splits.values()]
+        names = dict.fromkeys(name for objects, _ in columns for name in objects)
+        rows = [[name, *(counts.get(name) for pair in columns for counts in pair)] for name in names]
+        heads = [f"{split} {what}" for split in report.splits for what in ("objects", "images")]
+        print_table(["class", *heads], rows)
+    if report.network is not None:
+        fit = report.network
+        sides = ", ".join(f"{side:.0f} px ({share})" for share, side in fit.side_quantiles.items())
+        print(f"{fit.name}: side of the training objects in its input, by share of smaller ones: {sides}")
+        anchors = fit.anchors
+        print(
+            f"{fit.name}: {anchors.recall:.1%} of the training objects have an anchor of IoU {anchors.positive_iou:g} "
+            f"or more, mean IoU of the best anchor {anchors.mean_iou:.2f}\n"
+        )
+    for severity in SEVERITIES:
+        found = report.of(severity)
+        print(f"{severity}s: {len(found) or 'none'}")
+        for problem in found:
+            print(f"  {severity}: {problem.message}")
+
+
+def _write_sheet(report: CheckReport, path: Path, seed: int) -> Path | None:
+    """Random images with their annotations; None if the data set has none that can be shown."""
+    import random
+
+    from protomask.data.coco import CocoDataset
+    from protomask.errors import DataError
+    from protomask.inference.output import replacing
+
+    tiles: list[Image.Image] = []
+    for name, split in report.splits.items():
+        dataset = CocoDataset(split.annotation_file, split.image_dir, faults=[])
+        wanted = _TILES * 2 // 3 if name == "train" else _TILES // 3
+        for index in random.Random(seed).sample(range(len(dataset)), len(dataset)):
+            if wanted == 0:
+                break
+            try:
+                tiles.append(_tile(dataset, index, name))
+            except DataError:
+                continue  # told in the report
+            wanted -= 1
+    if not tiles:
+        return None
+    with replacing(path) as file:
+        _contact_sheet(tiles).save(file, format="PNG")
+    return path
+
+
+def _tile(dataset: CocoDataset, index: int, split: str) -> Image.Image:
+    """One image with its annotations, at most as large as a tile of the sheet, and a caption below."""
+    import torch
+    from PIL import Image, ImageDraw, ImageFont
+
+    from protomask.data.coco import same_aspect
+    from protomask.inference.draw import draw_instances
+    from protomask.structures.instances import Instances
+
+    pixels = dataset.load_image(index)
+    size = height, width = pixels.shape[1], pixels.shape[2]
+    picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    # Lines and letters have their size in the tile; where file and JSON disagree it is their frames that matter.
+    if same_aspect(dataset.image_size(index), size):
+        scale = _TILE_SIDE / max(size)
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        picture = picture.resize((size[1], size[0]))
+    target, _ = dataset.load_target(index, size)
+    truth = Instances(
+        boxes=target.boxes,
+        labels=target.labels,
+        class_scores=torch.ones(len(target)),
+        masks=target.masks,
+        image_size=target.image_size,
+        class_names=dataset.class_names,
+    )
+    several = len(dataset.class_names) > 1  # the same word on every object would only hide it
+    picture = Image.fromarray(draw_instances(picture, truth, labels=several, scores=False, color_by="instance"))
+    picture.thumbnail((_TILE_SIDE, _TILE_SIDE))
+    tile = Image.new("RGB", (_TILE_SIDE, _TILE_SIDE + _CAPTION), "white")
+    tile.paste(picture, ((_TILE_SIDE - picture.width) // 2, _TILE_SIDE - picture.height))
+    crowds = int(target.is_crowd.sum())
+    counts = {"object": len(target) - crowds, "crowd": crowds}
+    counted = ", ".join(f"{count} {what}{'s' * (count != 1)}" for what, count in counts.items() if count)
+    caption = f"{split} {dataset.image_path(index).name}: {counted or 'no object'}"
+    place = (_TILE_SIDE // 2, _TILE_SIDE + _CAPTION // 2)
+    ImageDraw.Draw(tile).text(place, caption, fill="black", font=ImageFont.load_default(13), anchor="mm")
+    return tile
+
+
+def _contact_sheet(tiles: Sequence[Image.Image]) -> Image.Image:
+    from PIL import Image
+
+    gap, (width, height) = 8, tiles[0].size
+    columns = min(_COLUMNS, len(tiles))
+    rows = -(-len(tiles) // columns)
+    sheet = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + gap) + gap), "white")
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, columns)
+        sheet.paste(tile, (gap + column * (width + gap), gap + row * (height + gap)))
+    return sheet

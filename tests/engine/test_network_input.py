@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from protomask.engine.network_input import network_input
+from protomask.models.zoo import build_network
+from protomask.ops.boxes import cxcywh_to_xyxy
+
+
+def test_anchors_of_yolact_are_those_of_the_network() -> None:
+    network = build_network("yolact_nano", num_classes=2, image_size=100, fpn_channels=8, protonet_channels=8)
+    seen = network_input(network)
+    with torch.inference_mode():
+        output = network.eval()(torch.zeros(1, 3, 100, 100))
+    expected = cxcywh_to_xyxy(output.anchors) * 100
+    torch.testing.assert_close(torch.cat(list(seen.anchors(seen.anchor_sizes))), expected)
+    assert seen.resized_size((300, 200)) == (100, 100)
+    assert seen.as_options(((8.0,), (9.0,))) == '{"anchor_scales": [[8.0], [9.0]]}'
+    doubled = tuple(tuple(2 * size for size in level) for level in seen.anchor_sizes)
+    assert torch.cat(list(seen.anchors(doubled))).shape == expected.shape
+
+
+@pytest.mark.slow
+def test_anchors_of_mask_rcnn_include_those_of_the_network() -> None:
+    network = build_network("mask_rcnn_resnet50_fpn", num_classes=2, image_size=64, max_image_size=128)
+    seen = network_input(network)
+    with torch.inference_mode():
+        output = network.eval()(network.geometry.batch([torch.zeros(3, 64, 128)]))
+    anchors = {tuple(row) for row in torch.cat(list(seen.anchors(seen.anchor_sizes))).tolist()}
+    assert {tuple(row) for row in torch.cat(output.anchors).tolist()} <= anchors
+    assert seen.as_options(((8.0,), (9.0,))) == '{"anchor_sizes": [8.0, 9.0]}'
