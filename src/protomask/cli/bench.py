@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-
 EXAMPLE = "protomask bench yolact_nano model.onnx yolact_nano@bf16 --images photos --save-dir bench"
 POSITIONAL = ("models",)
 SEVERAL = ("images", "batch_sizes")

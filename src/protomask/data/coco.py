@@ -35,7 +35,7 @@ _Box = tuple[float, float, float, float]
 _Rle = dict[str, Any]  # {"size": [h, w], "counts": bytes}
 
 _NAMED = 5  # how many items a message names before it only counts
-_MAX_COORDINATE = 1e5  # px; the rasteriser walks along every edge, so a stray 1e9 would never end
+MAX_COORDINATE = 1e5  # px; the rasteriser walks along every edge, so a stray 1e9 would never end
 _MAX_PIXELS = 2**31 - 1  # what run-length codes can count, and far more than any picture that can be read
 _BOX_OVERHANG = 1.0  # px outside the image that rounding explains
 _BOX_SLACK = 8.0  # px: thin slivers do not rasterise, so good boxes may be this much larger than their mask
@@ -633,7 +633,7 @@ def _encode(
 
     encoded: _Rle
     if not isinstance(segmentation, dict):
-        if not all(abs(value) <= _MAX_COORDINATE for part in segmentation for value in part):
+        if not all(abs(value) <= MAX_COORDINATE for part in segmentation for value in part):
             return None
         encoded = mask_codec.merge(mask_codec.frPyObjects(segmentation, *stated_size))
     elif isinstance(segmentation["counts"], list):

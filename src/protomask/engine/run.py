@@ -324,10 +324,11 @@ def fit(
                     log.write("train", record)
                     reporter.on_step(record)
                     interval = Interval()
-                stops = _any_process(accelerator, signals.requested())
+                is_late = time.monotonic() - saved_at > 60 * config.checkpoint_minutes
+                stops, saves = _in_any_process(accelerator, signals.requested(), is_late)
                 if stops:
                     break
-                if _any_process(accelerator, time.monotonic() - saved_at > 60 * config.checkpoint_minutes):
+                if saves:
                     save(folder.last_weights)
                     saved_at = time.monotonic()
         if stops:
@@ -524,12 +525,12 @@ def _share_statistics(network: Network, config: TrainConfig, accelerator: Accele
     nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
 
 
-def _any_process(accelerator: Accelerator, here: bool) -> bool:
-    """Whether something is so in any process: what they do together, all must begin or none."""
+def _in_any_process(accelerator: Accelerator, *here: bool) -> list[bool]:
+    """Which of these are so in any process: what they do together, all must begin or none."""
     if accelerator.num_processes == 1:
-        return here
-    flag = torch.tensor(float(here), device=accelerator.device)
-    return bool(accelerator.reduce(flag, "sum") > 0)
+        return list(here)
+    flags = torch.tensor(here, dtype=torch.float32, device=accelerator.device)
+    return [count > 0 for count in accelerator.reduce(flags, "sum").tolist()]
 
 
 def _validate(

@@ -15,11 +15,10 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from protomask.errors import DataError
-from protomask.structures.image import IMAGE_SUFFIXES, to_rgb_array
+from protomask.structures.image import EXIF_ORIENTATION, IMAGE_SUFFIXES, to_rgb_array
 
 ImageSource = str | Path | Image.Image | NDArray[np.uint8] | Tensor
 
-_EXIF_ORIENTATION = 0x0112
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -110,7 +109,7 @@ def _decode(image: Image.Image, name: str) -> Tensor:
     try:
         pixels = to_rgb_array(image)
         # Asked after decoding: the TIFF reader turns the image itself while it loads, and then drops the tag.
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+        orientation = image.getexif().get(EXIF_ORIENTATION, 1)
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
     except MemoryError as error:

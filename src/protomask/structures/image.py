@@ -8,6 +8,8 @@ from PIL import Image
 
 from protomask.errors import DataError
 
+EXIF_ORIENTATION = 0x0112
+"""Tag that says how a picture is to be turned (TIFF 6.0, section 8)."""
 IMAGE_SUFFIXES = frozenset({
     ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm",
     ".ppm", ".tga", ".tif", ".tiff", ".webp",

@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from protomask.data.coco import encode_segmentation, read_json
+from protomask.data.coco import MAX_COORDINATE, encode_segmentation, read_json
 from protomask.data.formats.records import (
-    MAX_COORDINATE,
     DatasetRecord,
     ImageRecord,
     ImageWriter,

@@ -20,15 +20,11 @@ from torch import Tensor
 from protomask.data.coco import encode_segmentation
 from protomask.errors import DataError
 from protomask.ops.masks import Rle, decode_rle, encode_rle, mask_to_polygons, rle_area
-from protomask.structures.image import IMAGE_SUFFIXES
+from protomask.structures.image import EXIF_ORIENTATION, IMAGE_SUFFIXES
 
 Segmentation = list[list[float]] | Rle
 """As COCO has it: polygons [x1, y1, x2, y2, ...] in px, each part of one object, or a run-length code."""
 
-MAX_COORDINATE = 1e5
-"""px; what lies farther out is a mistake, not an outline."""
-
-_EXIF_ORIENTATION = 0x0112
 _JPEG_QUALITY = 95
 _SPLITS = {
     "train": "train", "training": "train", "trainval": "train",
@@ -185,7 +181,7 @@ def read_header(source: Path | bytes, name: str | Path) -> ImageHeader:
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
             size = (opened.height, opened.width)
-            orientation = opened.getexif().get(_EXIF_ORIENTATION, 1)
+            orientation = opened.getexif().get(EXIF_ORIENTATION, 1)
             # Pillow itself turns what it reads from a TIFF.
             is_turned = orientation in range(2, 9) and opened.format != "TIFF"
             upright = size[::-1] if is_turned and orientation >= 5 else size
