@@ -127,13 +127,6 @@ def test_class_names_that_differ(tmp_path: Path) -> None:
         make(tmp_path, content(), class_names=["cat", "bird"])
 
 
-def test_transform_is_called(tmp_path: Path) -> None:
-    dataset = make(tmp_path, content(annotation()), transform=lambda image, target: (image + 1, target[:0]))
-    image, target = dataset[0]
-    assert rgb(image) == [11, 21, 31]
-    assert len(target) == 0
-
-
 def test_dataset_can_be_sent_to_a_worker(tmp_path: Path) -> None:
     dataset = pickle.loads(pickle.dumps(make(tmp_path, content(annotation()))))
     assert len(dataset[0][1]) == 1

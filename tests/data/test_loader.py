@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ from torch import Tensor
 
 from protomask.data.coco import CocoDataset
 from protomask.data.loader import (
+    Share,
     TrainBatch,
+    Variety,
     batches_per_epoch,
     collate,
     image_batches,
@@ -24,14 +27,16 @@ GEOMETRY = ImageGeometry(image_size=(24, 32), mean=(100.0, 110.0, 120.0), std=(5
 
 
 class Noise:
-    """Item k: one random image whose first pixel is k, k % 3 objects."""
+    """Item k: one random image whose first pixels are k, 100 times the scale and whether it mixes, k % 3 objects."""
 
     def __len__(self) -> int:
         return 11
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+    def draw(self, index: int, *, scale: float = 1.0, mixes: bool = True) -> tuple[Tensor, Target]:
         image = torch.randint(0, 256, (3, 4, 4), dtype=torch.uint8)
         image[:, 0, 0] = index
+        image[:, 0, 1] = round(100 * scale)
+        image[:, 0, 2] = mixes
         count = index % 3
         return image, Target(
             boxes=torch.zeros(count, 4),
@@ -43,9 +48,10 @@ class Noise:
         )
 
 
-def run(first: int, last: int, *, batch_size: int = 4, seed: int = 3, num_workers: int = 0) -> list[TrainBatch]:
+def run(first: int, last: int, *, batch_size: int = 4, seed: int = 3, **options: Any) -> list[TrainBatch]:
+    options = {"num_workers": 0, **options}
     batches = training_batches(
-        Noise(), batch_size=batch_size, seed=seed, first_iteration=first, last_iteration=last, num_workers=num_workers
+        Noise(), batch_size=batch_size, seed=seed, first_iteration=first, last_iteration=last, **options
     )
     return list(batches)
 
@@ -60,21 +66,34 @@ def assert_same(first: list[TrainBatch], second: list[TrainBatch]) -> None:
 
 
 def test_collate() -> None:
-    images, targets = collate([Noise()[k] for k in (0, 1, 2)])
+    images, targets = collate([Noise().draw(k) for k in (0, 1, 2)])
     assert images.shape == (3, 3, 4, 4)
     assert images.dtype == torch.uint8
     assert [len(target) for target in targets] == [0, 1, 2]
 
 
 def test_collate_names_images_of_different_size() -> None:
-    small, target = Noise()[1]
+    small, target = Noise().draw(1)
     with pytest.raises(DataError, match=r"\(3, 4, 4\) of image 1, \(3, 5, 4\) of image 2"):
-        collate([(small, target), (torch.zeros(3, 5, 4, dtype=torch.uint8), Noise()[2][1])])
+        collate([(small, target), (torch.zeros(3, 5, 4, dtype=torch.uint8), Noise().draw(2)[1])])
 
 
 @pytest.mark.parametrize(("images", "batch_size", "expected"), [(11, 4, 2), (12, 4, 3), (3, 4, 1), (1, 1, 1)])
 def test_batches_per_epoch(images: int, batch_size: int, expected: int) -> None:
     assert batches_per_epoch(images, batch_size) == expected
+
+
+def test_scale_changes_from_step_to_step_alike_for_all_and_mixing_ends() -> None:
+    variety = Variety(multi_scale=0.3, plain_from=4)
+    everything = run(0, 6, variety=variety)
+    scales = [images[:, 0, 0, 1].tolist() for images, _ in everything]
+    assert all(len(set(step)) == 1 for step in scales)
+    assert len({step[0] for step in scales}) == 6
+    assert all(70 <= step[0] <= 130 for step in scales)
+    assert [bool(images[0, 0, 0, 2]) for images, _ in everything] == [True] * 4 + [False] * 2
+    assert_same(run(2, 6, variety=variety), everything[2:])
+    second = run(0, 6, batch_size=2, variety=variety, share=Share(process=1, processes=2))
+    assert [int(images[0, 0, 0, 1]) for images, _ in second] == [int(step[0]) for step in scales]
 
 
 def test_an_epoch_shows_no_image_twice_and_targets_go_with_their_images() -> None:

@@ -273,3 +273,31 @@ def test_brightness_and_contrast() -> None:
 def test_config_names_the_field(field: str, value: float) -> None:
     with pytest.raises(ConfigError, match=rf"^{field}: expected a number in .*, got {value}"):
         AugmentationConfig(**{field: value})
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
+def test_scale_jitter_keeps_the_shape(factor: float) -> None:
+    image, target = sample([(20, 20, 40, 30)], (60, 80))
+    config = replace(OFF, scale_jitter=1.0, scale_jitter_min=factor, scale_jitter_max=factor)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        out, found = TrainTransform(config, geometry((60, 80)))(image, target)
+        assert out.shape == (3, 60, 80)
+        x0, y0, x1, y1 = found.boxes[0].tolist()
+        touches = x0 == 0 or y0 == 0 or x1 == 80 or y1 == 60
+        if not touches:
+            assert (x1 - x0, y1 - y0) == pytest.approx((20 * factor, 10 * factor), abs=1.5)
+        filled = (out == torch.tensor(FILL, dtype=torch.uint8)[:, None, None]).all(dim=0).float().mean()
+        assert float(filled) == pytest.approx(1 - min(factor, 1) ** 2, abs=0.05)
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(1.0, (50, 70)), (0.6, (32, 32)), (1.4, (64, 96))])
+def test_scaled_frames_are_multiples_of_the_coarsest_stride(scale: float, expected: tuple[int, int]) -> None:
+    image, target = sample([(20, 20, 40, 30)], (60, 80))
+    out, found = TrainTransform(OFF, geometry((50, 70)))(image, target, scale=scale)
+    assert tuple(out.shape[1:]) == found.image_size == expected
+
+
+def test_smallest_jitter_above_the_largest_is_refused() -> None:
+    with pytest.raises(ConfigError, match="scale_jitter_min: expected at most scale_jitter_max"):
+        AugmentationConfig(scale_jitter_min=1.0, scale_jitter_max=0.5)

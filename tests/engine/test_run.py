@@ -15,6 +15,7 @@ from PIL import Image
 from torchvision.models import get_model
 
 from protomask.checkpoints.io import load_weights
+from protomask.data.augmentation import AugmentationConfig
 from protomask.data.loader import training_batches
 from protomask.engine import run
 from protomask.engine.config import TrainConfig
@@ -316,8 +317,13 @@ def test_gradient_that_is_not_finite_is_left_out_and_many_end_the_run(
         {"optimizer": "adamw", "schedule": "one_cycle", "label_smoothing": 0.1},
         {"clip_gradient": 0.5, "ema_decay": 0.9},
         {"accumulate": 2, "batch_size": 1, "freeze_bn": True},
+        {
+            "augmentation": AugmentationConfig(
+                scale_jitter=0.5, mosaic=0.7, copy_paste=0.7, multi_scale=0.5, plain_end=0.3
+            )
+        },
     ],
-    ids=["adamw", "average", "accumulate"],
+    ids=["adamw", "average", "accumulate", "mixed"],
 )
 def test_resume_is_bit_equal_with_every_option(shapes: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     whole = train(settings(shapes, tmp_path / "whole", iterations=4, **changes))
@@ -405,7 +411,7 @@ class Images:
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, Target]:
+    def draw(self, index: int, *, scale: float, mixes: bool) -> tuple[torch.Tensor, Target]:
         noise = torch.randint(0, 256, (3, 4, 4), dtype=torch.uint8)
         return noise, Target.empty((4, 4), image_id=index)
 

@@ -24,6 +24,15 @@ class AugmentationConfig:
         horizontal_flip: probability of mirroring left to right.
         vertical_flip: probability of mirroring top to bottom; for pictures without an up, such as aerial ones.
         rotate90: probability of a quarter turn to the left or right; for such pictures too.
+        scale_jitter: probability of large-scale jitter (Ghiasi et al. 2021) in place of zoom out and crop: the image is
+            enlarged or shrunk without a change of its shape, then cropped or padded.
+        scale_jitter_min: smallest factor of it, of the images of a mosaic and of those that objects are pasted from.
+        scale_jitter_max: largest.
+        mosaic: probability that an image is put together from four (Bochkovskiy et al. 2020).
+        copy_paste: probability that objects of another image are pasted in (Ghiasi et al. 2021).
+        multi_scale: the network's input is smaller or larger by up to this share, anew in each step (Redmon & Farhadi
+            2017).
+        plain_end: share of the run, at its end, without mosaic and copy-paste (Ge et al. 2021).
 
     Raises:
         ConfigError: a value is out of its range.
@@ -42,6 +51,13 @@ class AugmentationConfig:
     horizontal_flip: float = 0.5
     vertical_flip: float = 0.0
     rotate90: float = 0.0
+    scale_jitter: float = 0.0
+    scale_jitter_min: float = 0.1
+    scale_jitter_max: float = 2.0
+    mosaic: float = 0.0
+    copy_paste: float = 0.0
+    multi_scale: float = 0.0
+    plain_end: float = 0.0
 
     def __post_init__(self) -> None:
         bounds = {
@@ -49,12 +65,20 @@ class AugmentationConfig:
             "hue": (0.0, 180.0),
             "zoom_out_max": (1.0, 16.0),
             "crop_min": (0.05, 1.0),
+            "scale_jitter_min": (0.05, 16.0),
+            "scale_jitter_max": (0.05, 16.0),
+            "multi_scale": (0.0, 0.75),
         }
         for field in fields(self):
             low, high = bounds.get(field.name, (0.0, 1.0))
             value = getattr(self, field.name)
             if not low <= value <= high:
                 raise ConfigError(f"{field.name}: expected a number in [{low:g}, {high:g}], got {value}")
+        if self.scale_jitter_min > self.scale_jitter_max:
+            raise ConfigError(
+                f"scale_jitter_min: expected at most scale_jitter_max ({self.scale_jitter_max:g}), "
+                f"got {self.scale_jitter_min:g}"
+            )
 
     @classmethod
     def off(cls) -> AugmentationConfig:

@@ -12,7 +12,7 @@ import pickle
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -30,7 +30,6 @@ from protomask.structures.image import to_rgb_array
 from protomask.structures.instances import Target
 
 Sample = tuple[Tensor, Target]
-SampleTransform = Callable[[Tensor, Target], Sample]
 _Box = tuple[float, float, float, float]
 _Rle = dict[str, Any]  # {"size": [h, w], "counts": bytes}
 
@@ -168,7 +167,7 @@ class CocoDataset(Dataset[Sample]):
     """The images of one COCO instance JSON, in the file's order, images without objects included.
 
     ``dataset[i]`` is ``(image, target)``: image (3, H, W) uint8 RGB, 0..255; target in px of that image, annotations in
-    the file's order. With ``transform`` it is ``transform(image, target)``.
+    the file's order.
 
     Polygons (multi-part too), compressed and uncompressed RLE, and crowds are read. Boxes are the file's
     ``[x, y, x + w, y + h]``, unclipped, and those of the mask where the file's are not sane. Pixels and annotations
@@ -182,7 +181,6 @@ class CocoDataset(Dataset[Sample]):
     Args:
         annotation_file: COCO instance JSON.
         image_dir: folder of the images. ``file_name`` may hold subfolders of it; they are also found without them.
-        transform: called with every image and target.
         class_names: names in label order; categories are matched by name. By default the file's categories in order of
             their ids.
         faults: takes what would be raised about single entries, which are left out, or about class names and missing
@@ -205,13 +203,11 @@ class CocoDataset(Dataset[Sample]):
         annotation_file: str | Path,
         image_dir: str | Path,
         *,
-        transform: SampleTransform | None = None,
         class_names: Sequence[str] | None = None,
         faults: list[Fault] | None = None,
     ) -> None:
         self.annotation_file = Path(annotation_file)
         self.image_dir = Path(image_dir)
-        self.transform = transform
         content = read_json(self.annotation_file, "images, annotations and categories")
         images, categories, annotations = (
             _entries(content, key, self.annotation_file, faults) for key in ("images", "categories", "annotations")
@@ -246,7 +242,7 @@ class CocoDataset(Dataset[Sample]):
         if problems and not self._warned:
             self._warned = True
             _warn(self.annotation_file, problems, "; more of this kind are repaired without a word")
-        return (image, target) if self.transform is None else self.transform(image, target)
+        return image, target
 
     def keep_first(self, count: int) -> None:
         """Forget all but the first ``count`` images."""

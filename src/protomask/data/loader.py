@@ -18,9 +18,10 @@ from protomask.errors import ConfigError, DataError
 from protomask.structures.geometry import Geometry, PaddedImages, padded_size
 from protomask.structures.instances import Target
 
-SampleKey = tuple[int, int]
 TrainBatch = tuple[Tensor, list[Target]]
 ValidationBatch = tuple[Tensor | PaddedImages, list[tuple[int, int]], list[int]]
+
+_SCALES = 1  # keeps the random sizes apart from other random numbers of the same seed
 
 
 class Share(NamedTuple):
@@ -47,13 +48,39 @@ EVERYTHING = Share()
 """For a process that is alone."""
 
 
+class Variety(NamedTuple):
+    """What differs from step to step of a run.
+
+    Attributes:
+        multi_scale: the images are smaller or larger by up to this share.
+        plain_from: iteration from which on images are not mixed; None for never.
+
+    """
+
+    multi_scale: float = 0.0
+    plain_from: int | None = None
+
+
+NO_VARIETY = Variety()
+"""All steps are alike."""
+
+
+class SampleKey(NamedTuple):
+    """Which sample to draw, and how; see `TrainingDataset.draw`."""
+
+    epoch: int
+    image: int
+    scale: float
+    mixes: bool
+
+
 class TrainingDataset(Protocol):
-    """Images with their truth, such as a `CocoDataset` with a transform."""
+    """Images with their truth, such as `protomask.data.mixing.TrainingImages`."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
-        """Image (3, H, W) uint8 RGB and its truth in the same frame."""
+    def draw(self, index: int, *, scale: float, mixes: bool) -> tuple[Tensor, Target]:
+        """Image (3, H, W) uint8 RGB, ``scale`` times its usual size, and its truth in the same frame."""
         ...
 
 
@@ -97,6 +124,7 @@ def training_batches(
     last_iteration: int,
     num_workers: int,
     share: Share = EVERYTHING,
+    variety: Variety = NO_VARIETY,
     pad_multiple: int | None = None,
     pin_memory: bool = False,
 ) -> Iterable[TrainBatch]:
@@ -115,7 +143,7 @@ def training_batches(
     _check_options(batch_size, num_workers)
     loader: DataLoader[Any] = DataLoader(
         _SeededSamples(dataset, seed),
-        batch_sampler=_RunOrder(len(dataset), batch_size, share, seed, range(first_iteration, last_iteration)),
+        batch_sampler=_RunOrder(len(dataset), batch_size, share, seed, range(first_iteration, last_iteration), variety),
         num_workers=num_workers,
         collate_fn=partial(collate, pad_multiple=pad_multiple),
         pin_memory=pin_memory,
@@ -189,14 +217,17 @@ def _check_options(batch_size: int, num_workers: int) -> None:
 
 
 class _RunOrder(Sampler[list[SampleKey]]):
-    """Yields this process' lists of (epoch, image index), its own of each iteration; each epoch has its own shuffle."""
+    """Yields this process' lists of keys, its own of each iteration; each epoch has its own shuffle."""
 
-    def __init__(self, num_images: int, batch_size: int, share: Share, seed: int, iterations: range) -> None:
+    def __init__(
+        self, num_images: int, batch_size: int, share: Share, seed: int, iterations: range, variety: Variety
+    ) -> None:
         self.num_images = num_images
         self.batch_size = batch_size
         self.share = share
         self.seed = seed
         self.iterations = iterations
+        self.variety = variety
 
     def __len__(self) -> int:
         return len(self.iterations) * self.share.accumulate
@@ -210,9 +241,15 @@ class _RunOrder(Sampler[list[SampleKey]]):
             if epoch != shuffled_epoch:
                 order = np.random.default_rng((self.seed, epoch)).permutation(self.num_images)
                 shuffled_epoch = epoch
+            plain_from, reach = self.variety.plain_from, self.variety.multi_scale
+            mixes = plain_from is None or iteration < plain_from
+            scale = 1.0
+            if reach:
+                scale += reach * np.random.default_rng((self.seed, iteration, _SCALES)).uniform(-1, 1)
             for number in range(self.share.accumulate):
                 start = position * step_size + (number * self.share.processes + self.share.process) * self.batch_size
-                yield [(epoch, int(index)) for index in order[start : start + self.batch_size]]
+                chosen = order[start : start + self.batch_size]
+                yield [SampleKey(epoch, int(index), scale, mixes) for index in chosen]
 
 
 class _SeededSamples(Dataset[tuple[Tensor, Target]]):
@@ -223,11 +260,10 @@ class _SeededSamples(Dataset[tuple[Tensor, Target]]):
         self.seed = seed
 
     def __getitem__(self, key: SampleKey) -> tuple[Tensor, Target]:
-        epoch, index = key
-        sample_seed = int(np.random.SeedSequence((self.seed, epoch, index)).generate_state(1)[0])
+        sample_seed = int(np.random.SeedSequence((self.seed, key.epoch, key.image)).generate_state(1)[0])
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(sample_seed)
-            return self.dataset[index]
+            return self.dataset.draw(key.image, scale=key.scale, mixes=key.mixes)
 
 
 class _PreparedImages(Dataset[tuple[Tensor, tuple[int, int], int]]):

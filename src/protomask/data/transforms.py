@@ -18,7 +18,10 @@ from protomask.structures.instances import Target
 
 _CROP_TRIALS = 50
 _MAX_CROP_ASPECT = 2.0
-_MIN_SIDE = 1.0  # px of the network frame; anything thinner is no object to learn
+_MIN_SEEN = 0.25  # share of its box; of an object of which less is seen nobody could say what it is
+_STRIDE = 32  # of the coarsest level of every backbone
+MIN_SIDE = 1.0
+"""px of the network frame; anything thinner is no object to learn."""
 
 # Luma and two chroma axes (NTSC YIQ): hue and saturation are a turn and a stretch of the chroma plane.
 _RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
@@ -45,6 +48,62 @@ class _Rectangle(NamedTuple):
         return _Rectangle(
             max(self.x0, other.x0), max(self.y0, other.y0), min(self.x1, other.x1), min(self.y1, other.y1)
         )
+
+
+class _Scene(NamedTuple):
+    """What is looked at: pixels (H, W, 3), masks (N, H, W) of 0 and 1, boxes (N, 4) xyxy, and the other truth."""
+
+    pixels: NDArray[np.uint8]
+    masks: NDArray[np.uint8]
+    boxes: NDArray[np.float32]
+    target: Target
+
+    @classmethod
+    def of(cls, image: Tensor, target: Target) -> _Scene:
+        masks = target.masks.numpy().view(np.uint8)
+        return cls(image.permute(1, 2, 0).numpy(), masks, target.boxes.numpy(), target)
+
+    @property
+    def whole(self) -> _Rectangle:
+        return _Rectangle(0, 0, self.pixels.shape[1], self.pixels.shape[0])
+
+    @property
+    def centres(self) -> NDArray[np.float32]:
+        """(N, 2) of the boxes."""
+        return (self.boxes[:, :2] + self.boxes[:, 2:]) * np.float32(0.5)
+
+    @property
+    def learnable_centres(self) -> NDArray[np.float32]:
+        """(M, 2) of the objects that are not crowds."""
+        centres: NDArray[np.float32] = self.centres[~self.target.is_crowd.numpy()]
+        return centres
+
+    def centred_in(self, view: _Rectangle) -> NDArray[np.bool_]:
+        """(N,) which objects have their centre strictly inside."""
+        inside: NDArray[np.bool_] = (self.centres > (view.x0, view.y0)) & (self.centres < (view.x1, view.y1))
+        both: NDArray[np.bool_] = np.all(inside, axis=1)
+        return both
+
+    def shows(self, view: _Rectangle) -> NDArray[np.bool_]:
+        """(N,) of which objects enough is seen to learn from."""
+        low = np.maximum(self.boxes[:, :2], (view.x0, view.y0))
+        high = np.minimum(self.boxes[:, 2:], (view.x1, view.y1))
+        seen: NDArray[np.float32] = np.prod(np.maximum(high - low, 0), axis=1)
+        enough: NDArray[np.bool_] = seen > _MIN_SEEN * np.prod(self.boxes[:, 2:] - self.boxes[:, :2], axis=1)
+        return enough
+
+    def first_with_objects(
+        self, start: NDArray[np.int64], stop: NDArray[np.int64], valid: NDArray[np.bool_]
+    ) -> _Rectangle | None:
+        """The first valid one of (T, 2) corners that sees an object, or any of an image that has none."""
+        # A view of the fill alone teaches nothing.
+        valid = valid & np.all((stop > 0) & (start < (self.whole.x1, self.whole.y1)), axis=1)
+        centres = self.learnable_centres
+        if len(self.boxes):
+            hit = (centres[None] > start[:, None]) & (centres[None] < stop[:, None])
+            valid &= np.any(np.all(hit, axis=2), axis=1)
+        trials = np.flatnonzero(valid)
+        return _Rectangle(*start[trials[0]].tolist(), *stop[trials[0]].tolist()) if len(trials) else None
 
 
 class _Axis(NamedTuple):
@@ -75,7 +134,7 @@ class _Placement(NamedTuple):
 
 
 class TrainTransform:
-    """YOLACT's training augmentation: flip, zoom out, crop, resize, photometric distortion.
+    """YOLACT's training augmentation: flip, zoom out, crop, resize, photometric distortion; or large-scale jitter.
 
     All geometry is composed before a pixel is touched: the image is resized once, each mask once and only around its
     object, and no enlarged canvas is ever made. Hue and saturation turn and stretch the chroma plane, so that all four
@@ -107,27 +166,54 @@ class TrainTransform:
         self.geometry = geometry
         self._fill = np.rint(geometry.mean).astype(np.uint8)
 
-    def __call__(self, image: Tensor, target: Target) -> tuple[Tensor, Target]:
-        pixels: NDArray[np.uint8] = image.permute(1, 2, 0).numpy()
-        masks: NDArray[np.uint8] = target.masks.numpy().view(np.uint8)
-        boxes: NDArray[np.float32] = target.boxes.numpy()
-        pixels, masks, boxes = self._orient(pixels, masks, boxes)
-        whole = _Rectangle(0, 0, pixels.shape[1], pixels.shape[0])
-        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-        view = self._choose_view(whole, centres[~target.is_crowd.numpy()], len(boxes) > 0)
-        frame = self.geometry.resized_size((view.height, view.width))
-        placement = _place(whole.intersect(view), view, frame)
-        inside = ((centres > (view.x0, view.y0)) & (centres < (view.x1, view.y1))).all(axis=1)
+    def __call__(self, image: Tensor, target: Target, *, scale: float = 1.0) -> tuple[Tensor, Target]:
+        """One varied sample; ``scale`` times the size that the geometry gives, in multiples of 32 px."""
+        scene = self._orient(_Scene.of(image, target))
+        jitter = self.augmentation.scale_jitter
+        jitters = jitter > 0 and float(torch.rand(())) < jitter
+        view = self._jittered_view(scene, (1.0, 1.0)) if jitters else self._choose_view(scene)
+        inside = scene.shows(view) if jitters else scene.centred_in(view)
+        return self._render(scene, view, inside, self.frame((view.height, view.width), scale))
+
+    def frame(self, size: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:
+        """(h, w) of the network frame of something of a size (H, W) px; other scales than 1 give multiples of 32."""
+        height, width = self.geometry.resized_size(size)
+        if scale == 1:
+            return height, width
+        height, width = (max(round(side * scale / _STRIDE), 1) * _STRIDE for side in (height, width))
+        return height, width
+
+    def window(self, image: Tensor, target: Target, window: tuple[int, int], scale: float) -> tuple[Tensor, Target]:
+        """One varied sample of a given size (h, w), with large-scale jitter in place of zoom out and crop.
+
+        Args:
+            image: (3, H, W) uint8 RGB.
+            target: in its frame.
+            window: (h, w) of the result, network px.
+            scale: of the network frame that the window is a part of, as of `__call__`.
+
+        """
+        scene = self._orient(_Scene.of(image, target))
+        whole = scene.whole
+        height, width = self.frame((whole.height, whole.width), scale)
+        view = self._jittered_view(scene, (window[0] / height, window[1] / width))
+        return self._render(scene, view, scene.shows(view), window)
+
+    def _render(
+        self, scene: _Scene, view: _Rectangle, inside: NDArray[np.bool_], frame: tuple[int, int]
+    ) -> tuple[Tensor, Target]:
+        target = scene.target
+        placement = _place(scene.whole.intersect(view), view, frame)
         candidates = np.flatnonzero(inside)
-        image = self._render_image(pixels, placement, frame)
+        image = self._render_image(scene.pixels, placement, frame)
         out_masks, out_boxes = _render_objects(
-            masks[candidates] if len(candidates) < len(masks) else masks,
-            boxes[candidates],
+            scene.masks[candidates] if len(candidates) < len(scene.masks) else scene.masks,
+            scene.boxes[candidates],
             placement,
             frame,
         )
         sides = out_boxes[:, 2:] - out_boxes[:, :2]
-        keep = torch.from_numpy((sides > _MIN_SIDE).all(axis=1))
+        keep = torch.from_numpy((sides > MIN_SIDE).all(axis=1))
         chosen = torch.from_numpy(candidates)[keep]
         kept_masks = torch.from_numpy(out_masks)
         return image, Target(
@@ -139,11 +225,10 @@ class TrainTransform:
             image_id=target.image_id,
         )
 
-    def _orient(
-        self, pixels: NDArray[np.uint8], masks: NDArray[np.uint8], boxes: NDArray[np.float32]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
+    def _orient(self, scene: _Scene) -> _Scene:
         """Flips and quarter turns; views of the same memory."""
         augmentation = self.augmentation
+        pixels, masks, boxes, target = scene
         mirror, flip, turn, side = torch.rand(4).tolist()
         if mirror < augmentation.horizontal_flip:
             width = pixels.shape[1]
@@ -164,45 +249,46 @@ class TrainTransform:
             else:
                 pixels, masks = np.rot90(pixels, -1), np.rot90(masks, -1, axes=(1, 2))
                 boxes = np.stack([height - y1, x0, height - y0, x1], axis=1)
-        return pixels, masks, boxes
+        return _Scene(pixels, masks, boxes, target)
 
-    def _choose_view(self, whole: _Rectangle, centres: NDArray[np.float32], has_objects: bool) -> _Rectangle:
-        """The rectangle to look at, in source px; it may reach outside the image.
-
-        Args:
-            whole: the image.
-            centres: (M, 2) box centres of the objects that are not crowds.
-            has_objects: whether there is any object, crowds included.
-
-        """
+    def _choose_view(self, scene: _Scene) -> _Rectangle:
+        """The rectangle to look at, in source px; it may reach outside the image."""
         augmentation = self.augmentation
         zoom, ratio, left, top, crop = torch.rand(5).tolist()
-        canvas = whole
+        canvas = whole = scene.whole
         if zoom < augmentation.zoom_out:
             ratio = 1 + ratio * (augmentation.zoom_out_max - 1)
             width, height = int(whole.width * ratio), int(whole.height * ratio)
             x0, y0 = -int(left * (width - whole.width)), -int(top * (height - whole.height))
             canvas = _Rectangle(x0, y0, x0 + width, y0 + height)
-        if crop >= augmentation.crop or (has_objects and not len(centres)):
+        if crop >= augmentation.crop or (len(scene.boxes) > 0 and not len(scene.learnable_centres)):
             return canvas
         draws = torch.rand(_CROP_TRIALS, 4, dtype=torch.float64).numpy()
         side = np.array([canvas.width, canvas.height])
         size = np.maximum(side * (augmentation.crop_min + (1 - augmentation.crop_min) * draws[:, :2]), 1)
         start = (np.array([canvas.x0, canvas.y0]) + (side - size) * draws[:, 2:]).astype(np.int64)
-        stop = start + size.astype(np.int64)
         aspect = size[:, 1] / size[:, 0]
         valid = (aspect >= 1 / _MAX_CROP_ASPECT) & (aspect <= _MAX_CROP_ASPECT)
-        # A crop that sees only the fill teaches nothing.
-        valid &= ((stop > 0) & (start < (whole.x1, whole.y1))).all(axis=1)
-        if has_objects:
-            hit = (centres[None] > start[:, None]) & (centres[None] < stop[:, None])
-            valid &= hit.all(axis=2).any(axis=1)
-        trials = np.flatnonzero(valid)
-        if not len(trials):
-            return canvas
-        x0, y0 = start[trials[0]].tolist()
-        x1, y1 = stop[trials[0]].tolist()
-        return _Rectangle(x0, y0, x1, y1)
+        return scene.first_with_objects(start, start + size.astype(np.int64), valid) or canvas
+
+    def _jittered_view(self, scene: _Scene, share: tuple[float, float]) -> _Rectangle:
+        """Large-scale jitter (Ghiasi et al. 2021, section 3): the image is enlarged or shrunk, then cropped or padded.
+
+        Args:
+            scene: the image and its objects.
+            share: (height, width) of what is seen, relative to the frame of the whole image.
+
+        """
+        augmentation = self.augmentation
+        low, high = augmentation.scale_jitter_min, augmentation.scale_jitter_max
+        enlarged = low + (high - low) * float(torch.rand(()))
+        whole = np.array([scene.whole.width, scene.whole.height])
+        size = np.maximum(np.rint(whole * share[::-1] / enlarged), 1).astype(np.int64)
+        # Where the image is larger than the view, the view lies inside of it, else it inside of the view.
+        start = np.rint((whole - size) * torch.rand(_CROP_TRIALS, 2, dtype=torch.float64).numpy()).astype(np.int64)
+        stop = start + size
+        found = scene.first_with_objects(start, stop, np.ones(_CROP_TRIALS, dtype=np.bool_))
+        return found or _Rectangle(*start[0].tolist(), *stop[0].tolist())
 
     def _render_image(self, pixels: NDArray[np.uint8], placement: _Placement, frame: tuple[int, int]) -> Tensor:
         source, out = placement

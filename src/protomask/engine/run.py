@@ -24,8 +24,15 @@ from protomask.checkpoints.io import load_matching, load_network, load_weights, 
 from protomask.data.augmentation import AugmentationConfig
 from protomask.data.check import CheckReport, check_dataset
 from protomask.data.coco import CocoDataset, DataWarning, open_dataset
-from protomask.data.loader import Share, TrainingDataset, batches_per_epoch, training_batches, validation_batches
-from protomask.data.transforms import TrainTransform
+from protomask.data.loader import (
+    Share,
+    TrainingDataset,
+    Variety,
+    batches_per_epoch,
+    training_batches,
+    validation_batches,
+)
+from protomask.data.mixing import TrainingImages
 from protomask.engine.config import Part, TrainConfig
 from protomask.engine.folder import MetricsLog, Progress, RunFolder, random_state
 from protomask.engine.loop import Criterion, StepResult, TrainingStep, evaluate, train_one_epoch
@@ -151,15 +158,19 @@ def train(config: TrainConfig, *, reporter: Reporter | None = None) -> TrainResu
     if report is not None:
         for problem in report.with_network(network_input(network)).of("warning"):
             reporter.message(f"warning: {problem.message}")
-    train_dataset.transform = TrainTransform(geometry=network.geometry, augmentation=augmentation)
     return fit(
         config,
         network=network,
         criterion=build_criterion(network, label_smoothing=config.label_smoothing),
-        train_dataset=train_dataset,
+        train_dataset=TrainingImages(train_dataset, augmentation, network.geometry),
         val_dataset=val_dataset,
         reporter=reporter,
     )
+
+
+def _variety(augmentation: AugmentationConfig, max_iterations: int) -> Variety:
+    plain_from = round((1 - augmentation.plain_end) * max_iterations)
+    return Variety(augmentation.multi_scale, plain_from)
 
 
 def _checked(config: TrainConfig) -> CheckReport:
@@ -251,6 +262,7 @@ def fit(
             last_iteration=max_iterations,
             num_workers=config.num_workers,
             share=share,
+            variety=_variety(config.augmentation, max_iterations),
             pad_multiple=network.geometry.pad_multiple,
             pin_memory=device.type == "cuda",
         )

@@ -1,0 +1,126 @@
+"""Training images made of several images: mosaic and copy-paste."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torchvision.ops import masks_to_boxes
+
+from protomask.data.augmentation import AugmentationConfig
+from protomask.data.coco import CocoDataset
+from protomask.data.transforms import MIN_SIDE, TrainTransform
+from protomask.structures.geometry import Geometry
+from protomask.structures.instances import Target
+
+Sample = tuple[Tensor, Target]
+
+_MARGIN = 0.25  # the four images of a mosaic meet at least so far from the border, as a share of the side
+
+
+class TrainingImages:
+    """The images of a data set as training sees them: varied, and mixed where the augmentation says so.
+
+    Random numbers come from torch's global generator.
+
+    Args:
+        dataset: images and truth as they are.
+        augmentation: probabilities and strengths.
+        geometry: the model's.
+
+    """
+
+    def __init__(self, dataset: CocoDataset, augmentation: AugmentationConfig, geometry: Geometry) -> None:
+        self.dataset = dataset
+        self.augmentation = augmentation
+        self.transform = TrainTransform(augmentation, geometry)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def draw(self, index: int, *, scale: float = 1.0, mixes: bool = True) -> Sample:
+        """One training sample.
+
+        Args:
+            index: of the image, the first of several where it is mixed.
+            scale: size of the network frame relative to the model's, see `TrainTransform.frame`.
+            mixes: whether it may be mixed with others.
+
+        Returns:
+            image (3, h, w) uint8 RGB and its truth in that frame.
+
+        """
+        augmentation = self.augmentation
+        mosaic, paste = torch.rand(2).tolist() if mixes and (augmentation.mosaic or augmentation.copy_paste) else (1, 1)
+        if mosaic < augmentation.mosaic:
+            sample = self._mosaic(index, scale)
+        else:
+            sample = self.transform(*self.dataset[index], scale=scale)
+        if paste < augmentation.copy_paste:
+            other = self.transform.window(*self.dataset[self._other()], sample[1].image_size, scale)
+            sample = paste_objects(sample, other)
+        return sample
+
+    def _other(self) -> int:
+        return int(torch.randint(len(self), ()))
+
+    def _mosaic(self, index: int, scale: float) -> Sample:
+        """Four images around a point, each in large-scale jitter; the truth has the id of the first."""
+        first = self.dataset[index]
+        height, width = self.transform.frame(first[1].image_size, scale)
+        y, x = (_MARGIN + (1 - 2 * _MARGIN) * torch.rand(2)).tolist()
+        middle_y, middle_x = round(y * height), round(x * width)
+        canvas = first[0].new_zeros(3, height, width)
+        targets = []
+        for number, (top, bottom, left, right) in enumerate(
+            (rows + columns)
+            for rows in ((0, middle_y), (middle_y, height))
+            for columns in ((0, middle_x), (middle_x, width))
+        ):
+            source = first if number == 0 else self.dataset[self._other()]
+            image, target = self.transform.window(*source, (bottom - top, right - left), scale)
+            canvas[:, top:bottom, left:right] = image
+            masks = target.masks.new_zeros(len(target), height, width)
+            masks[:, top:bottom, left:right] = target.masks
+            shift = target.boxes.new_tensor([left, top, left, top])
+            targets.append(replace(target, boxes=target.boxes + shift, masks=masks, image_size=(height, width)))
+        return canvas, join_targets(targets)
+
+
+def join_targets(targets: list[Target]) -> Target:
+    """The objects of several targets of one frame; it has the id of the first."""
+    return replace(
+        targets[0],
+        boxes=torch.cat([target.boxes for target in targets]),
+        labels=torch.cat([target.labels for target in targets]),
+        masks=torch.cat([target.masks for target in targets]),
+        is_crowd=torch.cat([target.is_crowd for target in targets]),
+    )
+
+
+def paste_objects(sample: Sample, other: Sample) -> Sample:
+    """Paste a random part of the objects of one image over another of the same size (Ghiasi et al. 2021, section 3).
+
+    What they hide is cut from the objects below, which are dropped where (nearly) nothing of them is left. Crowds are
+    not pasted.
+    """
+    image, target = sample
+    source, pasted = other
+    pasted = pasted[~pasted.is_crowd]
+    if len(pasted) == 0:
+        return sample
+    count = int(torch.randint(1, len(pasted) + 1, ()))
+    pasted = pasted[torch.randperm(len(pasted))[:count]]
+    cover = pasted.masks.any(dim=0)
+    visible = target.masks & ~cover
+    hidden = (visible != target.masks).flatten(1).any(dim=1)
+    left = visible.flatten(1).any(dim=1)
+    boxes = target.boxes.clone()
+    cut = hidden & left
+    if bool(cut.any()):
+        # masks_to_boxes gives the last pixel, boxes end behind it.
+        boxes[cut] = masks_to_boxes(visible[cut]) + boxes.new_tensor([0, 0, 1, 1])
+    keep = left & ((boxes[:, 2:] - boxes[:, :2]) > MIN_SIDE).all(dim=1)
+    below = replace(target, boxes=boxes, masks=visible)[keep]
+    return torch.where(cover, source, image), join_targets([below, pasted])
