@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from protomask.checkpoints.io import read_header
+from protomask.cli.train import RECIPES
 from protomask.data.synthetic import CLASS_NAMES
+from protomask.engine.config import TrainConfig
 
 if TYPE_CHECKING:
     from cli.conftest import Run
@@ -141,8 +143,17 @@ def test_recipe_comes_before_all_other_options(run: Run, tmp_path: Path) -> None
     assert yaml.safe_load(run("train", "--recipe=ms_rcnn_1x", "--data", "x", "--print_config").out)["image_size"] == 800
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_are_settings(run: Run, name: str) -> None:
+    shown = yaml.safe_load(run("train", "--data", "x", "--recipe", name, "--print_config").out)
+    chosen = yaml.safe_load(RECIPES[name].read_text(encoding="utf-8"))
+    TrainConfig.from_dict({"data": "x", **chosen})
+    assert all(shown[key] == value for key, value in chosen.items() if not isinstance(value, dict))
+    assert all(shown["augmentation"][key] == value for key, value in chosen["augmentation"].items())
+
+
 @pytest.mark.parametrize("name", ["unknown", ""])
 def test_unknown_recipe(run: Run, name: str) -> None:
     outcome = run("train", "--data", "x", "--recipe", name)
     assert outcome.code == 2
-    assert f"--recipe: expected one of ms_rcnn_1x, ms_rcnn_paper, got {name!r}" in outcome.err
+    assert f"--recipe: expected one of modern, ms_rcnn_1x, ms_rcnn_paper, got {name!r}" in outcome.err

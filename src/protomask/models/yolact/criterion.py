@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from protomask.models.yolact.heads import YolactOutput
     from protomask.models.yolact.mask_rescoring import MaskRescoring
 
+_MASKS_AT_ONCE = 8
 MIN_EXTENT = 1e-4
 """Share of the image below which a side counts as none (0.05 px of 550): its mask loss would outweigh all others."""
 
@@ -197,5 +198,9 @@ def shrink_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
     """(N, H, W) bool to (N, h, w) bool: bilinear interpolation, then more than a half."""
     if len(masks) == 0:
         return masks.new_zeros(0, *size)
-    resized = F.interpolate(masks[None].float(), size, mode="bilinear", align_corners=False)[0]
-    return resized > 0.5
+    # A few at a time stay in the cache; as float32 the masks of a crowded image would fill a gigabyte.
+    parts = [
+        F.interpolate(part[None].float(), size, mode="bilinear", align_corners=False)[0] > 0.5
+        for part in masks.split(_MASKS_AT_ONCE)
+    ]
+    return torch.cat(parts)
