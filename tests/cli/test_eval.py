@@ -202,6 +202,19 @@ def test_quality_of_boxes_alone(run: Run, scenes: Path, tmp_path: Path) -> None:
         assert message in outcome.err
 
 
+def test_tiles(run: Run, weights: Path, scenes: Path) -> None:
+    arguments = ["eval", "--data", scenes, "--weights", weights, "--device", "cpu", "--num-workers", 0, "--json"]
+    whole, covering = run(*arguments), run(*arguments, "--tile", 64)
+    assert covering.code == 0
+    assert covering.json == whole.json
+    tiled = run(*arguments, "--tile", 48, "--tile-overlap", 8)
+    assert tiled.code == 0
+    assert tiled.json["num_images"] == 3
+    assert run(*arguments, "--tile", 48, "--tile-overlap", 48).code == 2
+    outcome = run("eval", "--data", scenes, "--results", "none.json", "--tile", 64)
+    assert "results: expected alone" in outcome.err
+
+
 def test_model_with_other_classes(run: Run, weights: Path, scenes: Path, tmp_path: Path) -> None:
     content = json.loads((scenes / "annotations" / "val.json").read_text())
     for category in content["categories"]:

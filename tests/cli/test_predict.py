@@ -252,6 +252,21 @@ def test_ctrl_c_leaves_complete_files_only(
     assert json.loads(line)["file"].endswith("rgb.png")
 
 
+def test_tiles(run: Run, weights: Path, tmp_path: Path) -> None:
+    Image.fromarray(noise(60, 90)).save(tmp_path / "large.png")
+    arguments = [tmp_path / "large.png", *options(weights, tmp_path / "out"), *EVERYTHING, "--json"]
+    outcome = run("predict", *arguments, "--tile", 48, "--tile-overlap", 0.5, "--batch-size", 3)
+    assert outcome.code == 0
+    assert outcome.json["images"][0]["instances"] == 3
+    assert all(row["segmentation"]["size"] == [60, 90] for row in read(tmp_path / "out" / "predictions.json"))
+    assert Image.open(tmp_path / "out" / "large.png").size == (90, 60)
+    outcome = run("predict", *arguments, "--tile", 16)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "tile: expected at least 32 pixels, got 16" in outcome.err
+    outcome = run("predict", *arguments, "--tile", 48, "--tile-overlap", 50)
+    assert "tile_overlap: " in outcome.err
+
+
 @pytest.mark.slow
 @pytest.mark.data
 def test_photographs(run: Run, weights: Path, data_dir: Path, tmp_path: Path) -> None:

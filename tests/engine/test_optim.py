@@ -13,11 +13,13 @@ from protomask.engine.optim import (
     autoscale_schedule,
     build_optimizer,
     freeze_batch_norm,
+    freeze_stages,
     learning_rate_at,
     schedule_for_run,
     set_learning_rate,
 )
 from protomask.errors import ConfigError
+from protomask.models.layers.backbone import build_backbone
 
 COCO = Schedule(base_lr=1e-3, max_iterations=800_000, steps=(280_000, 600_000, 700_000, 750_000))
 PASCAL = Schedule(base_lr=1e-3, max_iterations=120_000, steps=(60_000, 100_000))
@@ -176,3 +178,44 @@ def test_biases_may_learn_faster_and_without_decay() -> None:
     assert decays == {"0.weight": 0.5, "0.bias": 0.0, "1.weight": 0.5, "1.bias": 0.0}
     set_learning_rate(optimizer, 0.01)
     assert [group["lr"] for group in optimizer.param_groups] == [0.01, 0.02]
+
+
+FROZEN: dict[str, list[str]] = {  # first layers that still learn, for 1, 2, ... stages
+    "resnet18": ["layer1", "layer2", "layer3", "layer4"],
+    "shufflenet_v2_x1_0": ["stage2", "stage2", "stage3", "stage4"],
+    "regnet_x_400mf": ["block1", "block2", "block3", "block4"],
+    "darknet53": ["stages.1", "stages.2", "stages.3", "stages.4"],
+    "efficientnet_lite0": ["blocks.1", "blocks.2", "blocks.3", "blocks.5"],
+    "timm:resnet18": ["layer1", "layer2", "layer3", "layer4"],
+    "timm:efficientnet_lite0": ["blocks.1", "blocks.2", "blocks.3", "blocks.5"],
+    "timm:mobilenetv3_small_050": ["blocks.0", "blocks.1", "blocks.2", "blocks.4"],
+}
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_the_first_stages_of_every_backbone_can_be_fixed(name: str) -> None:
+    if name.startswith("timm:"):
+        pytest.importorskip("timm")
+    with torch.device("cpu" if name.startswith(("timm", "regnet")) else "meta"):
+        backbone = build_backbone(name)
+    freeze_stages(backbone, 0)
+    assert all(parameter.requires_grad for parameter in backbone.parameters())
+    for count, first in enumerate(FROZEN[name], start=1):
+        freeze_stages(backbone, count)
+        learns = [parameter.requires_grad for parameter in backbone.parameters()]
+        names = [key.removeprefix("body.") for key, _ in backbone.named_parameters()]
+        assert names[learns.index(True)].startswith(f"{first}."), count
+        assert learns == sorted(learns)
+    freeze_stages(backbone, 5)
+    assert not any(parameter.requires_grad for parameter in backbone.parameters())
+
+
+def test_a_backbone_without_a_stem_of_stride_2_says_so() -> None:
+    pytest.importorskip("timm")
+    backbone = build_backbone("timm:convnext_atto")
+    with pytest.raises(ConfigError, match=r"frozen_stages: .*no layers below stride 4, got 1"):
+        freeze_stages(backbone, 1)
+    freeze_stages(backbone, 2)
+    learns = {key: parameter.requires_grad for key, parameter in backbone.named_parameters()}
+    assert not any(value for key, value in learns.items() if key.startswith(("body.stem", "body.stages_0")))
+    assert all(value for key, value in learns.items() if key.startswith("body.stages_1"))

@@ -77,6 +77,16 @@ def test_predict_is_that_of_every_predictor(exported: ExportedPredictor) -> None
     assert exported.predict([]) == []
 
 
+def test_tiles_may_find_more_together_than_the_file_does_in_one_image(exported: ExportedPredictor) -> None:
+    found = exported.predict(IMAGES[2], score_threshold=0, tile=100, max_detections=150)
+    assert len(found) == 150
+    assert found.image_size == (120, 300)
+    wanted = tiny().predict(IMAGES[2], score_threshold=0, tile=100, max_detections=150)
+    torch.testing.assert_close(found.scores, wanted.scores, rtol=0, atol=0.02)
+    assert len(exported.predict(IMAGES[2], score_threshold=0, tile=100)) == 100
+    assert len(exported.predict(IMAGES[2], score_threshold=0, tile=400, max_detections=150)) == 100
+
+
 def test_results_do_not_change_with_the_next_image(exported: ExportedPredictor) -> None:
     first = exported.predict(IMAGES[0], score_threshold=0)
     before = (first.boxes.clone(), first.scores.clone(), first.rle())

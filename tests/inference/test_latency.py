@@ -24,6 +24,7 @@ from protomask.inference.latency import (
     time_prediction,
 )
 from protomask.inference.machine import describe_machine
+from protomask.models.zoo import yolact_nano
 from protomask.structures.instances import Instances
 
 
@@ -32,13 +33,14 @@ class Pretender(ImagePredictor):
 
     source = "nowhere"
     class_names = ("thing",)
+    config = yolact_nano()
 
     def __init__(self, name: str, calls: list[str], seconds: float = 0.0) -> None:
         self.name = name
         self.calls = calls
         self.seconds = seconds
 
-    def predict_images(
+    def predict_batch(
         self, images: Sequence[Tensor], *, timings: dict[str, float] | None = None, **options: Any
     ) -> list[Instances]:
         self.calls.append(self.name)

@@ -18,6 +18,7 @@ from protomask.errors import DataError
 from protomask.inference import pipeline
 from protomask.inference.base import ImagePredictor
 from protomask.inference.pipeline import map_ahead, predict_files
+from protomask.models.zoo import yolact_nano
 from protomask.structures.instances import Instances
 
 
@@ -26,13 +27,14 @@ class Counter(ImagePredictor):
 
     source = "test"
     class_names = ("thing",)
+    config = yolact_nano()
 
     def __init__(self, on_batch: Callable[[], None] = lambda: None) -> None:
         self.batches: list[int] = []
         self.options: dict[str, Any] = {}
         self.on_batch = on_batch
 
-    def predict_images(
+    def predict_batch(
         self, images: Sequence[Tensor], *, timings: dict[str, float] | None = None, **options: Any
     ) -> list[Instances]:
         self.on_batch()

@@ -25,15 +25,20 @@ from protomask.ops.masks import (
     encode_rle,
     encode_runs,
     interpolate_runs,
+    intersect_runs,
     mask_iou,
     mask_runs,
     mask_to_polygons,
+    move_runs,
     polygons_to_mask,
+    rectangle_runs,
     region_lines,
     resized_line,
     rle_area,
+    runs_area,
     runs_to_window,
     sanitize_boxes,
+    unite_runs,
 )
 
 bitmaps = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12))
@@ -300,6 +305,33 @@ def test_rle_equals_the_coco_api(bitmap: np.ndarray[Any, np.dtype[np.bool_]]) ->
     assert np.array_equal(decode_rle(rle).numpy(), bitmap)
     assert np.array_equal(decode_rle(expected).numpy(), bitmap)
     assert rle_area(rle) == bitmap.sum()
+
+
+@given(bitmaps, st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.integers(0, 3))
+def test_runs_move_with_their_part_of_the_frame(
+    bitmap: np.ndarray[Any, np.dtype[np.bool_]], left: int, top: int, right: int, bottom: int
+) -> None:
+    frame = np.pad(bitmap, ((top, bottom), (left, right)))
+    moved = move_runs(mask_runs(bitmap), len(bitmap), left=left, top=top, frame_height=len(frame))
+    assert np.array_equal(moved, mask_runs(frame))
+    box = (left, top, left + bitmap.shape[1], top + len(bitmap))
+    assert np.array_equal(
+        rectangle_runs(box, len(frame)), mask_runs(np.pad(bitmap | True, ((top, bottom), (left, right))))
+    )
+
+
+@given(hnp.arrays(np.bool_, hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=9)))
+def test_runs_of_common_and_of_all_pixels(bitmaps: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
+    runs = [mask_runs(bitmap) for bitmap in bitmaps]
+    assert np.array_equal(unite_runs(runs), mask_runs(bitmaps.any(axis=0)))
+    assert np.array_equal(intersect_runs(runs[0], runs[-1]), mask_runs(bitmaps[0] & bitmaps[-1]))
+    assert runs_area(runs[0]) == bitmaps[0].sum()
+
+
+def test_runs_of_nothing() -> None:
+    nothing = mask_runs(np.zeros((3, 4), dtype=np.bool_))
+    assert len(unite_runs([])) == len(unite_runs([nothing])) == len(rectangle_runs((2, 1, 2, 3), 3)) == 0
+    assert len(move_runs(nothing, 3, left=1, top=1, frame_height=9)) == len(intersect_runs(nothing, nothing)) == 0
 
 
 def test_rle_of_large_masks_with_long_and_shrinking_runs() -> None:

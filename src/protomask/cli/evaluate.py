@@ -24,6 +24,8 @@ def run(
     max_detections: int = 100,
     nms: Literal["fast", "cross_class_fast", "batched", "soft_linear", "soft_gaussian"] | None = None,
     batch_size: int = 8,
+    tile: int | None = None,
+    tile_overlap: float = 0.25,
     num_workers: int = 2,
     device: str = "auto",
     precision: Literal["float32", "bf16", "fp16"] = "float32",
@@ -44,7 +46,9 @@ def run(
         results: COCO results JSON to measure instead of a model; also the NAME.json given to --save-results before.
         max_detections: detections per image that count; COCO's rule is 100, crowded images need more, for example 400.
         nms: kind of non-maximum suppression; the model's own by default.
-        batch_size: images that go through the network together.
+        batch_size: images, or tiles, that go through the network together.
+        tile: cut images into tiles with sides of so many pixels, as `protomask predict --tile`; not by default.
+        tile_overlap: of neighbouring tiles at least, below 1 a part of the tile, from 1 on pixels.
         num_workers: processes that load images; 0 loads them in this one.
         device: auto, cpu, cuda, cuda:N or mps.
         precision: of the network's arithmetic; bf16 is faster on processors that know it.
@@ -72,8 +76,8 @@ def run(
     paths = open_dataset(data)
     annotations = paths.val_annotations if split == "val" else paths.train_annotations
     images = paths.val_images if split == "val" else paths.train_images
-    if results is not None and (model or weights or save_results):
-        raise ConfigError("results: expected alone, without model, weights or save_results")
+    if results is not None and (model or weights or save_results or tile):
+        raise ConfigError("results: expected alone, without model, weights, tile or save_results")
     if plot is not None:
         check_writable(plot, "quality_plot")
     if save_results is not None:
@@ -89,7 +93,9 @@ def run(
         from protomask.cli.average_precision import check_classes, predict_dataset
         from protomask.data.coco import CocoDataset
         from protomask.inference.predictor import load
+        from protomask.inference.tiling import Tiling
 
+        tiling = None if tile is None else Tiling(size=tile, overlap=tile_overlap, batch_size=batch_size)
         predictor = load(weights or model, model=model if weights else None, device=device, precision=precision)
         dataset = CocoDataset(annotations, images)
         check_classes(predictor.class_names, dataset)
@@ -113,6 +119,7 @@ def run(
                 num_workers=num_workers,
                 max_detections=max_detections,
                 nms=nms,
+                tiling=tiling,
                 on_image=on_image,
             )
         metrics = evaluator.evaluate()

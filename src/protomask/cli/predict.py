@@ -24,6 +24,8 @@ def run(
     nms: Literal["fast", "cross_class_fast", "batched", "soft_linear", "soft_gaussian"] | None = None,
     candidate_threshold: float | None = None,
     batch_size: int = 1,
+    tile: int | None = None,
+    tile_overlap: float = 0.25,
     device: str = "auto",
     precision: Literal["float32", "bf16", "fp16"] = "float32",
     compile: bool = False,
@@ -50,7 +52,10 @@ def run(
         max_detections: at most so many instances per image; the model's own by default.
         nms: kind of non-maximum suppression; the model's own by default.
         candidate_threshold: anchors below this class score are not looked at; the model's own by default.
-        batch_size: images that go through the network together.
+        batch_size: images, or tiles, that go through the network together.
+        tile: cut images into tiles with sides of so many pixels, for small objects in large images; not by default.
+        tile_overlap: of neighbouring tiles at least, below 1 a part of the tile, from 1 on pixels; objects up to this
+            size are seen whole by some tile.
         device: auto, cpu, cuda, cuda:N or mps.
         precision: of the network's arithmetic; bf16 is faster on processors that know it.
         compile: translate the network first, which takes a minute and pays in long runs.
@@ -72,9 +77,11 @@ def run(
     from protomask.inference.pipeline import FilePrediction, map_ahead, predict_files
     from protomask.inference.predictor import load
     from protomask.inference.sources import iter_image_paths
+    from protomask.inference.tiling import Tiling
 
     if batch_size < 1:
         raise ConfigError(f"batch_size: expected at least 1, got {batch_size}")
+    tiling = None if tile is None else Tiling(size=tile, overlap=tile_overlap, batch_size=batch_size)
     paths = iter_image_paths(inputs)
     predictor = load(
         weights or model, model=model if weights else None, device=device, precision=precision, compile=compile
@@ -86,6 +93,7 @@ def run(
         "max_detections": max_detections,
         "nms": nms,
         "candidate_threshold": candidate_threshold,
+        "tiling": tiling,
     }
     summary: list[dict[str, Any]] = []
     failed = 0

@@ -58,7 +58,8 @@ class TrainConfig:
         patience: End the run when so many validations in a row have brought no better mask AP; never by default.
         max_bad_steps: Give up after so many steps in a row whose loss or gradient is not finite.
         sync_batch_norm: Let all processes share the statistics of batch norm (CUDA only).
-        frozen_stages: Fix so many stages of a ResNet backbone: 1 for the stem, 2 for the stem and layer1, up to 5.
+        frozen_stages: Fix the first layers of the backbone: 1 for those of stride 2 (the stem), 2 also for those of
+            stride 4 (layer1 of a ResNet), up to 5 for all.
         freeze_bn: Fix batch norm: true, false, or "auto" for the published rule, which does so for batches below 6.
         augmentation: Random changes of the training images.
         check_data: Look for trouble in the data set before the run starts: errors stop it, warnings are told. The verb

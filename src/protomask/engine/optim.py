@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from protomask.errors import ConfigError
+from protomask.models.layers.backbone import Backbone
 from protomask.models.zoo import Network
 
 OFFICIAL_BATCH_SIZE = 8
@@ -205,23 +206,20 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
         group["lr"] = learning_rate * group.get("factor", 1.0)
 
 
-def freeze_stages(backbone: nn.Module, count: int) -> None:
-    """Fix the first stages of a ResNet: its stem, layer1 and so on.
+def freeze_stages(backbone: Backbone, count: int) -> None:
+    """Fix the first layers of a backbone: with 1 those of stride 2 (the stem), with 2 those of stride 4 too, and so on.
 
     Raises:
-        ConfigError: the backbone is no ResNet.
+        ConfigError: the backbone has no layers of these strides, or does not tell.
 
     """
     if count == 0:
         return
-    body = getattr(backbone, "body", None)
-    if not isinstance(body, nn.ModuleDict) or "layer1" not in body:
-        raise ConfigError("frozen_stages: expected a ResNet backbone, or 0")
-    stages = (("conv1", "bn1"), *((f"layer{number}",) for number in range(1, 5)))
-    for stage in stages[:count]:
-        for name in stage:
-            if name in body:
-                body[name].requires_grad_(False)
+    frozen = [module.requires_grad_(False) for stride, module in backbone.layers() if stride <= 2**count]
+    if not any(True for module in frozen for _ in module.parameters()):
+        first = min((stride for stride, _ in backbone.layers()), default=None)
+        why = "does not tell the strides of its layers" if first is None else f"has no layers below stride {first}"
+        raise ConfigError(f"frozen_stages: expected 0, as the backbone {why}, got {count}")
 
 
 def freeze_batch_norm(network: nn.Module) -> int:

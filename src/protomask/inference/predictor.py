@@ -13,6 +13,7 @@ from protomask.checkpoints.io import load_network, save_weights
 from protomask.errors import ConfigError
 from protomask.inference.base import Clock, ImagePredictor
 from protomask.inference.runtime import EXPORTED_SUFFIXES, ExportedPredictor, load_exported
+from protomask.models.config import RCNNConfig, YolactConfig
 from protomask.models.layers.folding import prepare_for_inference
 from protomask.models.rcnn.model import MaskRCNN, RCNNOutput
 from protomask.models.yolact.heads import YolactOutput
@@ -61,6 +62,11 @@ class Predictor(ImagePredictor, nn.Module):
         return self.network.class_names
 
     @property
+    def config(self) -> YolactConfig | RCNNConfig:
+        """Of the network."""
+        return self.network.config
+
+    @property
     def device(self) -> torch.device:
         """Where the network runs."""
         return next(self.network.parameters()).device
@@ -73,10 +79,10 @@ class Predictor(ImagePredictor, nn.Module):
         output: YolactOutput | RCNNOutput = self.network(images)
         return output
 
-    def predict_images(
+    def predict_batch(
         self, images: Sequence[Tensor], *, timings: dict[str, float] | None = None, **options: Any
     ) -> list[Instances]:
-        """See `ImagePredictor.predict_images`."""
+        """See `ImagePredictor.predict_batch`."""
         if not images:
             return []
         self.network.eval()

@@ -128,6 +128,16 @@ class ExportedPredictor(ImagePredictor):
         return self.info.class_names
 
     @property
+    def config(self) -> YolactConfig | RCNNConfig:
+        """Of the network."""
+        return self.info.config
+
+    @property
+    def most_detections(self) -> int:
+        """No ``max_detections`` of one image can be above this: the file has settled it."""
+        return self.config.max_detections
+
+    @property
     def device(self) -> torch.device:
         """Where the file runs."""
         return torch.device("cpu")
@@ -139,10 +149,10 @@ class ExportedPredictor(ImagePredictor):
     def run(self, image: NDArray[np.uint8]) -> Outputs:
         """(1, 3, H, W) uint8 RGB to the outputs of the file by name; from any thread."""
 
-    def predict_images(
+    def predict_batch(
         self, images: Sequence[Tensor], *, timings: dict[str, float] | None = None, **options: Any
     ) -> list[Instances]:
-        """See `ImagePredictor.predict_images`; options that the file has settled cannot be changed.
+        """See `ImagePredictor.predict_batch`; options that the file has settled cannot be changed.
 
         Raises:
             ConfigError: an option is out of range or differs from the file's.

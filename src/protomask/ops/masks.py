@@ -347,6 +347,62 @@ def mask_runs(mask: Tensor | npt.NDArray[np.bool_]) -> Runs:
     return _turns(array.view(np.uint8)).reshape(-1, 2)
 
 
+def rectangle_runs(box: tuple[int, int, int, int], height: int) -> Runs:
+    """The mask of all pixels of a rectangle (x1, y1, x2, y2), px, in a frame of that height."""
+    x1, y1, x2, y2 = box
+    if x2 <= x1 or y2 <= y1:
+        return np.zeros((0, 2), dtype=np.int64)
+    if y2 - y1 == height:
+        return np.array([[x1 * height, x2 * height]])
+    columns = np.arange(x1, x2, dtype=np.int64) * height
+    return np.stack([columns + y1, columns + y2], axis=1)
+
+
+def move_runs(runs: Runs, height: int, *, left: int, top: int, frame_height: int) -> Runs:
+    """A mask of a part of a frame in the whole frame.
+
+    Args:
+        runs: in the part.
+        height: of the part, pixels.
+        left: column of the frame in which the part begins.
+        top: row of the frame in which the part begins.
+        frame_height: of the frame, pixels.
+
+    Returns:
+        The runs of the same pixels in the frame.
+    """
+    if height == frame_height:
+        return runs + left * height
+    first, last = runs[:, 0] // height, (runs[:, 1] - 1) // height
+    # A run that goes on in the next column of the part is interrupted in the frame.
+    own, column = _ranges(first, last - first + 1)
+    begin = np.maximum(runs[own, 0] - column * height, 0)
+    end = np.minimum(runs[own, 1] - column * height, height)
+    return np.stack([begin, end], axis=1) + ((column + left) * frame_height + top)[:, None]
+
+
+def intersect_runs(first: Runs, second: Runs) -> Runs:
+    """Pixels of both masks; all in one frame."""
+    # The runs of the second that each run of the first meets are consecutive.
+    begin = np.searchsorted(second[:, 1], first[:, 0], side="right")
+    own, other = _ranges(begin, np.searchsorted(second[:, 0], first[:, 1]) - begin)
+    return np.stack([np.maximum(first[own, 0], second[other, 0]), np.minimum(first[own, 1], second[other, 1])], axis=1)
+
+
+def unite_runs(masks: Sequence[Runs]) -> Runs:
+    """Pixels of any of the masks; all in one frame."""
+    runs = np.concatenate([np.zeros((0, 2), dtype=np.int64), *masks])
+    runs = runs[np.argsort(runs[:, 0])]
+    reached = np.maximum.accumulate(runs[:, 1])
+    starts = np.flatnonzero(runs[:, 0] > np.concatenate([[-1], reached[:-1]])[: len(runs)])
+    return np.stack([runs[starts, 0], reached[np.append(starts, len(runs))[1:] - 1]], axis=1)
+
+
+def runs_area(runs: Runs) -> int:
+    """Number of pixels of a mask."""
+    return int((runs[:, 1] - runs[:, 0]).sum())
+
+
 def runs_to_window(runs: Runs, height: int) -> MaskWindow:
     """The pixels of a mask from its runs in a frame of that height."""
     if len(runs) == 0:
@@ -494,9 +550,7 @@ def polygons_to_mask(polygons: Sequence[Polygon], size: tuple[int, int]) -> Tens
     # Rows whose centre line y + 0.5 an edge crosses: [ceil(y0 - 0.5), ceil(y1 - 0.5)).
     first_row = np.clip(np.ceil(np.minimum(start[:, 1], end[:, 1]) - 0.5), 0, height).astype(np.int64)
     last_row = np.clip(np.ceil(np.maximum(start[:, 1], end[:, 1]) - 0.5), 0, height).astype(np.int64)
-    lengths = last_row - first_row
-    edge = np.repeat(np.arange(len(start)), lengths)
-    rows = np.arange(len(edge)) - np.repeat(np.cumsum(lengths) - lengths - first_row, lengths)
+    edge, rows = _ranges(first_row, last_row - first_row)
     start, end = start[edge], end[edge]
     along = (rows + 0.5 - start[:, 1]) / (end[:, 1] - start[:, 1])
     crossing = start[:, 0] + along * (end[:, 0] - start[:, 0])
@@ -504,6 +558,14 @@ def polygons_to_mask(polygons: Sequence[Polygon], size: tuple[int, int]) -> Tens
     # With a clockwise ring (y down) the inside is to the right of edges that go up.
     np.add.at(winding, (rows, columns), np.where(end[:, 1] < start[:, 1], 1, -1))
     return torch.from_numpy(np.cumsum(winding, axis=1)[:, :width] > 0)
+
+
+def _ranges(
+    first: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The numbers of several ranges, one range after another, and before them which range each is of."""
+    owner = np.repeat(np.arange(len(first)), lengths)
+    return owner, np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths - first, lengths)
 
 
 def _first_at_least(positions: npt.NDArray[np.float32], values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

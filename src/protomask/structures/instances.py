@@ -232,6 +232,22 @@ class RegionMasks:
             yield from interpolate_runs([window], rows, columns, self.image_size[0], threshold=threshold)
 
 
+class RunMasks:
+    """Masks that are already runs of pixels in the original frame."""
+
+    def __init__(self, masks: Sequence[Runs]) -> None:
+        self._masks = masks
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def __getitem__(self, index: Tensor | slice) -> RunMasks:
+        return RunMasks([self._masks[place] for place in torch.arange(len(self))[index].tolist()])
+
+    def runs(self) -> Iterator[Runs]:
+        return iter(self._masks)
+
+
 class Instances:
     """What was found in one image, best first, in the frame of the original image.
 
@@ -312,14 +328,18 @@ class Instances:
             mask[top : top + part.shape[0], left : left + part.shape[1]] = part
         return masks
 
+    def runs(self) -> Iterator[Runs]:
+        """The masks in order, each as the runs of its pixels, see `protomask.ops.masks.Runs`."""
+        return self._mask_source.runs()
+
     def windows(self) -> Iterator[MaskWindow]:
         """The masks in order, each on the part of the original frame that it occupies: memory grows with their area."""
-        for runs in self._mask_source.runs():
+        for runs in self.runs():
             yield runs_to_window(runs, self.image_size[0])
 
     def rle(self) -> list[dict[str, Any]]:
         """COCO run-length encoding of every mask: ``{"size": [H, W], "counts": str}``."""
-        runs = self._mask_source.runs()
+        runs = self.runs()
         codes: list[dict[str, Any]] = []
         while some := list(islice(runs, _MASKS_AT_ONCE)):
             codes += [dict(rle) for rle in encode_runs(some, self.image_size)]

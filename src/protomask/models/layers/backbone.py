@@ -1,7 +1,8 @@
 """Backbones: an image goes in, feature maps of rising stride come out.
 
 The contract of every backbone: ``channels`` and ``strides`` are tuples, and ``forward`` returns a list of as many
-feature maps, finest first. C3 has stride 8, C4 16, C5 32.
+feature maps, finest first. C3 has stride 8, C4 16, C5 32. ``layers`` gives its parts in order, each with the stride of
+its output, or with 2 where it is part of the way to stride 4.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def build_backbone(
     pretrained: bool = False,
     deformable_layers: Sequence[int] = (),
     deformable_interval: int = 1,
-) -> TorchvisionBackbone | Darknet53 | EfficientNetLite0 | TimmBackbone:
+) -> Backbone:
     """Make a backbone by name.
 
     Args:
@@ -139,6 +140,12 @@ class TorchvisionBackbone(nn.Module):
         kept = [key for key, _ in steps[: last + 1]]
         self.body = nn.ModuleDict({key.rpartition(".")[2]: classifier.get_submodule(key) for key in kept})
 
+    def layers(self) -> Iterator[tuple[int, nn.Module]]:
+        """Stride and module, in order."""
+        for name, module in self.body.items():
+            level = self._level_of[name]
+            yield 2 if level is None else STRIDES[level], module
+
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) to one feature map per level."""
         features = []
@@ -171,6 +178,28 @@ class TimmBackbone(nn.Module):
         self.strides = tuple(wanted)
         self._indices = [max(i for i, stride in enumerate(reductions) if stride == want) for want in wanted]
         self.channels = tuple(body.feature_info.channels()[index] for index in self._indices)
+        self._ends = dict(zip(map(_flat_name, body.feature_info.module_name()), reductions, strict=True))
+
+    def layers(self) -> Iterator[tuple[int, nn.Module]]:
+        """Stride and module, in order; none where timm does not tell which module gives which features."""
+        modules = dict(self._modules_between(self.body, ""))
+        if not set(self._ends) <= set(modules):
+            return
+        ends = iter(self._ends.items())
+        end, stride = next(ends)
+        for name, module in modules.items():
+            yield stride, module
+            if name == end:
+                end, stride = next(ends, ("", stride))
+
+    def _modules_between(self, parent: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
+        """Children, and theirs in their place where features come from within."""
+        for name, child in parent.named_children():
+            path = prefix + _flat_name(name)
+            if any(end.startswith(f"{path}_") for end in self._ends):
+                yield from self._modules_between(child, f"{path}_")
+            else:
+                yield path, child
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) to one feature map per level."""
@@ -181,6 +210,11 @@ class TimmBackbone(nn.Module):
             feature if feature.shape[1] == channels else feature.permute(0, 3, 1, 2)
             for feature, channels in zip(chosen, self.channels, strict=True)
         ]
+
+
+def _flat_name(name: str) -> str:
+    # timm itself writes stages.0 as stages_0 where it cuts a model open.
+    return name.replace(".", "_")
 
 
 class ConvNormLeaky(nn.Sequential):
@@ -224,6 +258,11 @@ class Darknet53(nn.Module):
             stages.append(nn.Sequential(down, *(DarknetBlock(out_channels) for _ in range(blocks))))
         self.stages = nn.ModuleList(stages)
 
+    def layers(self) -> Iterator[tuple[int, nn.Module]]:
+        """Stride and module, in order."""
+        yield 2, self.stem
+        yield from zip((2, 4, 8, 16, 32), self.stages, strict=True)
+
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) to one feature map per level."""
         features = []
@@ -233,3 +272,6 @@ class Darknet53(nn.Module):
             if level in self.levels:
                 features.append(x)
         return features
+
+
+Backbone = TorchvisionBackbone | Darknet53 | EfficientNetLite0 | TimmBackbone

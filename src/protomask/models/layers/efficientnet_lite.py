@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -103,6 +103,15 @@ class EfficientNetLite0(nn.Module):
         tensors = load_file(hf_hub_download(PUBLISHED_WEIGHTS, "model.safetensors"))
         own = self.state_dict()
         self.load_state_dict({key: tensor for key, tensor in tensors.items() if key in own})
+
+    def layers(self) -> Iterator[tuple[int, nn.Module]]:
+        """Stride and module, in order, see `protomask.models.layers.backbone`."""
+        stride = 2
+        yield stride, self.conv_stem
+        yield stride, self.bn1
+        for (*_, step), stage in zip(_STAGES, self.blocks, strict=False):
+            stride *= step
+            yield stride, stage
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) to one feature map per level."""
