@@ -21,7 +21,7 @@ def settings(scenes: Path, tiny_options: str, tmp_path: Path) -> list[str | Path
     return [
         "--data", scenes, "--output", tmp_path / "run", "--model", "yolact_nano", "--image-size", "64",
         "--model-options", tiny_options, "--no-pretrained-backbone", "--batch-size", "2", "--freeze-bn", "false",
-        "--num-workers", "0", "--device", "cpu", "--log-every", "2",
+        "--num-workers", "0", "--device", "cpu", "--log-every", "2", "--no-report",
     ]  # fmt: skip
 
 

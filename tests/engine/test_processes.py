@@ -52,7 +52,7 @@ def command(config: TrainConfig, folder: Path, *, launcher: tuple[str, ...] = ()
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "settings.yaml"
     config.save(file)
-    return [sys.executable, *launcher, "-m", "protomask", "train", "--config", str(file)]
+    return [sys.executable, *launcher, "-m", "protomask", "train", "--config", str(file), "--no-report"]
 
 
 def train_lines(output: Path) -> list[dict[str, Any]]:

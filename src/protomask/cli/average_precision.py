@@ -79,6 +79,12 @@ def predict_dataset(
             on_image(image_id, instances)
 
 
+def encoded_masks(evaluator: CocoEvaluator, instances: Instances) -> list[dict[str, Any]]:
+    """Run-length codes of the masks of the image that the evaluator was given last, for encoding them takes time."""
+    rows = evaluator.results["segm"][-len(instances) :] if len(instances) else []
+    return [row["segmentation"] for row in rows]
+
+
 def average_precisions(
     predictors: Mapping[str, ImagePredictor], dataset: CocoDataset, *, quiet: bool
 ) -> dict[str, dict[str, float | None]]:

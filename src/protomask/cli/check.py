@@ -126,32 +126,12 @@ def _write_sheet(report: CheckReport, path: Path, seed: int) -> Path | None:
 
 def _tile(dataset: CocoDataset, index: int, split: str) -> Image.Image:
     """One image with its annotations, at most as large as a tile of the sheet, and a caption below."""
-    import torch
     from PIL import Image, ImageDraw, ImageFont
 
-    from protomask.data.coco import same_aspect
-    from protomask.inference.draw import draw_instances
-    from protomask.structures.instances import Instances
+    from protomask.cli.overlay import draw_truth, load_picture
 
-    pixels = dataset.load_image(index)
-    size = height, width = pixels.shape[1], pixels.shape[2]
-    picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
-    # Lines and letters have their size in the tile; where file and JSON disagree it is their frames that matter.
-    if same_aspect(dataset.image_size(index), size):
-        scale = _TILE_SIDE / max(size)
-        size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        picture = picture.resize((size[1], size[0]))
-    target, _ = dataset.load_target(index, size)
-    truth = Instances(
-        boxes=target.boxes,
-        labels=target.labels,
-        class_scores=torch.ones(len(target)),
-        masks=target.masks,
-        image_size=target.image_size,
-        class_names=dataset.class_names,
-    )
-    several = len(dataset.class_names) > 1  # the same word on every object would only hide it
-    picture = Image.fromarray(draw_instances(picture, truth, labels=several, scores=False, color_by="instance"))
+    picture = load_picture(dataset, index, _TILE_SIDE)
+    picture, target = draw_truth(dataset, index, picture, color_by="instance")
     picture.thumbnail((_TILE_SIDE, _TILE_SIDE))
     tile = Image.new("RGB", (_TILE_SIDE, _TILE_SIDE + _CAPTION), "white")
     tile.paste(picture, ((_TILE_SIDE - picture.width) // 2, _TILE_SIDE - picture.height))

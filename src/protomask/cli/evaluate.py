@@ -90,7 +90,7 @@ def run(
             meter.update_rows(_scored_masks(results, rows, kinds))
         metrics = evaluate_coco(annotations, rows, iou_types=kinds, max_detections=limits)
     else:
-        from protomask.cli.average_precision import check_classes, predict_dataset
+        from protomask.cli.average_precision import check_classes, encoded_masks, predict_dataset
         from protomask.data.coco import CocoDataset
         from protomask.inference.predictor import load
         from protomask.inference.tiling import Tiling
@@ -105,9 +105,7 @@ def run(
 
         def on_image(image_id: int, instances: Instances) -> None:
             if meter is not None:
-                # The evaluator has just encoded these masks.
-                rows = evaluator.results["segm"][-len(instances) :] if len(instances) else []
-                meter.update(image_id, instances, rles=[row["segmentation"] for row in rows])
+                meter.update(image_id, instances, rles=encoded_masks(evaluator, instances))
             bar.advance()
 
         with progress("evaluate", len(dataset), quiet=json) as bar:

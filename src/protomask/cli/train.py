@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from protomask.cli.output import Bar
 from protomask.engine.config import TrainConfig
+
+if TYPE_CHECKING:
+    from protomask.engine.run import TrainResult
 
 RECIPES = {path.stem: path for path in sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))}
 EXAMPLE = "protomask train --data shapes --model yolact_nano --epochs 10 --output runs/shapes"
@@ -48,11 +53,12 @@ class ConsoleReporter:
         self._bar.message(text)
 
 
-def run(config: TrainConfig, *, json: bool = False) -> int:
+def run(config: TrainConfig, *, report: bool = True, json: bool = False) -> int:
     """Train a model on a COCO-format data set.
 
     Args:
         config: settings of the run.
+        report: at the end predict the validation images once more, with the best weights, and write report/index.html.
         json: print one JSON summary instead of the progress.
     """
     from protomask.cli.output import dump_json, progress
@@ -60,6 +66,10 @@ def run(config: TrainConfig, *, json: bool = False) -> int:
 
     with progress("train", None, quiet=json) as bar:
         result = train(config, reporter=ConsoleReporter(bar))
+    if os.environ.get("RANK", "0") != "0":  # one process speaks and writes for all
+        return 1 if result.interrupted else 0
+    reports = report and not result.interrupted
+    page = _report(result, config, quiet=json) if reports else None
     if json:
         dump_json(
             {
@@ -70,6 +80,7 @@ def run(config: TrainConfig, *, json: bool = False) -> int:
                 "last_weights": str(result.last_weights),
                 "skipped_steps": result.skipped_steps,
                 "interrupted": result.interrupted,
+                "report": None if page is None else str(page),
                 "metrics": None if result.metrics is None else result.metrics.to_dict(),
             }
         )
@@ -78,4 +89,24 @@ def run(config: TrainConfig, *, json: bool = False) -> int:
             print(result.metrics.as_text())
         print(f"weights: {result.best_weights or result.last_weights}")
         print(f"curves: tensorboard --logdir {result.output}")
-    return 1 if result.interrupted else 0
+        if page is not None:
+            print(f"report: {page}")
+    return 1 if result.interrupted or (reports and page is None) else 0
+
+
+def _report(result: TrainResult, config: TrainConfig, *, quiet: bool) -> Path | None:
+    """The page about a run that ended; None where it cannot be written, which is told but costs nothing else."""
+    from protomask.cli.report import write_report
+
+    try:
+        return write_report(
+            result.output,
+            batch_size=config.batch_size,
+            num_workers=config.num_workers,
+            device=config.device,
+            quiet=quiet,
+        )[0]
+    except Exception as error:
+        told = f"the run is complete, but not its report: {type(error).__name__}: {error}"
+        print(f"protomask train: {told}\nprotomask report {result.output} tries again", file=sys.stderr)
+        return None

@@ -12,6 +12,7 @@ from protomask.data.augmentation import AugmentationConfig
 from protomask.errors import ConfigError
 
 Part = Literal["mask_rescoring", "mask_iou"]
+Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,9 @@ class TrainConfig:
         max_detections: Detections per image that validation counts; COCO's rule is 100, crowded images need more.
         checkpoint_minutes: Longest time between two saved states of the run.
         log_every: Iterations per line of metrics.jsonl.
+        trackers: Where the lines of metrics.jsonl and the settings go as well: any of "tensorboard", "wandb", "mlflow",
+            "trackio".
+        tracker_project: Project (wandb, trackio) or experiment (mlflow) that the run belongs to there.
         seed: Seed of everything random.
         num_workers: Processes that load images; 0 loads in the training process.
         device: "auto" takes a CUDA or Apple GPU if there is one, else the CPU; or "cpu", "cuda", "mps".
@@ -118,6 +122,8 @@ class TrainConfig:
     max_detections: int = 100
     checkpoint_minutes: float = 10.0
     log_every: int = 20
+    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    tracker_project: str = "protomask"
     seed: int = 0
     num_workers: int = 2
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -125,7 +131,7 @@ class TrainConfig:
     channels_last: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("data", "output"):
+        for name in ("data", "output", "tracker_project"):
             _expect(self, name, isinstance(getattr(self, name), str) and getattr(self, name) != "", "a non-empty text")
         for name in (
             "epochs", "batch_size", "accumulate", "validate_every", "max_detections", "log_every", "max_bad_steps"
@@ -148,6 +154,9 @@ class TrainConfig:
         _expect(self, "ema_decay", decay is None or (_is_number(decay) and 0 < decay < 1), "a number in (0, 1) or none")
         _expect(self, "clip_gradient", norm is None or (_is_number(norm) and norm > 0), "a positive number or none")
         _expect(self, "weight_decay", _is_number(self.weight_decay) and self.weight_decay >= 0, "a number >= 0")
+        known = get_args(Tracker)
+        distinct = set(self.trackers) <= set(known) and len(set(self.trackers)) == len(self.trackers)
+        _expect(self, "trackers", distinct, f"some of {', '.join(known)}, each once")
         rising = all(_is_number(step) and 0 < step < 1 for step in self.lr_steps)
         rising = rising and list(self.lr_steps) == sorted(self.lr_steps)
         _expect(self, "lr_steps", rising, "rising fractions of the run, each between 0 and 1")

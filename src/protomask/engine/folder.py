@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,12 +18,14 @@ from protomask.engine.config import TrainConfig
 from protomask.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
+    from protomask.engine.trackers import Trackers
     from protomask.evaluation.coco import CocoMetrics
 
 # These may differ between a run and its continuation: they change neither the network nor what it is shown.
 _MAY_CHANGE = frozenset(
     {"data", "weights", "output", "resume", "device", "num_workers", "log_every", "validate_every", "max_detections"}
     | {"checkpoint_minutes", "channels_last", "mixed_precision", "patience", "max_bad_steps"}
+    | {"trackers", "tracker_project"}
 )
 
 
@@ -219,15 +222,17 @@ def _set_random_state(state: Mapping[str, Any]) -> None:
 
 
 class MetricsLog:
-    """metrics.jsonl and tensorboard/ of a run.
+    """metrics.jsonl of a run, and what else is told the same.
 
     Args:
         folder: the run folder.
         iteration: steps done before; lines of later iterations, left by an interrupted run, are dropped.
+        trackers: get the numbers too; closed with the log.
+        tensorboard: whether tensorboard/ in the run folder gets them.
 
     """
 
-    def __init__(self, folder: Path, iteration: int) -> None:
+    def __init__(self, folder: Path, iteration: int, *, trackers: Trackers, tensorboard: bool) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         path = folder / "metrics.jsonl"
@@ -236,20 +241,36 @@ class MetricsLog:
         temporary.write_text("".join(kept), encoding="utf-8")
         temporary.replace(path)
         self._file = path.open("a", encoding="utf-8")
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=iteration + 1 if iteration else None)
+        purge = iteration + 1 if iteration else None
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=purge) if tensorboard else None
+        self._trackers = trackers
 
     def write(self, kind: str, record: Mapping[str, Any]) -> None:
-        """Add one line; numbers also go to TensorBoard as ``kind/name``."""
+        """Add one line; numbers also go to TensorBoard and the trackers as ``kind/name``."""
         self._file.write(json.dumps({"kind": kind, **record}) + "\n")
         self._file.flush()
-        for name, value in record.items():
-            if name != "iteration" and isinstance(value, (int, float)):
-                self._writer.add_scalar(f"{kind}/{name}", value, record["iteration"])
+        numbers = {
+            f"{kind}/{name}": value
+            for name, value in record.items()
+            if name != "iteration" and isinstance(value, (int, float))
+        }
+        if self._writer is not None:
+            for name, value in numbers.items():
+                self._writer.add_scalar(name, value, record["iteration"])
+        self._trackers.log(numbers, record["iteration"])
 
     def close(self) -> None:
-        """Finish both files."""
+        """Finish everything."""
         self._file.close()
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
+        self._trackers.close()
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl of a run, in order; none where there is no such file."""
+    path = folder / "metrics.jsonl"
+    return [json.loads(line) for line in _lines_until(path, sys.maxsize)] if path.is_file() else []
 
 
 def _lines_until(path: Path, iteration: int) -> Iterable[str]:

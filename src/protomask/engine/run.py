@@ -45,6 +45,7 @@ from protomask.engine.optim import (
     freeze_stages,
     schedule_for_run,
 )
+from protomask.engine.trackers import Trackers, external_trackers
 from protomask.errors import ConfigError, ProtomaskError
 from protomask.models.config import ModelConfig
 from protomask.models.zoo import (
@@ -128,6 +129,7 @@ def train(config: TrainConfig, *, reporter: Reporter | None = None) -> TrainResu
 
     Raises:
         ConfigError: a setting does not fit the data, the machine or the run to be continued.
+        MissingExtraError: a tracker is not installed.
         DataError: the data set cannot be used.
         CheckpointError: weights or the saved state cannot be used, or cannot be written.
         ProtomaskError: loss or gradient were not finite for too many steps in a row.
@@ -137,6 +139,7 @@ def train(config: TrainConfig, *, reporter: Reporter | None = None) -> TrainResu
     if reporter is None or os.environ.get("RANK", "0") != "0":
         reporter = SilentReporter()
     RunFolder(Path(config.output)).check(config)
+    external_trackers(config)
     torch.manual_seed(config.seed)
     random.seed(config.seed)
     report = _checked(config) if config.check_data else None
@@ -287,7 +290,7 @@ def fit(
     interval = Interval()
     saved_at = time.monotonic()
     with (
-        closing(MetricsLog(folder.path, progress.iteration) if is_main else NoLog()) as log,
+        closing(_open_log(config, progress, accelerator, reporter) if is_main else NoLog()) as log,
         StopRequest() as signals,
     ):
         stops = False
@@ -394,6 +397,12 @@ class Interval:
             "data_wait": sum(step.data_seconds for step in self.steps) / seconds,
             "skipped_steps": len(self.steps) - len(finite),
         }
+
+
+def _open_log(config: TrainConfig, progress: Progress, accelerator: Accelerator, reporter: Reporter) -> MetricsLog:
+    trackers = Trackers(accelerator, config, reporter)
+    has_tensorboard = "tensorboard" in config.trackers
+    return MetricsLog(Path(config.output), progress.iteration, trackers=trackers, tensorboard=has_tensorboard)
 
 
 class NoLog:
@@ -516,6 +525,7 @@ def _accelerator(config: TrainConfig) -> Accelerator:
         accelerator = Accelerator(
             cpu=config.device == "cpu",
             mixed_precision=config.mixed_precision,
+            log_with=external_trackers(config) or None,
             # A batch without objects leaves the mask branch without a gradient.
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )

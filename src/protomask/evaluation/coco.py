@@ -17,12 +17,13 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protomask.errors import ConfigError, DataError
 
@@ -63,6 +64,8 @@ class CocoTable:
     Attributes:
         AR: average recall by detections allowed per image and category; sizes are read at the largest.
         per_class: by category name, in the order of category ids, categories without ground truth included.
+        precision: (10, 101, K) float64 at IoU 0.50:0.05:0.95, recall 0:0.01:1 and each category, all sizes, at the
+            largest number of detections; -1 where there is no ground truth.
 
     """
 
@@ -77,6 +80,7 @@ class CocoTable:
     AR_medium: float | None
     AR_large: float | None
     per_class: Mapping[str, ClassMetrics]
+    precision: NDArray[np.float64] = field(repr=False, compare=False)
 
     @property
     def AR_1(self) -> float | None:
@@ -92,6 +96,17 @@ class CocoTable:
     def AR_max(self) -> float | None:
         """Average recall with the largest number of detections."""
         return self.AR[max(self.AR)]
+
+    def precision_curve(self, iou: float) -> list[float]:
+        """Precision in [0, 1] at recall 0, 0.01 .. 1, mean over the categories with ground truth; empty without any.
+
+        Args:
+            iou: one of 0.5, 0.55 .. 0.95.
+
+        """
+        curves = self.precision[round((iou - 0.5) / 0.05)]
+        present = curves[:, (curves > -1).all(axis=0)]
+        return present.mean(axis=1).tolist() if present.size else []
 
     def rows(self) -> list[tuple[str, float | None]]:
         """(name, value) in the order in which COCO prints them."""
@@ -198,6 +213,11 @@ class CocoEvaluator:
         self.max_detections = _limits([*(limit for limit in (1, 10) if limit < max_detections), max_detections])
         self._image_ids: dict[int, None] = {}
         self._results: dict[IouType, list[Row]] = {"bbox": [], "segm": []}
+
+    @property
+    def truth(self) -> GroundTruth:
+        """What the predictions are compared with, masks included."""
+        return self._truth
 
     @property
     def image_ids(self) -> tuple[int, ...]:
@@ -604,6 +624,7 @@ def _reduce(
         AR_medium=ar(area="medium"),
         AR_large=ar(area="large"),
         per_class=per_class,
+        precision=precision[:, :, :, _AREA_INDEX["all"], -1],
     )
 
 

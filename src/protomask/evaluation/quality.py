@@ -47,7 +47,8 @@ NUM_BINS = 10
 MATCHED_IOU = 0.5
 """Measured IoU from which a detection belongs to the population ``matched``."""
 
-_CROWD_SHARE = 0.5  # of a detection's area
+CROWD_SHARE = 0.5
+"""Part of a detection's area from which it belongs to a crowd region."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -384,7 +385,7 @@ class QualityMeter:
                 # As one region: half of the detection may lie in several crowds together.
                 shares = np.asarray(coco_mask.iou(masks, [coco_mask.merge(crowds)], [1]))[:, 0]
                 self._check_sizes(shares, key[0])
-                left_out[indices] = (shares >= _CROWD_SHARE) & (ious[indices] < MATCHED_IOU)
+                left_out[indices] = (shares >= CROWD_SHARE) & (ious[indices] < MATCHED_IOU)
         return ious, left_out
 
     def _check_sizes(self, overlaps: Floats, image_id: int) -> None:

@@ -201,6 +201,6 @@ def shrink_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
     # A few at a time stay in the cache; as float32 the masks of a crowded image would fill a gigabyte.
     parts = [
         F.interpolate(part[None].float(), size, mode="bilinear", align_corners=False)[0] > 0.5
-        for part in masks.split(_MASKS_AT_ONCE)
+        for part in torch.split(masks, _MASKS_AT_ONCE)
     ]
     return torch.cat(parts)

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from PIL import Image
+
+from protomask.cli.main import main
+
+if TYPE_CHECKING:
+    from cli.conftest import Run
+
+SECTIONS = ["curves", "ap", "precision-recall", "confusion", "quality", "best", "worst", "settings"]
+
+
+@pytest.fixture(scope="module")
+def finished(scenes: Path, tiny_options: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a short run, with its report."""
+    folder = tmp_path_factory.mktemp("runs") / "A <run> & its report"
+    settings = [
+        "--data", scenes, "--output", folder, "--model", "yolact_nano", "--image-size", 64, "--model-options",
+        tiny_options, "--no-pretrained-backbone", "--batch-size", 2, "--freeze-bn", "false", "--num-workers", 0,
+        "--device", "cpu", "--log-every", 1, "--epochs", 2, "--no-check-data",
+    ]  # fmt: skip
+    assert main(["train", *map(str, settings)]) == 0
+    return folder
+
+
+class Page(HTMLParser):
+    """What the document refers to, and the words of each section."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.files: list[str] = []
+        self.links: list[str] = []
+        self.alts: list[str | None] = []
+        self.ids: list[str] = []
+        self.words: dict[str, str] = {}
+        self.open: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag not in ("meta", "link", "img"):
+            self.open.append(tag)
+        if given.get("src"):
+            self.files.append(str(given["src"]))
+        if tag == "img":
+            self.alts.append(given.get("alt"))
+        if tag == "a":
+            self.links.append(str(given["href"]))
+        if given.get("id"):
+            self.ids.append(str(given["id"]))
+        if tag == "section":
+            self.words[self.ids[-1]] = ""
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass  # inside of drawings
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "section" in self.open:
+            self.words[self.ids[-1]] += data
+
+
+def test_the_page_is_whole(finished: Path) -> None:
+    path = finished / "report" / "index.html"
+    page = Page(path)
+    assert page.open == []
+    assert page.ids == SECTIONS == list(page.words)
+    assert page.links == [f"#{name}" for name in SECTIONS]
+    assert [name for name, words in page.words.items() if len(words) < 200] == []
+    assert "no data" not in path.read_text()
+    assert page.files
+    for name in page.files:
+        with Image.open(path.parent / name) as picture:
+            picture.load()
+    assert all(page.alts)
+    assert {file.name for file in path.parent.iterdir()} == {"index.html", *page.files}
+    text = path.read_text()
+    assert "http" not in text  # nothing is fetched
+    assert "A &lt;run&gt; &amp; its report" in text
+    assert "<run>" not in text
+
+
+def test_the_page_tells_what_was_measured(finished: Path, run: Run, tmp_path: Path) -> None:
+    told = run("report", finished, "--output", tmp_path / "page", "--num-workers", 0, "--device", "cpu", "--json").json
+    assert Path(told["report"]) == tmp_path / "page" / "index.html"
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    best = max(line["mask_AP"] for line in lines if line["kind"] == "validation")
+    assert told["mask"]["AP"] == pytest.approx(best, abs=1e-6)
+    counts = told["confusion"]["counts"]
+    objects = sum(one["num_objects"] for one in told["mask"]["per_class"].values())
+    assert sum(map(sum, counts[:-1])) == objects
+    words = Page(tmp_path / "page" / "index.html").words
+    assert format(told["mask"]["AP"], ".3f") in words["ap"]
+    assert str(yaml.safe_load((finished / "config.yaml").read_text())["learning_rate"]) in words["settings"]
+    assert "best.safetensors" in words["settings"]
+
+
+def test_a_folder_without_a_run_is_refused(run: Run, tmp_path: Path) -> None:
+    outcome = run("report", tmp_path)
+    assert outcome.code == 2
+    assert f"run_folder: expected the folder of a training run with weights, got {tmp_path}" in outcome.err
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_report_that_fails_costs_nothing_else(
+    finished: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("protomask.cli.report.write_report", fail)
+    arguments = ["train", "--config", finished / "config.yaml", "--output", tmp_path / "run", "--iterations", 1]
+    outcome = run(*arguments)
+    assert outcome.code == 1
+    assert "the run is complete, but not its report: OSError: disk full" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert (tmp_path / "run" / "last.safetensors").is_file()
+    assert run(*arguments, "--resume", "--no-report").code == 0
+
+
+def find_browser() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
+PROBE = """<script>
+const errors = [];
+addEventListener("error", event => errors.push(event.message || event.target.src || "error"), true);
+addEventListener("load", () => parent.postMessage({
+  errors,
+  width: innerWidth,
+  needed: document.documentElement.scrollWidth,
+  broken: [...document.images].filter(image => !(image.complete && image.naturalWidth)).map(image => image.src),
+  pictures: document.images.length,
+  drawings: document.querySelectorAll("svg").length,
+  sections: [...document.querySelectorAll("section")].filter(one => one.offsetHeight > 60).map(one => one.id),
+}, "*"));
+</script>"""
+FRAMES = """<!DOCTYPE html><pre></pre><script>
+const told = [];
+addEventListener("message", event => {
+  told.push(event.data);
+  document.querySelector("pre").textContent = JSON.stringify(told);
+});
+</script>"""
+
+
+@pytest.mark.skipif(find_browser() is None, reason="no Chromium or Chrome on this machine")
+def test_a_browser_shows_the_page(finished: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished / "report", tmp_path / "report")
+    page = folder / "index.html"
+    page.write_text(page.read_text().replace("<head>", f"<head>{PROBE}", 1))
+    widths = (360, 768, 1600)
+    frames = [f'<iframe src="index.html" width="{width}" height="900" frameborder="0"></iframe>' for width in widths]
+    (folder / "frames.html").write_text(FRAMES + "".join(frames))
+    done = subprocess.run(
+        [
+            str(find_browser()), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
+            f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--virtual-time-budget=20000",
+            "--dump-dom", (folder / "frames.html").as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert "CONSOLE" not in done.stderr
+    shown = re.search(r"<pre>(.*?)</pre>", done.stdout, flags=re.DOTALL)
+    assert shown is not None
+    told = {one["width"]: one for one in json.loads(unescape(shown[1]))}
+    assert set(told) == set(widths)
+    for width, one in told.items():
+        assert one["needed"] <= width, f"at {width} px the page is {one['needed']} px wide"
+        assert (one["errors"], one["broken"]) == ([], [])
+        assert one["sections"] == SECTIONS
+        assert (one["pictures"], one["drawings"]) == (9, 6)
