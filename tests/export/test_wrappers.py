@@ -148,16 +148,11 @@ def test_rows_beyond_the_last_detection_are_zero() -> None:
 
 
 @pytest.mark.parametrize("size", [(64, 64), (37, 150), (500, 333)])
-@pytest.mark.parametrize(
-    ("overrides", "levels"),
-    [({"antialias": True}, 1), ({"antialias": False}, 1e-3), ({"antialias": False, "resize_method": "opencv"}, 1)],
-)
-def test_the_resize_within_a_graph_is_that_of_the_geometry(
-    size: tuple[int, int], overrides: dict[str, Any], levels: float
-) -> None:
+@pytest.mark.parametrize("overrides", [{"antialias": True}, {}, {"resize_method": "opencv"}], ids=str)
+def test_the_resize_within_a_graph_is_that_of_the_geometry(size: tuple[int, int], overrides: dict[str, Any]) -> None:
     geometry = YolactConfig(name="any", num_classes=1, image_size=64, **overrides).geometry
     image = torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    assert (resize(image[None], geometry)[0].float() - geometry.resize(image)).abs().max() <= levels
+    torch.testing.assert_close(resize(image[None], geometry)[0], geometry.resize(image), rtol=0, atol=1e-3)
 
 
 def test_masks_come_in_the_size_asked_for() -> None:

@@ -39,7 +39,7 @@ def run(
         images: images, or a folder of them, to verify the file with; the shipped scenes by default.
         mask_size: height and width of the masks in the file, for example [480,640]; the prototypes' by default.
         fixed_size: take images of the network's size alone instead of resizing them (for TensorRT).
-        int8: compute the network in 8 bits (openvino); needs --calibration.
+        int8: compute the network in 8 bits; needs --calibration.
         calibration: images like those the model will see, or a folder of them; some hundred are enough.
         calibration_images: at most so many of them are used, spread over all.
         data: with --int8, measure AP before and after on this data set (its val split).

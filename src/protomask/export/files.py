@@ -19,6 +19,7 @@ from protomask.export.wrappers import OUTPUT_NAMES, wrap
 from protomask.inference.predictor import Predictor
 from protomask.inference.runtime import BAKED_OPTIONS, ExportInfo, in_file_size, load_exported
 from protomask.models.config import RCNNConfig, YolactConfig
+from protomask.models.layers.folding import prepare_for_inference
 from protomask.models.zoo import ZOO
 
 INT8_MIN_SCORE = 0.3
@@ -42,7 +43,7 @@ def export(
         predictor: the model, on the CPU, in float32.
         path: file to write, .onnx or .xml (OpenVINO, with a .bin beside it); it appears whole, or not at all.
         images: (3, H, W) uint8 RGB each, that show what the model knows: they are compared.
-        calibration: images of the same kind, some hundred, to make an 8-bit OpenVINO file; None for float32.
+        calibration: images of the same kind, some hundred, to make an 8-bit file; None for float32.
         mask_size: (h, w) of the masks; that of the prototypes when not given.
         fixed_size: the file takes images of the network's size alone, and does not resize.
         licence: of the weights; that of the zoo where it is a model of the zoo.
@@ -61,8 +62,6 @@ def export(
     path = Path(path)
     if path.suffix not in (".onnx", ".xml"):
         raise ConfigError(f"output: expected a file name ending in .onnx or .xml, got {path}")
-    if path.suffix == ".onnx" and calibration is not None:
-        raise ConfigError("int8: expected with an OpenVINO file (.xml), got an .onnx file")
     if not images:
         raise ConfigError("images: expected at least one to verify the file with, got none")
     if calibration is not None and not calibration:
@@ -73,8 +72,8 @@ def export(
         )
     network = predictor.network.eval()
     config = network.config.for_prediction(**thresholds)
-    if calibration is not None and isinstance(config, RCNNConfig):
-        raise ConfigError(f"int8: expected with the YOLACT family alone, got {config.name}")
+    if calibration is not None and path.suffix == ".xml" and isinstance(config, RCNNConfig):
+        raise ConfigError(f"int8: expected an .onnx file for {config.name}, which OpenVINO gets wrong in 8 bits")
     info = ExportInfo(
         config=config,
         class_names=network.class_names,
@@ -85,7 +84,8 @@ def export(
         provenance={"source": Path(predictor.source).name},
         protomask_version=__version__,
     )
-    graph = wrap(network, config, mask_size=mask_size, fixed_size=fixed_size).eval()
+    # With the folded weights of predictions: exporters would fold and round them in their own ways.
+    graph = wrap(prepare_for_inference(network), config, mask_size=mask_size, fixed_size=fixed_size).eval()
     if fixed_size:  # so that PyTorch gets the same rounded pixels
         images = [in_file_size(image, info) for image in images]
         calibration = calibration and [in_file_size(image, info) for image in calibration]
@@ -97,10 +97,8 @@ def export(
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             written = Path(folder) / path.name
-            if path.suffix == ".onnx":
-                write_onnx(graph, info, written, example=example, output_names=names)
-            else:
-                write_openvino(graph, info, written, example=example, output_names=names, calibration=calibration)
+            write = write_onnx if path.suffix == ".onnx" else write_openvino
+            write(graph, info, written, example=example, output_names=names, calibration=calibration)
             settled = {name: getattr(config, name) for name in BAKED_OPTIONS}
             agreement = compare(
                 predictor, load_exported(written), images,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from ast import literal_eval
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,22 @@ import torch
 from torch import Tensor, nn
 
 from protomask.errors import MissingExtraError
+from protomask.export.quantize import is_quantized, quantize, require_nncf
 from protomask.inference.runtime import METADATA_KEY, ExportInfo
 
 OPSET = 20
 
 
-def write_onnx(graph: nn.Module, info: ExportInfo, path: Path, *, example: Tensor, output_names: Sequence[str]) -> None:
-    """Translate a graph and write it to one file.
+def write_onnx(
+    graph: nn.Module,
+    info: ExportInfo,
+    path: Path,
+    *,
+    example: Tensor,
+    output_names: Sequence[str],
+    calibration: Sequence[Tensor] | None = None,
+) -> None:
+    """Translate a graph and write it to one file, in float32 or quantised to 8 bits.
 
     Args:
         graph: one of `protomask.export.wrappers`, in evaluation mode, on the CPU.
@@ -26,16 +36,20 @@ def write_onnx(graph: nn.Module, info: ExportInfo, path: Path, *, example: Tenso
         path: .onnx file.
         example: (1, 3, H, W) uint8; other sizes will do as well unless the file has a fixed one.
         output_names: names of the graph's outputs.
+        calibration: (3, H, W) uint8 images that tell the ranges of 8-bit numbers; None leaves float32.
 
     Raises:
-        MissingExtraError: the packages that write ONNX are not installed.
+        MissingExtraError: the packages that write ONNX, or for 8 bits NNCF, are not installed.
 
     """
     try:
+        import onnx
         import onnxruntime  # noqa: F401 - what the file is verified with
         import onnxscript  # noqa: F401 - what torch.onnx needs
     except ImportError as error:
         raise MissingExtraError("writing an .onnx file needs more packages: pip install 'protomask[onnx]'") from error
+    if calibration is not None:
+        require_nncf()
 
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -52,12 +66,24 @@ def write_onnx(graph: nn.Module, info: ExportInfo, path: Path, *, example: Tenso
     if program is None:  # only where torch.onnx writes the file itself
         raise RuntimeError("torch.onnx.export returned nothing")
     model = program.model
-    for node in model.graph.all_nodes():
+    model.metadata_props[METADATA_KEY] = info.to_json()
+    nodes = list(model.graph.all_nodes())
+    left_out = [str(node.name) for node in nodes if not is_quantized(_module(node))]
+    for node in nodes:
         # Stack traces with the paths of this machine.
         node.metadata_props.clear()
         node.doc_string = None
-    model.metadata_props[METADATA_KEY] = info.to_json()
-    program.save(path, external_data=False)
+    if calibration is None:
+        program.save(path, external_data=False)
+    else:
+        # ONNX Runtime knows no ranges of channels.
+        onnx.save(quantize(program.model_proto, calibration, left_out, channel_ranges=False), path)
+
+
+def _module(node: Any) -> str:
+    """Name of the innermost module that a node comes from, "" for what the graph does itself."""
+    *modules, _ = literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "['']"))
+    return str(modules[-1]) if modules else ""
 
 
 def _deform_conv(

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from protomask.errors import ConfigError
 from protomask.export.rcnn import RCNNGraph, nms_by_group
+from protomask.export.resize import resize_as_opencv, resize_as_torch
 from protomask.models.config import RCNNConfig, YolactConfig
 from protomask.models.rcnn.model import MaskRCNN
 from protomask.models.yolact.heads import YolactOutput
@@ -161,15 +162,14 @@ def resize(image: Tensor, geometry: ImageGeometry) -> Tensor:
         geometry: of the network.
 
     Returns:
-        (1, 3, *image_size) uint8 or float32, 0..255. Where the geometry has whole grey levels (with a filter, or those
-        of OpenCV) some can be one off.
+        (1, 3, *image_size) float32, 0..255. Where the geometry has whole grey levels some can be one off.
 
     """
     if geometry.antialias:
-        # Of uint8, so that it is rounded as the CPU rounds it.
-        return F.interpolate(image, geometry.image_size, mode="bilinear", align_corners=False, antialias=True)
-    resized = F.interpolate(image.float(), geometry.image_size, mode="bilinear", align_corners=False)
-    return (resized + 0.5).floor() if geometry.resize_method == "opencv" else resized
+        return resize_as_torch(image[0], geometry.image_size)[None]
+    if geometry.resize_method == "opencv":
+        return resize_as_opencv(image[0], geometry.image_size)[None]
+    return F.interpolate(image.float(), geometry.image_size, mode="bilinear", align_corners=False)
 
 
 def _best_anchors(scores: Tensor, config: YolactConfig, count: int) -> tuple[Tensor, Tensor]:

@@ -283,7 +283,7 @@ class OpenVinoPredictor(ExportedPredictor):
             info = ExportInfo.from_json(text, str(path))
             size = _one_size(info)
             if size is not None:
-                model.reshape([1, 3, *size])  # the resize within is planned away
+                model.reshape([1, 3, *size])  # what depends on it is worked out now
             self._compiled = core.compile_model(model, "CPU", hints)
         except RuntimeError as error:
             raise CheckpointError(f"{path}: OpenVINO cannot read it: {_first_line(error)}") from error
@@ -323,7 +323,7 @@ def load_exported(
 
 
 def in_file_size(image: Tensor, info: ExportInfo) -> Tensor:
-    """An image in the size in which a file shall get it: resized as PyTorch does where the file would do it worse.
+    """An image in the size in which a file shall get it: resized by PyTorch where that is faster.
 
     Args:
         image: (3, H, W) uint8 RGB on the CPU.

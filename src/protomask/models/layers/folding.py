@@ -46,7 +46,7 @@ def prepare_for_inference(network: _Network, dtype: torch.dtype = torch.float32)
         for conv_name, norm_name in _conv_norm_pairs(module):
             conv, norm = children.get(conv_name), children.get(norm_name)
             if type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.track_running_stats:
-                setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
+                setattr(module, conv_name, _folded(conv, norm))
                 setattr(module, norm_name, nn.Identity())
     if dtype != torch.float32:
         for module in prepared.modules():
@@ -54,6 +54,11 @@ def prepare_for_inference(network: _Network, dtype: torch.dtype = torch.float32)
                 for name, parameter in list(module.named_parameters(recurse=False)):
                     setattr(module, name, nn.Parameter(parameter.detach().to(dtype), requires_grad=False))
     return prepared
+
+
+def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+    """Worked out in double precision, so that weights are rounded once."""
+    return fuse_conv_bn_eval(deepcopy(conv).double(), deepcopy(norm).double()).to(conv.weight.dtype)
 
 
 def _conv_norm_pairs(module: nn.Module) -> Iterable[tuple[str, str]]:
