@@ -19,7 +19,14 @@ import protomask
 from models.test_rcnn import make_network, some_picture
 from protomask.errors import ConfigError
 from protomask.export.rcnn import RCNNGraph
-from protomask.export.resize import resize_as_opencv, resize_as_pillow, resize_as_torch, resized_size, shortfalls
+from protomask.export.resize import (
+    interpolate_as_torch,
+    resize_as_opencv,
+    resize_as_pillow,
+    resize_as_torch,
+    resized_size,
+    shortfalls,
+)
 from protomask.inference.predictor import Predictor
 from protomask.models.conventions import Conventions
 from protomask.models.rcnn.model import MaskRCNN
@@ -169,6 +176,15 @@ def test_filter_of_torch_gives_the_same_pixels(size: tuple[int, int], target: tu
     difference = (resize_as_torch(picture, target) - filtered_by_torch(picture, target)).abs()
     assert difference.max() <= 1
     assert difference.sum() <= max(1, 1e-3 * difference.numel())
+
+
+@settings(max_examples=50, deadline=None)
+@given(size=st.tuples(st.integers(1, 1500), st.integers(1, 1500)), target=st.tuples(st.integers(1, 700), sides))
+def test_interpolation_of_torch_gives_the_same_values(size: tuple[int, int], target: tuple[int, int]) -> None:
+    picture = some_picture(*size)[None].float()
+    wanted = F.interpolate(picture, target, mode="bilinear", align_corners=False)
+    # Samples in places that differ by the last digit alone would be a hundred times farther off.
+    torch.testing.assert_close(interpolate_as_torch(picture, target), wanted, rtol=0, atol=2e-4)
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,8 @@ def run(
     if json:
         dump_json(report)
         return 0
-    size = sum(file.stat().st_size for file in {path, path.with_suffix(".bin")} if file.exists())
+    parts = [path, path.with_suffix(".bin")] if format == "openvino" else [path]
+    size = sum(part.stat().st_size for part in parts)
     print(f"{path}: {predictor.network.config.name}, {size / 2**20:.1f} MiB")
     print(f"{'compared' if int8 else 'verified'} with PyTorch: {agreement}")
     for name, values in report.get("ap", {}).items():

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torchvision.ops import nms
 
 from protomask.errors import ConfigError
-from protomask.export.resize import resize_as_opencv, resize_as_pillow, resized_size, shortfalls
+from protomask.export.resize import interpolate_as_torch, resize_as_opencv, resize_as_pillow, resized_size, shortfalls
 from protomask.models.config import RCNNConfig
 from protomask.models.rcnn.model import MaskRCNN
 from protomask.models.rcnn.postprocess import MASK_ROI_SIZE, choose
@@ -98,7 +98,7 @@ class RCNNGraph(nn.Module):
         """(1, 3, H, W) uint8 to (1, 3, *padded) float32, resized and normalised."""
         geometry = self.network.geometry
         if geometry.resize_method == "float":
-            resized = F.interpolate(geometry.normalize(image), size, mode="bilinear", align_corners=False)
+            resized = interpolate_as_torch(geometry.normalize(image), size)
         else:
             resize = resize_as_pillow if geometry.resize_method == "pillow" else resize_as_opencv
             resized = geometry.normalize(resize(image[0], size)[None])

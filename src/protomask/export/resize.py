@@ -93,6 +93,47 @@ def _taps(source: int, target: int) -> tuple[Tensor, Tensor, Tensor]:
     return first.long().clamp(min=0), (first.long() + 1).clamp(max=source - 1), shares
 
 
+def interpolate_as_torch(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """`F.interpolate` with ``mode="bilinear"`` of (1, 3, H, W) float32, to the last digits.
+
+    A runtime's own Resize places its samples up to 1e-4 px elsewhere, of which a deep network makes other scores.
+    """
+    for axis in (3, 2):
+        first, second, share = _places(image.shape[axis], size[axis - 2])
+        share = share if axis == 3 else share[:, None]
+        image = image.index_select(axis, first) * (1 - share) + image.index_select(axis, second) * share
+    return image
+
+
+def _places(source: int, target: int) -> tuple[Tensor, Tensor, Tensor]:
+    """For each of ``target`` pixels the two of ``source`` it lies between, (target,) int64, and the second's share.
+
+    PyTorch has ``source / target * (pixel + 0.5) - 0.5`` in float32, rounded twice: the ratio and the end. So has this,
+    whatever a runtime makes of a division or of a product and a sum: the ratio is corrected by what is left of it, and
+    its products are cut into parts that float32 holds exactly.
+    """
+    steps = torch.arange(target).float() + 0.5
+    sides = torch.stack((torch.arange(target) * 0 + source, torch.arange(target) * 0 + target)).float()
+    ratio = sides[0] / sides[1]
+    left = sides[0]
+    for part in _twelve_bits_each(ratio):
+        left = left - part * sides[1]
+    coarse, middle, fine = (part * steps for part in _twelve_bits_each(ratio + left / sides[1]))
+    coarse = coarse - 0.5
+    place = coarse + middle
+    lost = middle - (place - coarse)
+    place = (place + (lost + fine)).clamp(min=0)
+    first = place.floor()
+    return first.long(), (first.long() + 1).clamp(max=source - 1), place - first
+
+
+def _twelve_bits_each(ratio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Three numbers whose sum is a ratio below 16."""
+    coarse = (ratio * 2.0**8).floor() / 2.0**8
+    middle = ((ratio - coarse) * 2.0**20).floor() / 2.0**20
+    return coarse, middle, ratio - coarse - middle
+
+
 def resize_as_torch(image: Tensor, size: tuple[int, int]) -> Tensor:
     """`F.interpolate` with ``mode="bilinear", antialias=True`` of uint8 on the CPU: one value in 20,000 is one off."""
     return _in_both_ways(image, size, _in_16_bits)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from protomask.errors import ConfigError
 from protomask.export.rcnn import RCNNGraph, nms_by_group
-from protomask.export.resize import resize_as_opencv, resize_as_torch
+from protomask.export.resize import interpolate_as_torch, resize_as_opencv, resize_as_torch
 from protomask.models.config import RCNNConfig, YolactConfig
 from protomask.models.rcnn.model import MaskRCNN
 from protomask.models.yolact.heads import YolactOutput
@@ -169,7 +169,7 @@ def resize(image: Tensor, geometry: ImageGeometry) -> Tensor:
         return resize_as_torch(image[0], geometry.image_size)[None]
     if geometry.resize_method == "opencv":
         return resize_as_opencv(image[0], geometry.image_size)[None]
-    return F.interpolate(image.float(), geometry.image_size, mode="bilinear", align_corners=False)
+    return interpolate_as_torch(image.float(), geometry.image_size)
 
 
 def _best_anchors(scores: Tensor, config: YolactConfig, count: int) -> tuple[Tensor, Tensor]:
