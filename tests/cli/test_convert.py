@@ -59,6 +59,19 @@ def test_half_precision(run: Run, weights: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(value, original[key], rtol=1e-3, atol=1e-4)
 
 
+def test_options_of_the_model(run: Run, weights: Path, tmp_path: Path) -> None:
+    target = tmp_path / "large.safetensors"
+    options = '{"image_size": 96, "max_detections": 300}'
+    assert run("convert", weights, target, "--model-options", options).code == 0
+    before, after = load_weights(weights), load_weights(target)
+    assert (after.config.image_size, after.config.max_detections) == (96, 300)
+    assert all(torch.equal(value, before.state_dict()[key]) for key, value in after.state_dict().items())
+    refused = run("convert", weights, tmp_path / "other.safetensors", "--model-options", '{"num_prototypes": 7}')
+    assert refused.code == 2
+    assert "model_options: expected some that keep the weights" in refused.err
+    assert not (tmp_path / "other.safetensors").exists()
+
+
 class Malicious:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return print, ("code was run",)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 EXAMPLE = "protomask convert yolact_base_54_800000.pth yolact_base.safetensors"
 POSITIONAL = ("source", "destination")
@@ -15,6 +15,7 @@ def run(
     model: str | None = None,
     class_names: list[str] | None = None,
     dtype: Literal["float32", "float16"] = "float32",
+    model_options: dict[str, Any] | None = None,
 ) -> int:
     """Turn a weights file into one .safetensors file that says what it holds.
 
@@ -25,17 +26,26 @@ def run(
         model: zoo name of the network in the file; read from the file name (or MMDetection's tensors) by default.
         class_names: names of the classes of a file that was not trained on the zoo's, for example [cat,dog].
         dtype: number type the weights are stored in; float16 halves the file.
+        model_options: fields of the model's configuration to change, by name, such as '{"max_detections": 400}'; only
+            those that need no other weights.
     """
     from pathlib import Path
 
     import torch
 
-    from protomask.checkpoints.io import load_network, read_header, save_weights
+    from protomask.checkpoints.io import load_matching, load_network, read_header, save_weights
     from protomask.errors import ConfigError
+    from protomask.models.zoo import build_network
 
     if not destination.endswith(".safetensors"):
         raise ConfigError(f"destination: expected a .safetensors file, got {destination}")
     network = load_network(source, model=model, class_names=class_names)
+    if model_options:
+        changed = build_network(network.config.override(**model_options), class_names=network.class_names)
+        anew = load_matching(changed, network.state_dict())
+        if anew:
+            raise ConfigError(f"model_options: expected some that keep the weights, got others for {', '.join(anew)}")
+        network = changed
     origin = read_header(source)["provenance"] if source.endswith(".safetensors") else {}
     provenance = {**origin, "converted_from": Path(source).name}
     path = save_weights(network, destination, provenance=provenance, dtype=getattr(torch, dtype))
