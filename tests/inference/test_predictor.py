@@ -298,3 +298,25 @@ def test_bf16_of_a_two_stage_model(golden_dir: Path) -> None:
 def test_an_unknown_precision_is_named(model: Predictor) -> None:
     with pytest.raises(ConfigError, match="precision: expected one of float32, bf16, fp16, got 'int4'"):
         Predictor(model.network, precision="int4")
+
+
+def test_shipped_nuclei_are_found_in_small_and_large_images() -> None:
+    """Bright spots on a dark ground, as under a fluorescence microscope."""
+    rows, columns = np.mgrid[0:300, 0:300]
+    generator = np.random.default_rng(0)
+    picture = generator.normal(12, 3, (300, 300))
+    places = [(y, x) for y in range(30, 300, 48) for x in range(30, 300, 48)]
+    for y, x in places:
+        height, width = generator.uniform(8, 13, 2)
+        distance = np.hypot((rows - y) / height, (columns - x) / width)
+        picture += 110 / (1 + np.exp((distance - 1) * 12))
+    image = np.repeat(picture.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    model = protomask.load("nuclei", device="cpu")
+    assert model.class_names == ("nucleus",)
+    for options in ({}, {"tile": 200}):
+        found = model.predict(image, score_threshold=0.5, **options)
+        assert len(found) == len(places)
+        centres = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2
+        distances = torch.cdist(centres, torch.tensor(places, dtype=torch.float32).flip(1))
+        assert distances.min(dim=0).values.max() < 3
+        assert all(200 < int(mask.sum()) < 700 for mask in found.masks)

@@ -25,6 +25,7 @@ from protomask.data.augmentation import AugmentationConfig
 from protomask.data.check import CheckReport, check_dataset
 from protomask.data.coco import CocoDataset, DataWarning, open_dataset
 from protomask.data.loader import (
+    NO_VARIETY,
     Share,
     TrainingDataset,
     Variety,
@@ -171,9 +172,11 @@ def train(config: TrainConfig, *, reporter: Reporter | None = None) -> TrainResu
     )
 
 
-def _variety(augmentation: AugmentationConfig, max_iterations: int) -> Variety:
-    plain_from = round((1 - augmentation.plain_end) * max_iterations)
-    return Variety(augmentation.multi_scale, plain_from)
+def _variety(config: TrainConfig, max_iterations: int) -> Variety:
+    if config.overfit is not None:
+        return NO_VARIETY
+    plain_from = round((1 - config.augmentation.plain_end) * max_iterations)
+    return Variety(config.augmentation.multi_scale, plain_from)
 
 
 def _checked(config: TrainConfig) -> CheckReport:
@@ -265,7 +268,7 @@ def fit(
             last_iteration=max_iterations,
             num_workers=config.num_workers,
             share=share,
-            variety=_variety(config.augmentation, max_iterations),
+            variety=_variety(config, max_iterations),
             pad_multiple=network.geometry.pad_multiple,
             pin_memory=device.type == "cuda",
         )

@@ -191,8 +191,8 @@ def test_a_broken_image_that_must_be_turned_is_named(tmp_path: Path) -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (*BLOB.shape, 3), dtype=np.uint8))
     exif = image.getexif()
     exif[0x0112] = 3
-    image.save(path, exif=exif)
-    path.write_bytes(path.read_bytes()[:-100])
+    image.save(path, exif=exif, quality=100)
+    path.write_bytes(path.read_bytes()[:-30])  # part of the pixels, whatever Pillow makes of the rest
     with pytest.raises(DataError, match=r"a\.jpg: cannot be read as an image: "):
         convert_dataset(source, tmp_path / "out", output_format="yolo")
     assert [path.name for path in tmp_path.iterdir()] == ["coco"]
