@@ -108,9 +108,10 @@ def interpolate_as_torch(image: Tensor, size: tuple[int, int]) -> Tensor:
 def _places(source: int, target: int) -> tuple[Tensor, Tensor, Tensor]:
     """For each of ``target`` pixels the two of ``source`` it lies between, (target,) int64, and the second's share.
 
-    PyTorch has ``source / target * (pixel + 0.5) - 0.5`` in float32, rounded twice: the ratio and the end. So has this,
-    whatever a runtime makes of a division or of a product and a sum: the ratio is corrected by what is left of it, and
-    its products are cut into parts that float32 holds exactly.
+    PyTorch has ``source / target * (pixel + 0.5) - 0.5`` in float32, rounded three times; only with a single thread, or
+    for small images, does it fuse the last two steps. So has this, whatever a runtime makes of a division or of a
+    product and a sum: the ratio is corrected by what is left, and its products are cut into parts that float32 holds
+    exactly.
     """
     steps = torch.arange(target).float() + 0.5
     sides = torch.stack((torch.arange(target) * 0 + source, torch.arange(target) * 0 + target)).float()
@@ -119,10 +120,9 @@ def _places(source: int, target: int) -> tuple[Tensor, Tensor, Tensor]:
     for part in _twelve_bits_each(ratio):
         left = left - part * sides[1]
     coarse, middle, fine = (part * steps for part in _twelve_bits_each(ratio + left / sides[1]))
-    coarse = coarse - 0.5
-    place = coarse + middle
-    lost = middle - (place - coarse)
-    place = (place + (lost + fine)).clamp(min=0)
+    product = coarse + middle
+    lost = middle - (product - coarse)
+    place = ((product + (lost + fine)) - 0.5).clamp(min=0)
     first = place.floor()
     return first.long(), (first.long() + 1).clamp(max=source - 1), place - first
 
