@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -21,3 +23,12 @@ def data_dir() -> Path:
     if not path.is_dir():
         pytest.skip(f"real images not found at {path}: set PROTOMASK_DATA")
     return path
+
+
+@pytest.fixture(scope="module")
+def two_threads() -> Iterator[None]:
+    """PyTorch with two threads, whatever the machine has: another number adds up, and rounds, in another way."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)

@@ -178,6 +178,7 @@ def test_filter_of_torch_gives_the_same_pixels(size: tuple[int, int], target: tu
     assert difference.sum() <= max(1, 1e-3 * difference.numel())
 
 
+@pytest.mark.usefixtures("two_threads")  # with one, and for small images, PyTorch rounds otherwise
 @settings(max_examples=50, deadline=None)
 @given(
     size=st.tuples(st.integers(1, 1500), st.integers(1, 1500)),
@@ -185,10 +186,7 @@ def test_filter_of_torch_gives_the_same_pixels(size: tuple[int, int], target: tu
 )
 def test_interpolation_of_torch_gives_the_same_values(size: tuple[int, int], target: tuple[int, int]) -> None:
     picture = some_picture(*size)[None].float()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)  # with one, and for small images, PyTorch rounds otherwise
     wanted = F.interpolate(picture, target, mode="bilinear", align_corners=False)
-    torch.set_num_threads(threads)
     # Samples in places that differ by the last digit alone would be a hundred times farther off.
     torch.testing.assert_close(interpolate_as_torch(picture, target), wanted, rtol=0, atol=2e-4)
 

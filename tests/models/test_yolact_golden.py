@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +26,12 @@ CONFIGS = {
     "yolact_im700": "yolact_resnet101_700",
     "yolact_plus_resnet50": "yolact_plus_resnet50",
 }
-# The goldens were computed by two threads: another number adds up in another order.
-GOLDEN_THREADS = 2
 MODES = {"fast": "fast", "trad": "batched", "cc": "cross_class_fast"}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def golden_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(GOLDEN_THREADS)
-    yield
-    torch.set_num_threads(threads)
+def golden_threads(two_threads: None) -> None:
+    """As many as the goldens were computed by."""
 
 
 @pytest.fixture(scope="module", params=CONFIGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -106,24 +107,21 @@ def _curves(records: Sequence[Mapping[str, Any]]) -> str:
 
     span = (0.0, max((record["iteration"] for record in records), default=1))
     terms = [key for key in (steps[-1] if steps else {}) if key.startswith("loss_") and key != "loss_total"]
+    chart = partial(line_chart, x_label="iteration", x_range=span)
     charts = [
-        line_chart(
+        chart(
             {"total": series(steps, "loss_total")},
             title="Loss",
-            x_label="iteration",
-            x_range=span,
             y_label="loss",
             log=True,
         ),
-        line_chart(
+        chart(
             {key.removeprefix("loss_").replace("_", " "): series(steps, key) for key in terms},
             title="Terms of the loss",
-            x_label="iteration",
-            x_range=span,
             y_label="loss",
             log=True,
         ),
-        line_chart(
+        chart(
             {
                 _with_last(f"{kind} {name}", points): points
                 for kind in ("mask", "box")
@@ -131,16 +129,12 @@ def _curves(records: Sequence[Mapping[str, Any]]) -> str:
                 if (points := series(checks, f"{kind}_{name}"))
             },
             title="Validation",
-            x_label="iteration",
-            x_range=span,
             y_label="average precision",
             marks=True,
         ),
-        line_chart(
+        chart(
             {"learning rate": series(steps, "learning_rate")},
             title="Learning rate",
-            x_label="iteration",
-            x_range=span,
             y_label="learning rate",
         ),
     ]
