@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -12,6 +11,7 @@ from urllib.request import urlopen
 import torch
 
 from protomask.errors import CheckpointError
+from protomask.files import replacing
 
 _TIMEOUT_SECONDS = 30
 _CHUNK_BYTES = 1 << 20
@@ -32,26 +32,21 @@ def fetch_url(url: str, sha256_prefix: str) -> Path:
     path = folder / Path(unquote(urlsplit(url).path)).name
     if path.is_file():
         return path
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     digest = hashlib.sha256()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with urlopen(url, timeout=_TIMEOUT_SECONDS) as response, temporary.open("wb") as file:
+        with replacing(path, error=None) as file, urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
             while chunk := response.read(_CHUNK_BYTES):
                 digest.update(chunk)
                 file.write(chunk)
-        if not digest.hexdigest().startswith(sha256_prefix.lower()):
-            raise CheckpointError(
-                f"{url}: expected a file whose SHA-256 begins with {sha256_prefix}, got {digest.hexdigest()}; "
-                f"nothing was kept, try again"
-            )
-        temporary.replace(path)
+            if not digest.hexdigest().startswith(sha256_prefix.lower()):
+                raise CheckpointError(
+                    f"{url}: expected a file whose SHA-256 begins with {sha256_prefix}, got {digest.hexdigest()}; "
+                    f"nothing was kept, try again"
+                )
     except (OSError, HTTPException) as error:
         raise CheckpointError(
             f"{path.name}: not in the cache ({folder}) and the download failed: {type(error).__name__}: {error}\n"
             f"Either connect to the internet and try again, or download {url} on another machine and put it into that "
             f"folder, or load it by its path: load('{path.name}')."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path

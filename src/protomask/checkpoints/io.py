@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import as_file, files
@@ -18,6 +17,7 @@ from protomask.checkpoints.download import fetch_url
 from protomask.checkpoints.foreign import ForeignFile, read_foreign
 from protomask.checkpoints.rcnn_formats import RCNNArchitecture, RCNNFormat, coco_names, rcnn_architecture, rcnn_format
 from protomask.errors import CheckpointError, ConfigError
+from protomask.files import replacing
 from protomask.models.config import RCNNConfig, YolactConfig
 from protomask.models.published import PUBLISHED
 from protomask.models.zoo import ZOO, Network, ZooEntry, build_network, zoo_entry
@@ -60,16 +60,9 @@ def save_weights(
     }
     tensors = {key: _as_stored(value.detach().cpu(), dtype).contiguous() for key, value in network.state_dict().items()}
     content = save(tensors, metadata={_HEADER: json.dumps(header)})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, error=CheckpointError) as file:
         # Not by safetensors' own file writer: its files are readable by their owner alone.
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot write weights: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        file.write(content)
     return path
 
 

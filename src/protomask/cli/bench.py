@@ -152,7 +152,7 @@ def run(
 def _write_json(path: Path, content: Any) -> Path:
     import json
 
-    from protomask.inference.output import replacing
+    from protomask.files import replacing
 
     with replacing(path) as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())

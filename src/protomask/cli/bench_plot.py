@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from protomask.errors import MissingExtraError
-from protomask.inference.output import replacing
+from protomask.files import replacing
 
 try:
     from matplotlib.axes import Axes

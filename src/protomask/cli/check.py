@@ -103,7 +103,7 @@ def _write_sheet(report: CheckReport, path: Path, seed: int) -> Path | None:
 
     from protomask.data.coco import CocoDataset
     from protomask.errors import DataError
-    from protomask.inference.output import replacing
+    from protomask.files import replacing
 
     tiles: list[Image.Image] = []
     for name, split in report.splits.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from protomask.cli.output import Bar
@@ -97,7 +97,7 @@ def write_report(
     from protomask.errors import ConfigError
     from protomask.evaluation.confusion import measure_confusion
     from protomask.evaluation.reliability_diagram import save_reliability_diagram
-    from protomask.inference.output import replacing
+    from protomask.files import replacing
     from protomask.inference.predictor import load
 
     folder = RunFolder(run_folder)
@@ -122,6 +122,7 @@ def write_report(
     confusion = measure_confusion(evaluator.truth, evaluator.results["segm"], dataset.image_ids)
     save_reliability_diagram(quality, page.with_name(DIAGRAM))
     worst, best = _choose(confusion)
+    rows = _rows_to_draw([*worst, *best], evaluator, confusion.score_threshold)
     content = ReportContent(
         title=run_folder.resolve().name,
         facts=_facts(config, weights, predictor.class_names),
@@ -130,8 +131,8 @@ def write_report(
         metrics=metrics,
         confusion=confusion,
         quality=quality,
-        best=_draw_examples("best", best, dataset, evaluator, confusion.score_threshold, page.parent),
-        worst=_draw_examples("worst", worst, dataset, evaluator, confusion.score_threshold, page.parent),
+        best=_draw_examples("best", best, dataset, rows, page.parent),
+        worst=_draw_examples("worst", worst, dataset, rows, page.parent),
     )
     with replacing(page) as file:
         file.write(render_page(content).encode())
@@ -199,29 +200,37 @@ def _choose(confusion: Confusion) -> tuple[list[ImageScore], list[ImageScore]]:
     return judged[:count], judged[::-1][:count]
 
 
+def _rows_to_draw(
+    scores: Sequence[ImageScore], evaluator: CocoEvaluator, score_threshold: float
+) -> dict[int, list[dict[str, Any]]]:
+    """COCO results above the threshold, by image id."""
+    rows: dict[int, list[dict[str, Any]]] = {score.image_id: [] for score in scores}
+    for row in evaluator.results["segm"]:
+        if row["image_id"] in rows and row["score"] > score_threshold:
+            rows[row["image_id"]].append(row)
+    return rows
+
+
 def _draw_examples(
     kind: str,
     scores: Sequence[ImageScore],
     dataset: CocoDataset,
-    evaluator: CocoEvaluator,
-    score_threshold: float,
+    rows: Mapping[int, Sequence[Mapping[str, Any]]],
     folder: Path,
 ) -> list[Example]:
     """Two pictures of each image, one at a time."""
     from protomask.cli.overlay import draw_found, draw_truth, load_picture
     from protomask.cli.report_page import Example
-    from protomask.inference.output import replacing
+    from protomask.files import replacing
 
     examples = []
     for number, score in enumerate(scores, start=1):
         index = dataset.image_ids.index(score.image_id)
-        rows = [
-            row
-            for row in evaluator.results["segm"]
-            if row["image_id"] == score.image_id and row["score"] > score_threshold
-        ]
         picture = load_picture(dataset, index, _EXAMPLE_SIDE)
-        drawn = {"truth": draw_truth(dataset, index, picture)[0], "found": draw_found(dataset, picture, rows)}
+        drawn = {
+            "truth": draw_truth(dataset, index, picture)[0],
+            "found": draw_found(dataset, picture, rows[score.image_id]),
+        }
         files = {name: f"{kind}_{number}_{name}.jpg" for name in drawn}
         for name, image in drawn.items():
             with replacing(folder / files[name]) as file:

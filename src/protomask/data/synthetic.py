@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from protomask.errors import ConfigError, DataError
+from protomask.files import replacing
 from protomask.structures.instances import Target
 
 GENERATOR_VERSION = 1
@@ -904,10 +905,8 @@ def _count_annotations(directory: Path, split: str) -> int:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content), encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path, error=DataError) as file:
+        file.write(json.dumps(content).encode())
 
 
 def _run(jobs: Iterable[_Job], workers: int) -> Iterator[list[dict[str, Any]]]:

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from protomask.data.augmentation import AugmentationConfig
 from protomask.errors import ConfigError
+from protomask.files import replacing
 
 Part = Literal["mask_rescoring", "mask_iou"]
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
@@ -206,13 +207,16 @@ class TrainConfig:
         return cls(**known)
 
     def save(self, path: str | Path) -> None:
-        """Write the settings as YAML, under a temporary name first."""
+        """Write the settings as YAML, whole or not at all.
+
+        Raises:
+            ConfigError: the file cannot be written.
+
+        """
         import yaml
 
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
-        temporary.replace(path)
+        with replacing(Path(path), error=ConfigError) as file:
+            file.write(yaml.safe_dump(self.to_dict(), sort_keys=False).encode())
 
     @classmethod
     def load(cls, path: str | Path) -> TrainConfig:

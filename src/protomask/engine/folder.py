@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ import torch
 from protomask.data.loader import TrainBatch
 from protomask.engine.config import TrainConfig
 from protomask.errors import CheckpointError, ConfigError
+from protomask.files import replacing
 
 if TYPE_CHECKING:
     from protomask.engine.trackers import Trackers
@@ -138,17 +138,9 @@ class RunFolder:
             "progress": asdict(progress),
             "random": list(random_states),
         }
-        temporary = self.state_file.with_name(".state.pt.tmp")
-        try:
-            with temporary.open("wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.state_file)
-            _sync_directory(self.state_file.parent)
-        except (OSError, RuntimeError) as error:  # torch reports a failed write as either
-            temporary.unlink(missing_ok=True)
-            raise CheckpointError(f"{self.state_file}: cannot write the state of the run: {error}") from error
+        for left in self.state_file.parent.glob(f".{self.state_file.name}.*.tmp"):  # by a run that was killed
+            left.unlink(missing_ok=True)
+        _save(state, self.state_file, durable=True)
 
     def load_state(self, parts: Mapping[str, Any], *, process: int = 0, processes: int = 1) -> Progress:
         """Bring every part and the random generators of this process to the saved state.
@@ -193,15 +185,16 @@ class RunFolder:
             ],
         }
         path = self.path / "bad_batches" / f"iteration_{iteration}_process_{process}.pt"
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            path.parent.mkdir(exist_ok=True)
-            torch.save(content, temporary)
-            temporary.replace(path)
-        except (OSError, RuntimeError) as error:
-            temporary.unlink(missing_ok=True)
-            raise CheckpointError(f"{path}: cannot keep the batch: {error}") from error
+        _save(content, path)
         return path
+
+
+def _save(content: Mapping[str, Any], path: Path, *, durable: bool = False) -> None:
+    try:
+        with replacing(path, error=CheckpointError, durable=durable) as file:
+            torch.save(content, file)
+    except RuntimeError as error:  # as torch reports some failed writes
+        raise CheckpointError(f"{path}: cannot be written: {error}") from error
 
 
 def random_state() -> dict[str, Any]:
@@ -237,9 +230,8 @@ class MetricsLog:
 
         path = folder / "metrics.jsonl"
         kept = list(_lines_until(path, iteration)) if path.is_file() else []
-        temporary = path.with_name(".metrics.jsonl.tmp")
-        temporary.write_text("".join(kept), encoding="utf-8")
-        temporary.replace(path)
+        with replacing(path, error=CheckpointError) as file:
+            file.write("".join(kept).encode())
         self._file = path.open("a", encoding="utf-8")
         purge = iteration + 1 if iteration else None
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=purge) if tensorboard else None
@@ -282,12 +274,3 @@ def _lines_until(path: Path, iteration: int) -> Iterable[str]:
                 continue
             if done <= iteration:
                 yield line if line.endswith("\n") else line + "\n"
-
-
-def _sync_directory(path: Path) -> None:
-    if os.name == "posix":
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

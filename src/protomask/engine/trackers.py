@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from protomask.errors import ConfigError, MissingExtraError
+from protomask.files import replacing
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -84,9 +85,8 @@ class Trackers:
         except Exception as error:  # what a tracker raises is its own
             raise ConfigError(f"trackers: {', '.join(config.trackers)} cannot be started: {error}") from error
         if ids:
-            temporary = ids_file.with_name(".trackers.json.tmp")
-            temporary.write_text(json.dumps({**known, **ids}), encoding="utf-8")
-            temporary.replace(ids_file)
+            with replacing(ids_file, error=ConfigError) as file:
+                file.write(json.dumps({**known, **ids}).encode())
 
     def log(self, values: Mapping[str, float], iteration: int) -> None:
         """Add values at an iteration to all trackers."""

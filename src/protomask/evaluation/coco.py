@@ -15,7 +15,6 @@ import contextlib
 import io
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
@@ -26,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protomask.errors import ConfigError, DataError
+from protomask.files import replacing
 
 if TYPE_CHECKING:
     from protomask.structures.instances import Instances
@@ -296,7 +296,8 @@ class CocoEvaluator:
         stem = path.stem if path.suffix == ".json" else path.name
         paths = {iou_type: path.with_name(f"{stem}_{iou_type}.json") for iou_type in self._results}
         for iou_type, target in paths.items():
-            _write_json(target, self._results[iou_type])
+            with replacing(target, error=DataError) as file:
+                file.write(json.dumps(self._results[iou_type]).encode())
         return paths
 
 
@@ -704,16 +705,6 @@ def _read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from error
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(content), encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _silent(*_: object) -> None:

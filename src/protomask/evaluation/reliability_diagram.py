@@ -6,7 +6,6 @@ right answers. A score that is honest lies on the diagonal; below it the score p
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cache
 from math import log10
@@ -16,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from protomask.errors import DataError
 from protomask.evaluation.quality import MATCHED_IOU, Population, QualityReport, ReliabilityBin, Score
+from protomask.files import replacing
 
 _Color = tuple[int, int, int]
 
@@ -69,16 +69,8 @@ def save_reliability_diagram(report: QualityReport, path: str | Path) -> Path:
 
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            draw_reliability_diagram(report).save(temporary, format="PNG")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error}") from error
+    with replacing(path, error=DataError) as file:
+        draw_reliability_diagram(report).save(file, format="PNG")
     return path
 
 

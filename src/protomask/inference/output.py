@@ -20,9 +20,7 @@ about one image number its objects alike: 1 is the one with the highest ranking 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self
@@ -31,7 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from protomask.errors import ConfigError, DataError, ProtomaskError
+from protomask.errors import ConfigError, DataError
+from protomask.files import naming, replacing, temporary_name
 from protomask.inference.draw import draw_instances
 from protomask.inference.sources import ImageSource
 from protomask.ops.masks import Polygon
@@ -93,14 +92,14 @@ class PredictionWriter:
         self._jsonl: IO[str] | None = None
         self._folder(self.save_dir)
         if jsonl:
-            with _naming(self.save_dir / "predictions.jsonl") as path:
+            with naming(self.save_dir / "predictions.jsonl") as path:
                 self._jsonl = path.open("w", encoding="utf-8")
         if coco_json:
             self._coco = _JsonList(self.save_dir / "predictions.json")
 
     @staticmethod
     def _folder(path: Path) -> Path:
-        with _naming(path):
+        with naming(path):
             path.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -111,7 +110,7 @@ class PredictionWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._jsonl is not None:
-            with _naming(self.save_dir / "predictions.jsonl"):
+            with naming(self.save_dir / "predictions.jsonl"):
                 self._jsonl.close()
         if self._coco is None:
             return
@@ -179,7 +178,7 @@ class PredictionWriter:
                     {**row, "segmentation": result["segmentation"]}
                     for row, result in zip(_describe(instances), results, strict=True)
                 ]
-                with _naming(self.save_dir / "predictions.jsonl"):
+                with naming(self.save_dir / "predictions.jsonl"):
                     self._jsonl.write(json.dumps({**head, "instances": rows}, ensure_ascii=False) + "\n")
                     self._jsonl.flush()
         return written
@@ -299,19 +298,19 @@ class _JsonList:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._temporary = _temporary_name(path)
+        self._temporary = temporary_name(path)
         self._separator = "[\n"
-        with _naming(path):
+        with naming(path):
             self._file = self._temporary.open("w", encoding="utf-8")
 
     def extend(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        with _naming(self._path):
+        with naming(self._path):
             for row in rows:
                 self._file.write(self._separator + json.dumps(row))
                 self._separator = ",\n"
 
     def complete(self) -> None:
-        with _naming(self._path):
+        with naming(self._path):
             self._file.write("[]\n" if self._separator == "[\n" else "\n]\n")
             self._file.close()
             self._temporary.replace(self._path)
@@ -333,35 +332,3 @@ def _write_picture(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     with replacing(path) as file:
         file.write((json.dumps(content, ensure_ascii=False) + "\n").encode())
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the place of ``path`` once it is written, or vanishes.
-
-    Raises:
-        ProtomaskError: it cannot be written; the message names it.
-
-    """
-    temporary = _temporary_name(path)
-    with _naming(path):
-        try:
-            with temporary.open("wb") as file:
-                yield file
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-
-
-def _temporary_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[Path]:
-    """Tell which file or folder an error of the operating system is about."""
-    try:
-        yield path
-    except OSError as error:
-        raise ProtomaskError(f"{path}: cannot be written: {error.strerror or error}") from error
