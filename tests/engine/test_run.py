@@ -237,6 +237,15 @@ def test_fine_tuning_keeps_all_but_the_class_layers(straight: tuple[TrainResult,
     assert all(name in message for name in anew)
 
 
+def test_weights_tell_how_they_were_made_but_not_where(straight: tuple[TrainResult, Recorder], shapes: Path) -> None:
+    config = settings(shapes, straight[0].output, weights=str(straight[0].last_weights))
+    assert str(straight[0].output.parent) in json.dumps(config.to_dict())
+    told = run._without_folders(config)
+    assert str(straight[0].output.parent) not in json.dumps(told)
+    assert told["weights"] == straight[0].last_weights.name
+    assert run._without_folders(replace(config, weights="hf://owner/model/best.safetensors"))["weights"].startswith("hf")
+
+
 def test_weights_of_another_model_are_refused(
     straight: tuple[TrainResult, Recorder], shapes: Path, tmp_path: Path
 ) -> None:

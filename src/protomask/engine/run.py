@@ -509,8 +509,11 @@ def _part(network: Network, name: Part, setting: str) -> nn.Module | None:
 
 def _without_folders(config: TrainConfig) -> dict[str, Any]:
     settings = config.to_dict()
-    paths = ("data", "output", "backbone_weights")
-    return {**settings, **{key: Path(settings[key]).name for key in paths if settings[key] is not None}}
+    for key in ("data", "output", "weights", "backbone_weights"):
+        value = settings[key]
+        if value is not None and "://" not in value:
+            settings[key] = Path(value).name
+    return settings
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:
