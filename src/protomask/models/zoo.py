@@ -134,7 +134,7 @@ def yolact_nano() -> YolactConfig:
 
 
 def nuclei() -> YolactConfig:
-    """`yolact_nano` for microscopy images with hundreds of small nuclei; trained at 384 px, used at 512."""
+    """`yolact_nano` for microscopy images with hundreds of small nuclei; trained at 384, then at 512 px."""
     return replace(
         yolact_nano(),
         name="nuclei",
