@@ -243,7 +243,9 @@ def test_weights_tell_how_they_were_made_but_not_where(straight: tuple[TrainResu
     told = run._without_folders(config)
     assert str(straight[0].output.parent) not in json.dumps(told)
     assert told["weights"] == straight[0].last_weights.name
-    assert run._without_folders(replace(config, weights="hf://owner/model/best.safetensors"))["weights"].startswith("hf")
+    assert run._without_folders(replace(config, weights="hf://owner/model/best.safetensors"))["weights"].startswith(
+        "hf"
+    )
 
 
 def test_weights_of_another_model_are_refused(
