@@ -26,20 +26,31 @@ import torch
 import ultralytics
 from pycocotools import mask as mask_codec
 
+RANDOM_WEIGHTS = 10
+"""So many are tried until one finds enough."""
+
 
 class Model:
     """A model with the options it predicts with."""
 
     def __init__(self, name: str, size: int, device: str, image: str, found: int) -> None:
-        torch.manual_seed(0)
-        self.model = ultralytics.YOLO(name)
-        self.parameters = sum(parameter.numel() for parameter in self.model.model.parameters())
         self.options: dict[str, Any] = {
             "imgsz": size, "device": device, "verbose": False, "max_det": found, "retina_masks": True,
         }  # fmt: skip
-        if name.endswith((".yaml", ".yml")):
+        has_random_weights = name.endswith((".yaml", ".yml"))
+        for seed in range(RANDOM_WEIGHTS):
+            torch.manual_seed(seed)
+            self.model = ultralytics.YOLO(name)
+            if not has_random_weights:
+                break
+            # Masks without a pixel are dropped: some random weights find nothing.
             [result] = self.model.predict(image, conf=1e-12, **self.options)
-            self.options["conf"] = float(result.boxes.conf.min()) * (1 - 1e-6)
+            if len(result.boxes) >= found / 2:
+                self.options["conf"] = float(result.boxes.conf.min()) * (1 - 1e-6)
+                break
+        else:
+            raise SystemExit(f"{name} at {size} px: no random weights find at least {found / 2:g} objects")
+        self.parameters = sum(parameter.numel() for parameter in self.model.model.parameters())
 
     def predict(self, images: list[str]) -> int:
         """Masks of the size of the images, as COCO run-length codes."""
