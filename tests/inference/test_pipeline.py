@@ -5,54 +5,28 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch import Tensor
 
+from fake_predictor import FakePredictor
+from protomask.detection.options import PredictOptions
 from protomask.errors import DataError
-from protomask.inference import pipeline
-from protomask.inference.base import ImagePredictor
-from protomask.inference.pipeline import map_ahead, predict_files
-from protomask.models.zoo import yolact_nano
+from protomask.images.decode import Pixels
+from protomask.inference.pipeline import map_ahead, predict_frames
+from protomask.inference.sources import open_source
+from protomask.structures.frame import Frame
 from protomask.structures.instances import Instances
 
-
-class Counter(ImagePredictor):
-    """Finds nothing, and remembers what it was given."""
-
-    source = "test"
-    class_names = ("thing",)
-    config = yolact_nano()
-
-    def __init__(self, on_batch: Callable[[], None] = lambda: None) -> None:
-        self.batches: list[int] = []
-        self.options: dict[str, Any] = {}
-        self.on_batch = on_batch
-
-    def predict_batch(
-        self, images: Sequence[Tensor], *, timings: dict[str, float] | None = None, **options: Any
-    ) -> list[Instances]:
-        self.on_batch()
-        self.batches.append(len(images))
-        self.options = options
-        return [
-            Instances(
-                boxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64), class_scores=torch.zeros(0),
-                masks=torch.zeros(0, *image.shape[1:], dtype=torch.bool), image_size=(image.shape[1], image.shape[2]),
-                class_names=self.class_names,
-            )
-            for image in images
-        ]  # fmt: skip
+ONE_BY_ONE = PredictOptions(batch_size=1)
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
-    """Eleven pictures of widths 1 to 11, the third of which is broken."""
+    """Eleven images of widths 1 to 11, the third of which is broken."""
     paths = []
     for width in range(1, 12):
         paths.append(tmp_path / f"{width}.png")
@@ -70,51 +44,68 @@ def no_thread_stays() -> Iterator[None]:
 
 @pytest.mark.parametrize("decoders", [1, 3])
 @pytest.mark.parametrize("batch_size", [1, 4, 20])
-def test_files_come_in_order_and_broken_ones_as_errors(files: list[Path], batch_size: int, decoders: int) -> None:
-    predictor = Counter()
-    results = list(predict_files(predictor, files, batch_size=batch_size, decoders=decoders, score_threshold=0.5))
-    assert [one.path for one in results] == files
-    assert sum(predictor.batches) == 10
-    assert max(predictor.batches) <= batch_size
-    assert predictor.options == {"score_threshold": 0.5}
-    for width, one in enumerate(results, start=1):
+def test_frames_come_in_order_and_broken_ones_as_errors(files: list[Path], batch_size: int, decoders: int) -> None:
+    predictor, options = FakePredictor(), PredictOptions(batch_size=batch_size, score_threshold=0.5)
+    results = list(predict_frames(predictor, open_source(files), options, decoders=decoders))
+    assert [frame.source for frame in results] == [str(path) for path in files]
+    assert [frame.index for frame in results] == list(range(11))
+    assert sum(len(batch) for batch in predictor.batches) == 10
+    assert max(len(batch) for batch in predictor.batches) <= batch_size
+    assert set(predictor.options) == {options}
+    for width, frame in enumerate(results, start=1):
         if width == 3:
-            assert (one.image, one.found) == (None, None)
-            assert isinstance(one.error, DataError)
-            assert "3.png" in str(one.error)
+            assert frame.found is None
+            assert isinstance(frame.error, DataError)
+            assert "3.png" in str(frame.error)
         else:
-            assert one.found is not None
-            assert one.image is not None
-            assert one.found.image_size == tuple(one.image.shape[1:]) == (2, width)
-            assert one.error is None
+            assert frame.found is not None
+            assert frame.found.image_size == frame.image.shape[:2] == (2, width)
+            assert frame.error is None
 
 
-def test_no_files() -> None:
-    assert list(predict_files(Counter(), [])) == []
+def test_no_frames() -> None:
+    assert list(predict_frames(FakePredictor(), [], PredictOptions())) == []
+
+
+def test_a_frame_keeps_everything_else() -> None:
+    before = Frame(np.zeros((2, 3, 3), dtype=np.uint8), source="video.mp4", index=7, time=0.28)
+    [after] = predict_frames(FakePredictor(), [before], PredictOptions())
+    assert (after.source, after.index, after.time) == ("video.mp4", 7, 0.28)
+    assert after.image is before.image
+    assert before.found is None
+
+
+def test_all_frames_broken() -> None:
+    predictor = FakePredictor()
+    frames = open_source([b"no image"] * 5)
+    assert all(frame.error is not None for frame in predict_frames(predictor, frames, PredictOptions(batch_size=2)))
+    assert predictor.batches == []
+
+
+class Nothing:
+    """Finds nothing."""
+
+    def predict_images(self, images: Sequence[Pixels], options: PredictOptions) -> list[Instances]:
+        return [Instances.empty((image.shape[0], image.shape[1]), ("thing",)) for image in images]
 
 
 @pytest.mark.parametrize(("batch_size", "decoders"), [(1, 1), (3, 2)])
-def test_memory_does_not_grow_with_the_number_of_files(
-    batch_size: int, decoders: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    alive: weakref.WeakSet[Any] = weakref.WeakSet()
+def test_memory_does_not_grow_with_the_number_of_frames(batch_size: int, decoders: int) -> None:
+    alive: set[int] = set()
     most = 0
 
-    class Pixels(torch.Tensor):
-        """A tensor that can be counted."""
-
-    def read(path: Path) -> Tensor:
+    def read(number: int) -> Pixels:
         nonlocal most
-        image = torch.zeros(3, 1, 1, dtype=torch.uint8).as_subclass(Pixels)
-        alive.add(image)
+        image = np.zeros((1, 1, 3), dtype=np.uint8)
+        alive.add(number)
+        weakref.finalize(image, alive.discard, number)
         most = max(most, len(alive))
         return image
 
-    monkeypatch.setattr(pipeline, "read_image", read)
-    paths = [Path(str(number)) for number in range(2000)]
-    found = predict_files(Counter(), paths, batch_size=batch_size, decoders=decoders)
-    with closing(found), closing(map_ahead(lambda one: one.path, found)) as written:
-        assert list(written) == paths
+    frames = (Frame(partial(read, number), source=str(number), index=number) for number in range(2000))
+    found = predict_frames(Nothing(), frames, PredictOptions(batch_size=batch_size), decoders=decoders)
+    with closing(found), closing(map_ahead(lambda frame: frame.index, found)) as written:
+        assert list(written) == list(range(2000))
     # Decoding, one batch and the next, what waits to be written.
     assert most <= 3 * batch_size + decoders + 4
 
@@ -126,6 +117,35 @@ def fails_at(number: int) -> Callable[[int], int]:
         return item
 
     return call
+
+
+@pytest.mark.parametrize(("threads", "ahead"), [(1, 0), (1, 2), (4, 1), (3, 100)])
+def test_results_come_in_the_order_of_the_items(threads: int, ahead: int) -> None:
+    def work(item: int) -> int:
+        time.sleep(0.001 * (item % 3))
+        return item
+
+    assert list(map_ahead(work, range(30), threads=threads, ahead=ahead)) == list(range(30))
+
+
+def test_no_items_start_no_work() -> None:
+    assert list(map_ahead(fails_at(0), [])) == []
+
+
+def test_no_more_items_are_taken_than_asked_for() -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(1000):
+            taken.append(number)
+            yield number
+
+    with closing(map_ahead(str, items(), threads=2, ahead=3)) as results:
+        assert taken == []
+        assert next(results) == "0"
+        assert taken == [0, 1, 2, 3]
+        assert next(results) == "1"
+        assert taken == [0, 1, 2, 3, 4]
 
 
 def test_the_first_error_of_a_thread_comes_in_its_place_and_ends_the_work() -> None:
@@ -141,6 +161,15 @@ def test_the_first_error_of_a_thread_comes_in_its_place_and_ends_the_work() -> N
         got.extend(map_ahead(fails_at(7), items(), threads=2, ahead=3))
     assert got == list(range(7))
     assert len(called) <= 7 + 4
+
+
+def test_an_error_of_the_items_comes_as_it_is() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        list(map_ahead(str, items()))
 
 
 def test_nothing_is_done_after_a_call_that_failed() -> None:
@@ -162,15 +191,27 @@ def test_an_error_of_the_network_ends_all_threads_at_once(files: list[Path], kin
         raise kind("network")
 
     started = time.perf_counter()
-    found = predict_files(Counter(fail), files)
+    found = predict_frames(FakePredictor(before=fail), open_source(files), ONE_BY_ONE)
     with pytest.raises(kind, match="network"), closing(found), closing(map_ahead(str, found)) as written:
         list(written)
     assert time.perf_counter() - started < 5
 
 
+def test_an_error_that_is_no_broken_image_is_not_swallowed() -> None:
+    def read() -> Pixels:
+        raise RuntimeError("camera")
+
+    frames = [Frame(read, source="camera")]
+    with pytest.raises(RuntimeError, match="camera"):
+        list(predict_frames(FakePredictor(), frames, PredictOptions()))
+
+
 def test_leaving_early_ends_the_threads(files: list[Path]) -> None:
-    with closing(predict_files(Counter(), files)) as found, closing(map_ahead(lambda one: one.path, found)) as written:
-        assert next(written) == files[0]
+    with (
+        closing(predict_frames(FakePredictor(), open_source(files), ONE_BY_ONE)) as found,
+        closing(map_ahead(lambda frame: frame.source, found)) as written,
+    ):
+        assert next(written) == str(files[0])
 
 
 def test_work_goes_on_while_the_caller_is_busy() -> None:
@@ -185,3 +226,19 @@ def test_work_goes_on_while_the_caller_is_busy() -> None:
     assert next(results) == 0
     assert third_began.wait(timeout=5)
     assert list(results) == [1, 2, 3, 4]
+
+
+def test_frames_are_decoded_while_the_network_runs() -> None:
+    second_is_read = threading.Event()
+
+    def read(number: int) -> Pixels:
+        if number == 1:
+            second_is_read.set()
+        return np.zeros((2, 2, 3), dtype=np.uint8)
+
+    def wait() -> None:
+        assert second_is_read.wait(timeout=5)
+
+    frames = [Frame(partial(read, number), source=str(number), index=number) for number in range(3)]
+    found = predict_frames(FakePredictor(before=wait), frames, ONE_BY_ONE)
+    assert [frame.index for frame in found] == [0, 1, 2]

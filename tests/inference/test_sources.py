@@ -2,225 +2,40 @@ from __future__ import annotations
 
 import io
 import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from protomask.errors import DataError
-from protomask.inference.sources import iter_image_paths, read_image
-
-RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
-# Two rows, three columns, no symmetry.
-UPRIGHT = np.array([[RED, GREEN, BLUE], [WHITE, BLACK, (10, 20, 30)]], dtype=np.uint8)
-
-
-def pixels(source: Any) -> np.ndarray:
-    image = read_image(source)
-    assert image.dtype == torch.uint8
-    assert image.is_contiguous()
-    return image.permute(1, 2, 0).numpy()
+from protomask.images.decode import Pixels, read_image
+from protomask.images.pixels import IMAGE_SUFFIXES
+from protomask.inference.sources import ImageStream, StillImages, iter_image_paths, open_source
+from protomask.structures.frame import Frame
 
 
-def noise(height: int = 48, width: int = 64) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+def pixels(width: int = 5, height: int = 4) -> Pixels:
+    return np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-# How the stored array looks for each orientation when the scene is UPRIGHT (EXIF 2.3, tag 0x0112).
-STORED = {
-    1: UPRIGHT,
-    2: UPRIGHT[:, ::-1],
-    3: UPRIGHT[::-1, ::-1],
-    4: UPRIGHT[::-1],
-    5: UPRIGHT.transpose(1, 0, 2),
-    6: np.rot90(UPRIGHT, 1),
-    7: UPRIGHT[::-1, ::-1].transpose(1, 0, 2),
-    8: np.rot90(UPRIGHT, -1),
-}
-
-
-@pytest.mark.parametrize("orientation", sorted(STORED))
-@pytest.mark.parametrize("kind", ["png", "tiff", "webp", "pil"])
-def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, kind: str) -> None:
-    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation]))
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    if kind == "pil":
-        buffer = io.BytesIO()
-        stored.save(buffer, format="PNG", exif=exif)
-        np.testing.assert_array_equal(pixels(Image.open(buffer)), UPRIGHT)
-        return
-    path = tmp_path / f"image.{kind}"
-    stored.save(path, exif=exif, **({"lossless": True} if kind == "webp" else {}))
-    np.testing.assert_array_equal(pixels(path), UPRIGHT)
-
-
-@pytest.mark.parametrize("orientation", sorted(STORED))
-def test_exif_orientation_of_a_photograph(tmp_path: Path, orientation: int) -> None:
-    stored = np.kron(STORED[orientation], np.ones((16, 16, 1), np.uint8))
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(stored).save(tmp_path / "a.jpg", exif=exif, quality=100, subsampling=0)
-    np.testing.assert_allclose(pixels(tmp_path / "a.jpg")[8::16, 8::16].astype(int), UPRIGHT, atol=4)
-
-
-def test_unknown_orientation_means_upright(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 9
-    Image.fromarray(UPRIGHT).save(tmp_path / "a.png", exif=exif)
-    np.testing.assert_array_equal(pixels(tmp_path / "a.png"), UPRIGHT)
-
-
-def _palette_with_transparency() -> Image.Image:
-    image = Image.new("P", (2, 1))
-    image.putpalette([*RED, *BLUE])
-    image.putdata([0, 1])
-    image.info["transparency"] = 1
-    return image
-
-
-MODES: list[tuple[str, Image.Image, dict[str, Any], list[tuple[int, int, int]], int]] = [
-    ("gray.png", Image.fromarray(np.array([[0, 128, 255]], np.uint8)), {}, [(0,) * 3, (128,) * 3, (255,) * 3], 0),
-    ("la.png", Image.fromarray(np.array([[[100, 255], [100, 0]]], np.uint8), "LA"), {}, [(100,) * 3, WHITE], 0),
-    ("rgba.png", Image.fromarray(np.array([[[255, 0, 0, 255], [0, 0, 0, 0]]], np.uint8)), {}, [RED, WHITE], 0),
-    ("palette.png", _palette_with_transparency(), {"transparency": 1}, [RED, WHITE], 0),
-    ("bit.png", Image.fromarray(np.array([[True, False]])), {}, [WHITE, BLACK], 0),
-    ("deep.png", Image.fromarray(np.array([[0, 32896, 65535]], np.uint16)), {}, [BLACK, (128,) * 3, WHITE], 0),
-    ("float.tiff", Image.fromarray(np.array([[0.0, 0.5, 1.0]], np.float32)), {}, [BLACK, (128,) * 3, WHITE], 1),
-    ("cmyk.jpg", Image.new("CMYK", (16, 16), (0, 255, 255, 0)), {"quality": 95}, [RED] * 256, 4),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "image", "options", "expected", "tolerance"), MODES, ids=[row[0] for row in MODES])
-def test_pixel_modes(
-    tmp_path: Path, name: str, image: Image.Image, options: dict[str, Any], expected: list[Any], tolerance: int
-) -> None:
-    image.save(tmp_path / name, **options)
-    got = pixels(tmp_path / name).reshape(-1, 3)
-    np.testing.assert_allclose(got.astype(int), expected, atol=tolerance)
-
-
-def test_animation_gives_its_first_frame(tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (4, 3), color) for color in (RED, BLUE)]
-    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    assert (pixels(tmp_path / "a.gif") == RED).all()
-
-
-def _truncated_jpeg(path: Path) -> None:
-    Image.fromarray(noise()).save(path, quality=95)
-    path.write_bytes(path.read_bytes()[:-600])
-
-
-def _damaged_png(path: Path) -> None:
-    Image.fromarray(noise()).save(path)
-    content = bytearray(path.read_bytes())
-    content[60:400] = bytes(340)
-    path.write_bytes(bytes(content))
-
-
-@pytest.mark.parametrize(
-    ("name", "make", "message"),
-    [
-        ("cut.jpg", _truncated_jpeg, "broken or truncated image"),
-        ("damaged.png", _damaged_png, "broken or truncated image"),
-        ("empty.jpg", lambda path: path.write_bytes(b""), "the file is empty"),
-        ("text.jpg", lambda path: path.write_text("no picture\n"), "not an image"),
-        ("missing.jpg", lambda path: None, "no such file"),
-        ("folder.jpg", lambda path: path.mkdir(), "got a folder"),
-    ],
-)
-def test_bad_files_are_named_with_the_cause(tmp_path: Path, name: str, make: Any, message: str) -> None:
-    make(tmp_path / name)
-    with pytest.raises(DataError, match=message) as caught:
-        read_image(tmp_path / name)
-    assert str(tmp_path / name) in str(caught.value)
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow also warns about what it then refuses
-def test_every_truncation_of_a_file_is_a_data_error_or_an_image(tmp_path: Path) -> None:
-    for name in ("a.png", "a.jpg", "a.gif", "a.webp", "a.tiff", "a.bmp"):
-        Image.fromarray(noise(16, 16)).save(tmp_path / name)
-        content = (tmp_path / name).read_bytes()
-        for length in range(1, len(content), max(1, len(content) // 25)):
-            (tmp_path / name).write_bytes(content[:length])
-            try:
-                assert read_image(tmp_path / name).shape == (3, 16, 16)
-            except DataError as error:
-                assert name in str(error)  # noqa: PT017
-
-
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser may read everything")
-def test_unreadable_file(tmp_path: Path) -> None:
-    Image.fromarray(UPRIGHT).save(tmp_path / "a.png")
-    (tmp_path / "a.png").chmod(0)
-    with pytest.raises(DataError, match="cannot be read"):
-        read_image(tmp_path / "a.png")
-
-
-def test_more_pixels_than_pillow_trusts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Image.fromarray(noise()).save(tmp_path / "big.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(DataError, match=r"big\.png.*too large.*MAX_IMAGE_PIXELS"):
-        read_image(tmp_path / "big.png")
-
-
-@pytest.mark.slow
-def test_huge_legal_image(tmp_path: Path) -> None:
-    Image.new("RGB", (8000, 6000), RED).save(tmp_path / "huge.png", compress_level=1)
-    image = read_image(tmp_path / "huge.png")
-    assert image.shape == (3, 6000, 8000)
-    assert image[:, -1, -1].tolist() == list(RED)
-
-
-def test_arrays_and_tensors_equal_the_file(tmp_path: Path) -> None:
-    array = noise()
-    Image.fromarray(array).save(tmp_path / "a.png")
-    for source in (str(tmp_path / "a.png"), tmp_path / "a.png", Image.fromarray(array), array,
-                   torch.from_numpy(array).permute(2, 0, 1), np.asfortranarray(array), array[::-1][::-1]):  # fmt: skip
-        np.testing.assert_array_equal(pixels(source), array)
-    gray = array[:, :, 0]
-    np.testing.assert_array_equal(pixels(gray), np.repeat(gray[:, :, None], 3, axis=2))
-
-
-def test_the_source_is_not_shared() -> None:
-    array = noise()
-    array.setflags(write=False)
-    tensor = torch.zeros(3, 4, 4, dtype=torch.uint8)
-    for source in (array, array[:1, :1], tensor):
-        before = pixels(source).copy()
-        read_image(source).fill_(7)
-        np.testing.assert_array_equal(pixels(source), before)
-
-
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        (np.zeros((4, 4, 3), np.float32), r"expected uint8 .* got float32 .*255 \* image"),
-        (np.zeros((3, 4, 5), np.uint8), r"got uint8 of shape \(3, 4, 5\); an array has its channels last"),
-        (np.zeros((4, 5, 4), np.uint8), "alpha"),
-        (np.zeros((1, 4, 5, 3), np.uint8), r"got uint8 of shape \(1, 4, 5, 3\)"),
-        (np.zeros((0, 5, 3), np.uint8), r"\(0, 5, 3\)"),
-        (torch.zeros(3, 4, 5), r"expected uint8 of shape \(3, H, W\) .* got torch.float32"),
-        (torch.zeros(4, 5, 3, dtype=torch.uint8), "a tensor has its channels first"),
-        (torch.zeros(4, 5, dtype=torch.uint8), r"got torch.uint8 of shape \(4, 5\)"),
-        (None, "got builtins.NoneType"),
-        ([1, 2], "got builtins.list"),
-    ],
-)
-def test_wrong_arrays(source: Any, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        read_image(source)
+def encoded(image: Pixels) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 @pytest.mark.data
 def test_photographs(data_dir: Path) -> None:
     paths = iter_image_paths([data_dir / "photos"])
     assert len(paths) == 20
-    for path in paths:
-        np.testing.assert_array_equal(pixels(path), np.asarray(Image.open(path).convert("RGB")))
+    frames = list(open_source(data_dir / "photos"))
+    assert [frame.source for frame in frames] == [str(path) for path in paths]
+    for frame, path in zip(frames, paths, strict=True):
+        np.testing.assert_array_equal(frame.image, np.asarray(Image.open(path).convert("RGB")))
 
 
 @pytest.fixture
@@ -236,27 +51,35 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("inputs", "expected"),
-    [
-        ([""], ["a[1].png", "f1.png", "f2.JPG", "f10.jpg"]),
-        (["sub"], ["sub/f3.jpg"]),
-        (["**/*"], ["a[1].png", "f1.png", "f2.JPG", "f10.jpg", "sub/deep/f4.webp", "sub/f3.jpg"]),
-        (["f*"], ["f1.png", "f2.JPG", "f10.jpg"]),
-        (["f10.jpg", "f1.png"], ["f10.jpg", "f1.png"]),
-        (["f10.jpg", "f*", "sub/../f10.jpg"], ["f10.jpg", "f1.png", "f2.JPG"]),
-        (["odd.dat", "notes.txt"], ["odd.dat", "notes.txt"]),
-        (["a[1].png"], ["a[1].png"]),
-    ],
-)
-def test_paths(tree: Path, inputs: list[str], expected: list[str]) -> None:
-    assert [
-        path.relative_to(tree).as_posix() for path in iter_image_paths([tree / name for name in inputs])
-    ] == expected
+FINDS: list[tuple[list[str], list[str]]] = [
+    ([""], ["a[1].png", "f1.png", "f2.JPG", "f10.jpg"]),
+    (["sub"], ["sub/f3.jpg"]),
+    (["**/*"], ["a[1].png", "f1.png", "f2.JPG", "f10.jpg", "sub/deep/f4.webp", "sub/f3.jpg"]),
+    (["f*"], ["f1.png", "f2.JPG", "f10.jpg"]),
+    (["f10.jpg", "f1.png"], ["f10.jpg", "f1.png"]),
+    (["f10.jpg", "f*", "sub/../f10.jpg"], ["f10.jpg", "f1.png", "f2.JPG"]),
+    (["odd.dat", "notes.txt"], ["odd.dat", "notes.txt"]),
+    (["a[1].png"], ["a[1].png"]),
+]
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+@pytest.mark.parametrize(("inputs", "expected"), FINDS)
+def test_paths(tree: Path, inputs: list[str], expected: list[str], kind: Callable[[Path], str | Path]) -> None:
+    given = [kind(tree / name) for name in inputs]
+    found = iter_image_paths(given)
+    assert [path.relative_to(tree).as_posix() for path in found] == expected
+    opened = open_source(given)
+    assert isinstance(opened, StillImages)
+    assert len(opened) == len(expected)
+    assert [(frame.source, frame.index) for frame in opened] == [(str(path), row) for row, path in enumerate(found)]
+    if len(given) == 1:
+        assert [frame.source for frame in open_source(given[0])] == [str(path) for path in found]
 
 
 def test_no_inputs_give_no_paths() -> None:
     assert iter_image_paths([]) == []
+    assert list(open_source([])) == list(open_source(())) == list(open_source(iter([]))) == []
 
 
 @pytest.mark.parametrize(
@@ -266,9 +89,165 @@ def test_no_inputs_give_no_paths() -> None:
         ("none", "folder without images"),
         ("none/*", "no image matches; 1 other paths do"),
         ("*.bmp", "no image matches"),
+        ("nul\0.png", "cannot be read|no such file"),
     ],
 )
 def test_inputs_without_images_are_named(tree: Path, given: str, message: str) -> None:
-    with pytest.raises(DataError, match=message) as caught:
-        iter_image_paths([tree / "f1.png", tree / given])
-    assert given in str(caught.value)
+    for find in (iter_image_paths, open_source):
+        with pytest.raises(DataError, match=message) as caught:
+            find([tree / "f1.png", tree / given])
+        assert given in str(caught.value)
+    with pytest.raises(DataError, match=message):
+        open_source(tree / given)
+
+
+def test_home_and_relative_paths(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tree))
+    monkeypatch.setenv("USERPROFILE", str(tree))
+    monkeypatch.chdir(tree)
+    assert iter_image_paths(["~/sub"]) == [tree / "sub" / "f3.jpg"]
+    assert iter_image_paths(["sub"]) == [Path("sub/f3.jpg")]
+    # A relative and an absolute path of one file are one image.
+    assert iter_image_paths(["f1.png", tree / "f1.png"]) == [Path("f1.png")]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+def test_linked_files_are_images_of_their_own(tree: Path) -> None:
+    (tree / "link.png").symlink_to(tree / "f1.png")
+    assert iter_image_paths([tree / "f1.png", tree / "link.png"]) == [tree / "f1.png", tree / "link.png"]
+
+
+def test_numbers_are_sorted_as_numbers_and_letters_without_case(tmp_path: Path) -> None:
+    # The digit of the third name is an Arabic 3.
+    wanted = ["1.png", "2.png", "\u0663.png", "10.png", "A1.png", "a01b.png", "a1c.png", "b2.png", "B.png"]
+    for name in reversed(wanted):
+        (tmp_path / name).write_bytes(b"x")
+    assert [path.name for path in iter_image_paths([tmp_path])] == wanted
+
+
+def test_every_ending_counts_in_any_case(tmp_path: Path) -> None:
+    for suffix in IMAGE_SUFFIXES:
+        (tmp_path / f"image{suffix.upper()}").write_bytes(b"x")
+    assert len(iter_image_paths([tmp_path])) == len(IMAGE_SUFFIXES)
+
+
+ONE_IMAGE: dict[str, Callable[[Path], tuple[Any, str]]] = {
+    "text": lambda path: (str(path), str(path)),
+    "path": lambda path: (path, str(path)),
+    "bytes": lambda path: (path.read_bytes(), "image_0"),
+    "bytearray": lambda path: (bytearray(path.read_bytes()), "image_0"),
+    "memoryview": lambda path: (memoryview(path.read_bytes()), "image_0"),
+    "open file": lambda path: (path.open("rb"), str(path)),
+    "file in memory": lambda path: (io.BytesIO(path.read_bytes()), "image_0"),
+    "Pillow image": lambda path: (Image.open(path), "image_0"),
+    "array": lambda path: (read_image(path), "image_0"),
+    "frame": lambda path: (Frame(read_image(path), source="camera"), "camera"),
+}
+
+
+@pytest.mark.parametrize("kind", ONE_IMAGE)
+@pytest.mark.parametrize("wrap", [lambda one: one, lambda one: [one], lambda one: (one,), lambda one: iter([one])])
+def test_one_image_of_any_kind(tmp_path: Path, kind: str, wrap: Callable[[Any], Any]) -> None:
+    image = pixels()
+    Image.fromarray(image).save(tmp_path / "a.png")
+    given, name = ONE_IMAGE[kind](tmp_path / "a.png")
+    [frame] = open_source(wrap(given))
+    assert (frame.source, frame.index, frame.time, frame.found, frame.error) == (name, 0, None, None, None)
+    np.testing.assert_array_equal(frame.image, image)
+
+
+def test_a_tensor_is_one_image() -> None:
+    torch = pytest.importorskip("torch")
+    [frame] = open_source(torch.from_numpy(pixels()).permute(2, 0, 1))
+    np.testing.assert_array_equal(frame.image, pixels())
+
+
+@pytest.mark.parametrize("wrap", [lambda one: one, lambda one: [one], lambda one: iter([one])])
+def test_an_image_from_standard_input(monkeypatch: pytest.MonkeyPatch, wrap: Callable[[Any], Any]) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(encoded(pixels()))))
+    [frame] = open_source(wrap("-"))
+    assert frame.source == "stdin"
+    np.testing.assert_array_equal(frame.image, pixels())
+
+
+def test_empty_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    [frame] = open_source("-")
+    with pytest.raises(DataError, match="expected the bytes of an image file, got none"):
+        _ = frame.image
+
+
+@pytest.mark.parametrize("wrap", [lambda one: one, lambda one: [one], lambda one: iter([one])])
+@pytest.mark.parametrize("url", ["http://example.org/a*.png?b=[1]", "HTTPS://example.org/a.png"])
+def test_addresses_are_fetched_and_never_taken_for_globs(
+    url: str, wrap: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def fetch(url: str) -> bytes:
+        asked.append(url)
+        return encoded(pixels())
+
+    monkeypatch.setattr("protomask.images.decode.fetch_url", fetch)
+    [frame] = open_source(wrap(url))
+    assert (frame.source, asked) == (url, [])
+    np.testing.assert_array_equal(frame.image, pixels())
+    assert asked == [url]
+
+
+def test_a_list_of_many_kinds(tree: Path) -> None:
+    file = tree / "real.png"
+    file.write_bytes(encoded(pixels(3)))
+    given: list[Any] = [pixels(1), file, encoded(pixels(2)), str(file), tree / "sub", pixels(1)]
+    opened = open_source(given)
+    frames = list(opened)
+    # Files once each; other images as often as they are given.
+    assert [frame.source for frame in frames] == [
+        "image_0", str(file), "image_2", str(tree / "sub" / "f3.jpg"), "image_4",
+    ]  # fmt: skip
+    assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
+    assert [frames[place].image.shape[1] for place in (0, 1, 2, 4)] == [1, 3, 2, 1]
+    assert [frame.source for frame in opened] == [frame.source for frame in frames]
+
+
+def test_frames_keep_their_own_numbers_and_times() -> None:
+    given = [Frame(pixels(), source="video", index=7, time=0.25), Frame(pixels(), source="video", index=9, time=0.5)]
+    for source in (given, tuple(given), iter(given)):
+        assert [(frame.index, frame.time) for frame in open_source(source)] == [(7, 0.25), (9, 0.5)]
+    assert next(iter(open_source(given[1]))) is given[1]
+    mixed = list(open_source([given[0], pixels()]))
+    assert [frame.source for frame in mixed] == ["video", "image_1"]
+
+
+def test_a_generator_is_advanced_as_frames_are_asked_for() -> None:
+    made: list[int] = []
+
+    def images() -> Iterator[Pixels]:
+        for width in range(1, 1000):
+            made.append(width)
+            yield pixels(width)
+
+    opened = open_source(images())
+    assert isinstance(opened, ImageStream)
+    frames = iter(opened)
+    assert made == []
+    assert next(frames).image.shape == (4, 1, 3)
+    assert next(frames).source == "image_1"
+    assert made == [1, 2]
+
+
+def test_images_are_read_when_they_are_used(tree: Path) -> None:
+    frames = list(open_source([tree / "f1.png", tree / "f10.jpg"]))
+    read = frames[0].read()
+    assert isinstance(read.error, DataError)
+    assert str(tree / "f1.png") in str(read.error)
+    assert frames[1].error is None
+    with pytest.raises(DataError, match=r"f10\.jpg"):
+        _ = frames[1].image
+
+
+@pytest.mark.parametrize("source", [None, 5, object()])
+def test_what_is_no_source_is_named_when_it_is_read(source: Any) -> None:
+    [frame] = open_source(source)
+    with pytest.raises(DataError, match=f"image: expected a path, .*, got builtins.{type(source).__name__}"):
+        _ = frame.image

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Literal
+from contextlib import closing
+from typing import TYPE_CHECKING, Literal
+
+from protomask.detection.options import PredictOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from protomask.inference.predictor import Predictor
+    from protomask.inference.sinks.sink import Sink
+    from protomask.structures.frame import Frame
 
 EXAMPLE = "protomask predict photos/ --save-dir out --save-jsonl"
 POSITIONAL = ("inputs",)
@@ -14,21 +21,15 @@ POSITIONAL = ("inputs",)
 
 def run(
     inputs: list[str],
+    options: PredictOptions,
     *,
     model: str | None = None,
     weights: str | None = None,
-    save_dir: str = "predictions",
-    score_threshold: float = 0.3,
-    iou_threshold: float | None = None,
-    max_detections: int | None = None,
-    nms: Literal["fast", "cross_class_fast", "batched", "soft_linear", "soft_gaussian"] | None = None,
-    candidate_threshold: float | None = None,
-    batch_size: int = 1,
-    tile: int | None = None,
-    tile_overlap: float = 0.25,
+    runtime: Literal["auto", "torch", "onnx", "openvino"] = "auto",
     device: str = "auto",
     precision: Literal["float32", "bf16", "fp16"] = "float32",
     compile: bool = False,
+    save_dir: str = "predictions",
     save_overlay: bool = True,
     overlay_format: Literal["png", "jpg"] = "png",
     color_by: Literal["auto", "class", "instance"] = "auto",
@@ -36,29 +37,25 @@ def run(
     save_jsonl: bool = False,
     save_polygons: bool = False,
     save_label_map: bool = False,
+    save_table: Literal["csv", "parquet"] | None = None,
     annotations: str | None = None,
     json: bool = False,
 ) -> int:
     """Find the instances in images and write what was found.
 
     Args:
-        inputs: images, folders (their images, not those of subfolders) or quoted globs such as 'photos/**/*.jpg'.
-        model: zoo name or weights file; the model that ships with the package by default. With --weights, the zoo name
-            of the network in that file.
+        inputs: images, folders (their images, not those of subfolders), quoted globs such as 'photos/**/*.jpg',
+            http(s) addresses, or - for standard input.
+        options: what is found.
+        model: shipped model, zoo name, weights file or exported file; the shipped default when not given. With
+            --weights, the zoo name of the network in that file.
         weights: weights file (.safetensors, or official .pth).
-        save_dir: folder to write to.
-        score_threshold: show only what scores above this.
-        iou_threshold: overlap above which NMS suppresses; the model's own by default.
-        max_detections: at most so many instances per image; the model's own by default.
-        nms: kind of non-maximum suppression; the model's own by default.
-        candidate_threshold: anchors below this class score are not looked at; the model's own by default.
-        batch_size: images, or tiles, that go through the network together.
-        tile: cut images into tiles with sides of so many pixels, for small objects in large images; not by default.
-        tile_overlap: of neighbouring tiles at least, below 1 a part of the tile, from 1 on pixels; objects up to this
-            size are seen whole by some tile.
+        runtime: what runs the network; auto takes ONNX Runtime for shipped models and .onnx files, OpenVINO for .xml
+            files, PyTorch for everything else.
         device: auto, cpu, cuda, cuda:N or mps.
         precision: of the network's arithmetic; bf16 is faster on processors that know it.
         compile: translate the network first, which takes a minute and pays in long runs.
+        save_dir: folder to write to.
         save_overlay: write each image with masks, boxes, classes and scores drawn on it.
         overlay_format: file type of the overlays; jpg is smaller.
         color_by: what a colour stands for; auto is class where the model knows more than one.
@@ -66,78 +63,89 @@ def run(
         save_jsonl: write predictions.jsonl, one line per image as it finishes.
         save_polygons: write polygons/NAME.geojson, exact outlines with holes.
         save_label_map: write label_maps/NAME.png, 16 bit, pixel = number of the instance.
+        save_table: write predictions.csv or predictions.parquet, one row per instance with class, score, box, area and
+            perimeter.
         annotations: COCO annotation file whose image and category ids the COCO results shall use.
         json: print one JSON summary instead of text.
     """
-    from contextlib import closing
+    from pathlib import Path
 
+    from protomask.api import load
     from protomask.cli.output import counts_by_class, dump_json, progress
-    from protomask.errors import ConfigError, DataError
-    from protomask.inference.output import PredictionWriter, read_coco_ids
-    from protomask.inference.pipeline import FilePrediction, map_ahead, predict_files
-    from protomask.inference.predictor import load
-    from protomask.inference.sources import iter_image_paths
-    from protomask.inference.tiling import Tiling
+    from protomask.inference.pipeline import map_ahead, predict_frames
+    from protomask.inference.sinks.pictures import LabelMapSink, OverlaySink, PolygonSink
+    from protomask.inference.sinks.sink import Sinks
+    from protomask.inference.sources import open_source
 
-    if batch_size < 1:
-        raise ConfigError(f"batch_size: expected at least 1, got {batch_size}")
-    tiling = None if tile is None else Tiling(size=tile, overlap=tile_overlap, batch_size=batch_size)
-    paths = iter_image_paths(inputs)
+    source = open_source(inputs)
     predictor = load(
-        weights or model, model=model if weights else None, device=device, precision=precision, compile=compile
-    )
-    image_ids, category_ids = read_coco_ids(annotations, predictor.class_names) if annotations else (None, None)
-    options: dict[str, Any] = {
-        "score_threshold": score_threshold,
-        "iou_threshold": iou_threshold,
-        "max_detections": max_detections,
-        "nms": nms,
-        "candidate_threshold": candidate_threshold,
-        "tiling": tiling,
-    }
-    summary: list[dict[str, Any]] = []
-    failed = 0
-
-    def write(one: FilePrediction) -> tuple[FilePrediction, list[Path], DataError | None]:
-        if one.image is None or one.found is None:
-            return one, [], one.error
-        try:
-            return one, writer.write(one.path, one.image, one.found), None
-        except DataError as error:
-            return one, [], error
-
+        weights or model, runtime=runtime, model=model if weights else None, device=device, precision=precision,
+        compile=compile,
+    )  # fmt: skip
+    folder = Path(save_dir)
+    sinks = _lists(folder, predictor, annotations, save_json=save_json, save_jsonl=save_jsonl, save_table=save_table)
+    sinks += [OverlaySink(folder, format=overlay_format, color_by=color_by)] if save_overlay else []
+    sinks += [PolygonSink(folder / "polygons")] if save_polygons else []
+    sinks += [LabelMapSink(folder / "label_maps")] if save_label_map else []
+    total = len(source) if hasattr(source, "__len__") else None
+    summary, failed = [], 0
     with (
-        PredictionWriter(
-            save_dir,
-            overlay=save_overlay,
-            coco_json=save_json,
-            jsonl=save_jsonl,
-            polygons=save_polygons,
-            label_map=save_label_map,
-            overlay_format=overlay_format,
-            draw_options={"color_by": color_by},
-            image_ids=image_ids,
-            category_ids=category_ids,
-        ) as writer,
-        progress("predict", len(paths), quiet=json) as bar,
-        closing(predict_files(predictor, paths, batch_size=batch_size, **options)) as predictions,
-        closing(map_ahead(write, predictions)) as written,
+        Sinks(sinks) as sink,
+        progress("predict", total, quiet=json) as bar,
+        closing(predict_frames(predictor, source, options)) as predicted,
+        closing(map_ahead(lambda frame: _write(sink, frame), predicted)) as written,
     ):
-        for (path, _, found, _), files, problem in written:
-            if problem is not None or found is None:
+        for frame, files in written:
+            if frame.error is not None or frame.found is None:
                 failed += 1
-                bar.message(f"error: {problem}", to_stderr=True)
-                summary.append({"file": str(path), "error": str(problem)})
+                bar.message(f"error: {frame.error}", to_stderr=True)
+                summary.append({"file": frame.source, "error": str(frame.error)})
             else:
-                height, width = found.image_size
-                bar.message(f"{path}: {width}x{height}, found {counts_by_class(found)}")
-                summary.append({"file": str(path), "instances": len(found), "written": [str(file) for file in files]})
+                height, width = frame.found.image_size
+                bar.message(f"{frame.source}: {width}x{height}, found {counts_by_class(frame.found)}")
+                summary.append(
+                    {"file": frame.source, "instances": len(frame.found), "written": [str(file) for file in files]}
+                )
             bar.advance()
     if json:
         dump_json({"save_dir": save_dir, "images": summary, "failed": failed})
     else:
-        done = len(paths) - failed
-        print(f"{done} of {len(paths)} images predicted; results in {save_dir}")
+        print(f"{len(summary) - failed} of {len(summary)} images predicted; results in {save_dir}")
         if failed:
-            print(f"{failed} of {len(paths)} images failed, see above", file=sys.stderr)
+            print(f"{failed} of {len(summary)} images failed, see above", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _lists(
+    folder: Path,
+    predictor: Predictor,
+    annotations: str | None,
+    *,
+    save_json: bool,
+    save_jsonl: bool,
+    save_table: Literal["csv", "parquet"] | None,
+) -> list[Sink]:
+    """The sinks that write one file about all images."""
+    from protomask.inference.sinks.lists import CocoSink, JsonLinesSink, TableSink, read_coco_ids
+
+    sinks: list[Sink] = []
+    image_ids, category_ids = read_coco_ids(annotations, predictor.class_names) if annotations else (None, None)
+    if save_json:
+        sinks.append(CocoSink(folder, image_ids=image_ids, category_ids=category_ids))
+    if save_jsonl:
+        sinks.append(JsonLinesSink(folder))
+    if save_table is not None:
+        sinks.append(TableSink(folder, save_table))
+    return sinks
+
+
+def _write(sink: Sink, frame: Frame) -> tuple[Frame, list[Path]]:
+    """Write one frame; one whose data do not allow it is given back with the error."""
+    from protomask.errors import DataError
+
+    if frame.error is not None:
+        return frame, []
+    try:
+        return frame, sink.write(frame)
+    except DataError as error:
+        return frame.replace(error=error), []

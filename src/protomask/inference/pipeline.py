@@ -1,4 +1,4 @@
-"""Many files through a predictor: decoding, the network and writing at the same time, in order, in little memory."""
+"""Many frames through a predictor: decoding, the network and writing at the same time, in order, in little memory."""
 
 from __future__ import annotations
 
@@ -7,32 +7,23 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Protocol, TypeVar
 
-from torch import Tensor
-
-from protomask.errors import DataError
-from protomask.inference.sources import read_image
-
-if TYPE_CHECKING:
-    from protomask.inference.base import ImagePredictor
-    from protomask.structures.instances import Instances
+from protomask.detection.options import PredictOptions
+from protomask.images.decode import Pixels
+from protomask.structures.frame import Frame
+from protomask.structures.instances import Instances
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class FilePrediction(NamedTuple):
-    """What came of one file: ``error`` says why it could not be read, else ``image`` and ``found`` are there.
+class FramePredictor(Protocol):
+    """What `predict_frames` needs of a predictor."""
 
-    ``image`` is (3, H, W) uint8 RGB, as `read_image` gives it.
-    """
-
-    path: Path
-    image: Tensor | None
-    found: Instances | None
-    error: DataError | None
+    def predict_images(self, images: Sequence[Pixels], options: PredictOptions) -> list[Instances]:
+        """Find the instances of images that are already read."""
+        ...
 
 
 def map_ahead(
@@ -41,7 +32,7 @@ def map_ahead(
     """`map`, computed by threads while the caller does something else; results come in the order of the items.
 
     Threads suffice where the work releases Python's lock, as decoding and encoding images do. ``items`` is advanced by
-    the caller's thread alone.
+    only the caller's thread.
 
     Args:
         function: called with each item, in a thread.
@@ -78,36 +69,29 @@ def map_ahead(
         executor.shutdown(cancel_futures=True)
 
 
-def predict_files(
-    predictor: ImagePredictor, paths: Sequence[Path], *, batch_size: int = 1, decoders: int = 1, **options: Any
-) -> Generator[FilePrediction, None, None]:
-    """Predict image files; the next ones are decoded while the network runs.
+def predict_frames(
+    predictor: FramePredictor, frames: Iterable[Frame], options: PredictOptions, *, decoders: int = 1
+) -> Generator[Frame, None, None]:
+    """Predict frames; the next ones are decoded while the network runs.
 
     Args:
         predictor: runs in the caller's thread.
-        paths: image files.
-        batch_size: files that go through the network together.
+        frames: any source; it is advanced by the caller's thread.
+        options: ``batch_size`` frames go through the network together.
         decoders: threads that decode.
-        options: as in `ImagePredictor.predict`.
 
     Yields:
-        One `FilePrediction` for each path, in order; besides those of one batch, at most ``batch_size + decoders``
-        images are in memory. Close the generator (`contextlib.closing`) where it is left early.
+        Every frame with what was ``found`` in it, or with the ``error`` that kept it from being read, in order; besides
+        those of one batch, at most ``batch_size + decoders`` images are in memory. Close the generator
+        (`contextlib.closing`) where it is left early.
 
     Raises:
         ConfigError: an option is out of range.
 
     """
-    with closing(map_ahead(_decode, paths, threads=decoders, ahead=batch_size + decoders - 1)) as decoded:
-        while batch := list(islice(decoded, batch_size)):
-            images = [image for _, image, _ in batch if image is not None]
-            found = iter(predictor.predict_images(images, **options))
-            for path, image, error in batch:
-                yield FilePrediction(path, image, None if image is None else next(found), error)
-
-
-def _decode(path: Path) -> tuple[Path, Tensor | None, DataError | None]:
-    try:
-        return path, read_image(path), None
-    except DataError as error:
-        return path, None, error
+    size = options.batch_size
+    with closing(map_ahead(Frame.read, frames, threads=decoders, ahead=size + decoders - 1)) as decoded:
+        while batch := list(islice(decoded, size)):
+            found = iter(predictor.predict_images([frame.image for frame in batch if frame.error is None], options))
+            for frame in batch:
+                yield frame if frame.error is not None else frame.replace(found=next(found))

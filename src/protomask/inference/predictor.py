@@ -1,234 +1,237 @@
-"""From an image to instances: the object that `protomask.load` returns."""
+"""`Predictor`: what every model can do, whatever runs its network."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Unpack, overload
 
-import torch
-from torch import Tensor, nn
+import numpy as np
 
-from protomask.checkpoints.io import load_network, save_weights
-from protomask.errors import ConfigError
-from protomask.inference.base import Clock, ImagePredictor
-from protomask.inference.runtime import EXPORTED_SUFFIXES, ExportedPredictor, load_exported
-from protomask.models.config import RCNNConfig, YolactConfig
-from protomask.models.layers.folding import prepare_for_inference
-from protomask.models.rcnn.model import MaskRCNN, RCNNOutput
-from protomask.models.yolact.heads import YolactOutput
-from protomask.models.zoo import DEFAULT_MODEL, Network, build_network
-from protomask.structures.geometry import PaddedImages
+from protomask.detection.options import NmsMode, PredictChanges, PredictOptions, take_options
+from protomask.images.decode import Pixels, read_image
+from protomask.inference.pipeline import predict_frames
+from protomask.inference.sources import open_source
+from protomask.inference.tiling import Tile, Tiling, merge_tiles
+from protomask.structures.frame import Frame
 from protomask.structures.instances import Instances
 
-Precision = Literal["float32", "bf16", "fp16"]
-_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+if TYPE_CHECKING:
+    from protomask.images.decode import ImageSource
+    from protomask.inference.sources import AnySource
+
+    Item = TypeVar("Item", bound=ImageSource)
+
+STAGES = ("decode", "preprocess", "network", "postprocess")
+"""What `Predictor.predict_images` and its callers time, in order."""
 
 
-class Predictor(ImagePredictor, nn.Module):
-    """A PyTorch network with everything around it: reading, geometry, NMS, masks in the original frame.
+class Limits(NamedTuple):
+    """The settled NMS and number of detections of a prediction."""
 
-    Predictions run on a copy with its batch norms folded, made at the first one and again whenever the weights have
-    changed; ``network`` itself stays as it is.
+    nms: NmsMode
+    max_detections: int
 
-    Args:
-        network: trained, any device.
-        source: where its weights come from, for messages.
-        precision: of the network's arithmetic in predictions.
-        compile: let `torch.compile` translate the network at the first prediction (takes a minute, needs a C++
-            compiler on a CPU), with CUDA graphs on a GPU.
 
-    Raises:
-        ConfigError: unknown precision.
+class Predictor(ABC):
+    """Reads images and finds their instances.
 
+    Predictors can be used from several threads at once.
     """
 
-    def __init__(
-        self, network: Network, source: str = "untrained", *, precision: Precision = "float32", compile: bool = False
-    ) -> None:
-        super().__init__()
-        if precision not in _DTYPES:
-            raise ConfigError(f"precision: expected one of {', '.join(_DTYPES)}, got {precision!r}")
-        self.network = network
-        self.source = source
-        self.precision = precision
-        self.compile_network = compile
-        # In a tuple, or its weights would count as this module's.
-        self._prepared: tuple[Network, list[Tensor], list[tuple[int, int]]] | None = None
+    source: str
+    """Where the weights come from, for messages."""
 
     @property
+    @abstractmethod
     def class_names(self) -> tuple[str, ...]:
         """Name of each label."""
-        return self.network.class_names
 
     @property
-    def config(self) -> YolactConfig | RCNNConfig:
-        """Of the network."""
-        return self.network.config
+    @abstractmethod
+    def model_name(self) -> str:
+        """Name of the model in the zoo that this one comes from."""
 
     @property
-    def device(self) -> torch.device:
+    @abstractmethod
+    def device(self) -> Any:
         """Where the network runs."""
-        return next(self.network.parameters()).device
 
-    def extra_repr(self) -> str:
-        return f"source={self.source!r}, precision={self.precision!r}"
+    @abstractmethod
+    def limits(self, options: PredictOptions) -> Limits:
+        """What the options amount to with this model.
 
-    def forward(self, images: Tensor | PaddedImages) -> YolactOutput | RCNNOutput:
-        """The bare network on a batch of its geometry; see `Yolact.forward` and `MaskRCNN.forward`."""
-        output: YolactOutput | RCNNOutput = self.network(images)
-        return output
+        Raises:
+            ConfigError: an option that this model cannot have.
 
-    def predict_batch(
-        self, images: Sequence[Tensor], *, timings: dict[str, float] | None = None, **options: Any
+        """
+
+    @property
+    def most_detections(self) -> int | None:
+        """No ``max_detections`` of one image can be above this; None where any can."""
+        return None
+
+    @overload
+    def predict(
+        self, source: ImageSource, options: PredictOptions | None = None, **changes: Unpack[PredictChanges]
+    ) -> Instances: ...
+
+    @overload
+    def predict(
+        self,
+        source: list[Item] | tuple[Item, ...],
+        options: PredictOptions | None = None,
+        **changes: Unpack[PredictChanges],
+    ) -> list[Instances]: ...
+
+    def predict(
+        self, source: Any, options: PredictOptions | None = None, **changes: Unpack[PredictChanges]
+    ) -> Instances | list[Instances]:
+        """Find the instances of one image, or of each image of a list.
+
+        Args:
+            source: path, URL, bytes of an image file, binary file object, PIL image, (H, W, 3) uint8 RGB array or
+                (3, H, W) uint8 RGB tensor; or a list of these.
+            options: see `PredictOptions`.
+            changes: fields of `PredictOptions`, which come on top of ``options``.
+
+        Returns:
+            `Instances` in the frame of the original image, best first; a list of them for a list.
+
+        Raises:
+            DataError: an image cannot be read; the message names it.
+            ConfigError: no such option, or one that is out of range.
+
+        """
+        settled = take_options(options, changes)
+        if isinstance(source, list | tuple):
+            found: list[Instances] = []
+            for start in range(0, len(source), settled.batch_size):
+                images = [read_image(item) for item in source[start : start + settled.batch_size]]
+                found += self.predict_images(images, settled)
+            return found
+        return self.predict_images([read_image(source)], settled)[0]
+
+    def stream(
+        self, source: AnySource, options: PredictOptions | None = None, **changes: Unpack[PredictChanges]
+    ) -> Iterator[Frame]:
+        """Find the instances of every frame of a source; the next frames are decoded meanwhile.
+
+        Args:
+            source: anything `protomask.inference.sources.open_source` takes: an image, a folder, a glob, a list of
+                these, or any iterable of images or frames.
+            options: see `PredictOptions`.
+            changes: fields of `PredictOptions`, which come on top of ``options``.
+
+        Yields:
+            `Frame` with ``image``, ``found``, ``index``, ``time`` and ``source``, in order.
+
+        Raises:
+            DataError: an image cannot be read; the message names it.
+            ConfigError: no such option, or one that is out of range.
+
+        """
+        settled = take_options(options, changes)
+        return self._stream(source, settled)
+
+    def _stream(self, source: AnySource, options: PredictOptions) -> Iterator[Frame]:
+        for frame in predict_frames(self, open_source(source), options.replace(batch_size=1)):
+            if frame.error is not None:
+                raise frame.error
+            yield frame
+
+    def predict_images(
+        self,
+        images: Sequence[Pixels],
+        options: PredictOptions | None = None,
+        *,
+        timings: dict[str, float] | None = None,
     ) -> list[Instances]:
-        """See `ImagePredictor.predict_batch`."""
+        """`predict` for images that are already read.
+
+        Args:
+            images: (H, W, 3) uint8 RGB each, any sizes; they go through the network in one batch.
+            options: see `PredictOptions`.
+            timings: seconds of each stage are added to it when given.
+
+        """
+        options = options or PredictOptions()
         if not images:
             return []
-        self.network.eval()
-        network = self._for_inference()
-        clock = Clock(timings, self.device)
-        with torch.inference_mode(), self._autocast():
-            batch = network.geometry.batch([self._preprocess(image) for image in images])
-            batch = batch.contiguous(memory_format=torch.channels_last)
-            clock.stage("preprocess")
-            output = network(batch)
-            clock.stage("network")
-        # Not in inference mode: the results are ordinary tensors that a caller may change or train on.
-        with torch.no_grad(), self._autocast():
-            found = network.postprocess(output, [(image.shape[1], image.shape[2]) for image in images], **options)
-            clock.stage("postprocess")
-        return found
+        if options.tile is None:
+            return self.predict_batch(images, options, timings=timings)
+        tiling = Tiling.of(options)
+        cuts = [tiling.tiles((image.shape[0], image.shape[1])) for image in images]
+        fitting = [image for image, tiles in zip(images, cuts, strict=True) if len(tiles) == 1]
+        uncut = iter(self.predict_batch(fitting, self._within_limit(options), timings=timings) if fitting else [])
+        return [
+            next(uncut) if len(tiles) == 1 else self._predict_tiles(image, tiles, options, timings)
+            for image, tiles in zip(images, cuts, strict=True)
+        ]
 
-    def _preprocess(self, image: Tensor) -> Tensor:
-        geometry, device = self.network.geometry, self.device
-        if device.type == "cuda" and geometry.resize_method == "float":
-            # A quarter of the bytes to move, and the GPU resizes.
-            image = image.pin_memory().to(device, non_blocking=True) if image.is_cpu else image.to(device)
-        return geometry.preprocess(image).to(device)
+    @abstractmethod
+    def predict_batch(
+        self, images: Sequence[Pixels], options: PredictOptions, *, timings: dict[str, float] | None = None
+    ) -> list[Instances]:
+        """`predict_images` for images that are not cut."""
 
-    def _autocast(self) -> torch.autocast:
-        dtype = _DTYPES[self.precision]
-        # Weights are cast once, when the copy is made, not in every prediction.
-        return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32, cache_enabled=False)
+    def _within_limit(self, options: PredictOptions) -> PredictOptions:
+        """A limit of the model holds for each tile, and an image that is one tile is no exception."""
+        wanted, most = options.max_detections, self.most_detections
+        return options if wanted is None or most is None else options.replace(max_detections=min(wanted, most))
 
-    def _for_inference(self) -> Network:
-        """The copy that predicts, made anew if the weights are no longer those it was made from."""
-        if self._prepared is not None:
-            network, tensors, state = self._prepared
-            if _state_of(tensors) == state:  # to find the tensors again would take ten times as long as to look at them
-                return network
-        tensors = [*self.network.parameters(), *self.network.buffers()]
-        network = prepare_for_inference(self.network, _DTYPES[self.precision])
-        if self.compile_network:
-            _compile(network)
-        self._prepared = (network, tensors, _state_of(tensors))
-        return network
-
-    def save(self, path: str | Path, **details: Any) -> Path:
-        """Write the weights to one .safetensors file; see `protomask.checkpoints.io.save_weights`."""
-        return save_weights(self.network, path, **details)
-
-
-def _state_of(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
-    """What changes when a tensor is written to or replaced by another."""
-    return [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
-
-
-def _compile(network: Network) -> None:
-    if isinstance(network, MaskRCNN):  # what comes after depends on what was found
-        for part in (network.backbone, network.fpn, network.rpn_head):
-            part.compile()
-    else:
-        on_gpu = next(network.parameters()).is_cuda
-        network.compile(mode="reduce-overhead" if on_gpu else "default")
+    def _predict_tiles(
+        self, image: Pixels, tiles: Sequence[Tile], options: PredictOptions, timings: dict[str, float] | None
+    ) -> Instances:
+        wanted, own = options.max_detections, self.limits(PredictOptions()).max_detections
+        # A tile may find as many as the model does in an image, or as are wanted of all.
+        if wanted is None or wanted <= own or self.most_detections is not None:
+            each = options.replace(max_detections=None)
+        else:
+            each = options
+        settled = self.limits(each)
+        [overview] = self.predict_batch([image], each, timings=timings)
+        found: list[Instances] = []
+        for start in range(0, len(tiles), options.batch_size):
+            parts = [
+                np.ascontiguousarray(image[tile.top : tile.bottom, tile.left : tile.right])
+                for tile in tiles[start : start + options.batch_size]
+            ]
+            found += self.predict_batch(parts, each, timings=timings)
+        clock = Clock(timings)
+        merged = merge_tiles(
+            found,
+            tiles,
+            (image.shape[0], image.shape[1]),
+            overview=overview,
+            max_detections=settled.max_detections if wanted is None else wanted,
+            across_classes=settled.nms == "cross_class_fast",
+        )
+        clock.stage("postprocess")
+        return merged
 
 
-def load(
-    source: str | Path | None = None,
-    *,
-    model: str | None = None,
-    class_names: Sequence[str] | None = None,
-    device: str = "auto",
-    precision: Precision = "float32",
-    compile: bool = False,
-) -> Predictor | ExportedPredictor:
-    """Load a trained model, ready to predict.
+class Clock:
+    """Adds the time since the last call to a stage, if anybody wants to know.
 
     Args:
-        source: zoo name (its published weights are downloaded once), file of ours (.safetensors), file of the official
-            code or of MMDetection (.pth), ``hf://owner/repository/file``, or file of `protomask.export` (.onnx, .xml);
-            the model that ships with the package when not given.
-        model: zoo name of the network in a foreign file whose file name does not tell.
-        class_names: of a foreign file that was trained on other classes than the zoo's.
-        device: auto, cpu, cuda, cuda:1, mps; auto takes the best there is.
-        precision: float32, bf16 or fp16, of the network's arithmetic. Below float32 scores differ in the third digit.
-        compile: see `Predictor`.
-
-    Raises:
-        CheckpointError: weights cannot be found, read, or do not fit.
-        ConfigError: unknown name or device, or an exported file with an argument that only the others have.
-        MissingExtraError: the runtime of an exported file is not installed.
+        timings: seconds by stage; None keeps none.
+        wait: waits for what still runs on a graphics card.
 
     """
-    source = DEFAULT_MODEL if source is None else source
-    if str(source).endswith(EXPORTED_SUFFIXES):
-        if model is not None or class_names is not None or compile or device not in ("auto", "cpu"):
-            raise ConfigError(
-                f"{source}: expected an exported file without model, class_names and compile, on the device auto or cpu"
-            )
-        return load_exported(source, precision=precision)
-    network = load_network(source, model=model, class_names=class_names)
-    return _ready(Predictor(network, str(source), precision=precision, compile=compile), device)
 
+    def __init__(self, timings: dict[str, float] | None, wait: Callable[[], None] | None = None) -> None:
+        self._timings = timings
+        self._wait = wait
+        self._last = perf_counter()
 
-def build(
-    model: str = DEFAULT_MODEL,
-    *,
-    num_classes: int | None = None,
-    class_names: Sequence[str] | None = None,
-    pretrained_backbone: bool = False,
-    device: str = "auto",
-    **overrides: Any,
-) -> Predictor:
-    """Make an untrained model; arguments as in `protomask.models.zoo.build_network`, and ``device`` as in `load`."""
-    network = build_network(
-        model,
-        class_names=class_names,
-        num_classes=num_classes,
-        pretrained_backbone=pretrained_backbone,
-        **overrides,
-    )
-    return _ready(Predictor(network), device)
-
-
-def _ready(predictor: Predictor, device: str) -> Predictor:
-    predictor.to(resolve_device(device)).to(memory_format=torch.channels_last)
-    predictor.eval()
-    return predictor
-
-
-def resolve_device(device: str) -> torch.device:
-    """A device by name; "auto" is cuda, else mps, else cpu.
-
-    Raises:
-        ConfigError: no such device on this machine.
-
-    """
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise ConfigError(f"device: expected auto, cpu, cuda, cuda:N or mps, got {device!r}") from error
-    usable = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available() and (chosen.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not usable.get(chosen.type, False):
-        there = ", ".join(kind for kind, is_there in usable.items() if is_there)
-        raise ConfigError(f"device: {device!r} is not available on this machine (there is: {there})")
-    return chosen
+    def stage(self, name: str) -> None:
+        """A stage has ended."""
+        if self._timings is None:
+            return
+        if self._wait is not None:
+            self._wait()
+        now = perf_counter()
+        self._timings[name] = self._timings.get(name, 0.0) + now - self._last
+        self._last = now

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
+from protomask.detection.options import MIN_TILE, PredictOptions
 from protomask.errors import ConfigError
-from protomask.ops.boxes import pairwise_intersection
-from protomask.ops.masks import Runs, intersect_runs, move_runs, rectangle_runs, runs_area, unite_runs
-from protomask.structures.instances import Instances, RunMasks
+from protomask.masks.runs import Runs, intersect_runs, move_runs, rectangle_runs, runs_area, unite_runs
+from protomask.structures.instances import Instances
+from protomask.structures.mask_sources import RunMasks
 
-MIN_TILE = 32
 SAME_OBJECT_IOU = 0.5
 SAME_OBJECT_SHARE = 0.7
 """Of the smaller mask: so much of it inside the other makes the two one object."""
@@ -52,7 +52,6 @@ class Tiling:
         size: side of a tile, pixels of the original image; at least 32.
         overlap: of neighbouring tiles at least: below 1 a part of ``size``, from 1 on pixels. Objects up to this size
             are seen whole by some tile.
-        batch_size: tiles that go through the network together.
 
     Raises:
         ConfigError: a value is out of range.
@@ -61,7 +60,18 @@ class Tiling:
 
     size: int
     overlap: float = 0.25
-    batch_size: int = 8
+
+    @classmethod
+    def of(cls, options: PredictOptions) -> Tiling:
+        """The tiling that options ask for.
+
+        Raises:
+            ConfigError: they ask for none.
+
+        """
+        if options.tile is None:
+            raise ConfigError("tile: expected the side of the tiles, got none")
+        return cls(size=options.tile, overlap=options.tile_overlap)
 
     def __post_init__(self) -> None:
         if self.size < MIN_TILE:
@@ -71,8 +81,6 @@ class Tiling:
                 f"tile_overlap: expected a part of the tile from 0 to below 1, or pixels, fewer than tile={self.size}, "
                 f"got {self.overlap}"
             )
-        if self.batch_size < 1:
-            raise ConfigError(f"batch_size: expected at least 1, got {self.batch_size}")
 
     @property
     def overlap_pixels(self) -> int:
@@ -119,7 +127,7 @@ def merge_tiles(
         image_size: (H, W) of the image.
         overview: found in the image as a whole; of it only objects with a side of more than three quarters of a tile
             are taken, where no tile shows them whole.
-        max_detections: at most so many, the best; None for no limit.
+        max_detections: maximum number of instances, the best; None for no limit.
         across_classes: detections of different classes can be one object, too. (Those of a cut object always can: part
             of it may look like something else.)
 
@@ -130,21 +138,21 @@ def merge_tiles(
     height, width = image_size
     shown = list(zip(found, tiles, strict=True))
     if overview is not None:
-        sides = (overview.boxes[:, 2:] - overview.boxes[:, :2]).amax(dim=1)
+        sides = (overview.boxes[:, 2:] - overview.boxes[:, :2]).max(axis=1, initial=0)
         least = OVERVIEW_SIDE * max(max(tile.size) for tile in tiles)
         shown.append((overview[sides > least], Tile(0, 0, width, height)))
     # Of each view: what counts of its detections, their boxes in the image, and whether they may be cut.
-    views: list[tuple[Instances, Tensor, Tensor]] = []
+    views: list[tuple[Instances, NDArray[np.float32], NDArray[np.bool_]]] = []
     for number, (one, tile) in enumerate(shown):
-        boxes = one.boxes + one.boxes.new_tensor([tile.left, tile.top, tile.left, tile.top])
-        cut = ~_shows_whole(tile, boxes, image_size)
-        by_a_tile = torch.stack([_shows_whole(other, boxes, image_size) for other in tiles]).any(dim=0)
-        keep = ~by_a_tile if number == len(tiles) else ~(cut & by_a_tile)
-        views.append((one[keep], boxes[keep], cut[keep]))
-    boxes = torch.cat([placed for _, placed, _ in views])
-    cut = torch.cat([ends for _, _, ends in views])
+        placed = one.boxes + np.array([tile.left, tile.top, tile.left, tile.top], dtype=np.float32)
+        ends = ~_shows_whole(tile, placed, image_size)
+        by_a_tile = np.stack([_shows_whole(other, placed, image_size) for other in tiles]).any(axis=0)
+        keep = ~by_a_tile if number == len(tiles) else ~(ends & by_a_tile)
+        views.append((one[keep], placed[keep], ends[keep]))
+    boxes = np.concatenate([placed for _, placed, _ in views])
+    cut = np.concatenate([ends for _, _, ends in views])
     labels, scores, class_scores = (
-        torch.cat([getattr(one, name) for one, _, _ in views]) for name in ("labels", "scores", "class_scores")
+        np.concatenate([getattr(one, name) for one, _, _ in views]) for name in ("labels", "scores", "class_scores")
     )
     mask_scores = [one.mask_scores for one, _, _ in views if one.mask_scores is not None]
     runs = [
@@ -154,15 +162,15 @@ def merge_tiles(
     ]
 
     same: list[list[int]] = [[] for _ in runs]
-    rows = torch.split(torch.arange(len(runs)), [len(one) for one, _, _ in views])
+    rows = np.split(np.arange(len(runs)), np.cumsum([len(one) for one, _, _ in views])[:-1])
     for (a, tile_a), (b, tile_b) in combinations(zip(rows, (tile for _, tile in shown), strict=True), 2):
         common = tile_a.common(tile_b)
         if min(common.size) <= 0:
             continue
-        meet = pairwise_intersection(boxes[a], boxes[b]) > 0
+        meet = _meet(boxes[a], boxes[b])
         if not across_classes:
-            meet &= (labels[a, None] == labels[b]) | (cut[a, None] != cut[b])
-        pairs = [(int(a[i]), int(b[j])) for i, j in meet.nonzero().tolist()]
+            meet &= (labels[a][:, None] == labels[b]) | (cut[a][:, None] != cut[b])
+        pairs = [(int(a[i]), int(b[j])) for i, j in np.argwhere(meet).tolist()]
         for i, j in _one_object(pairs, runs, rectangle_runs(common, height)):
             same[i].append(j)
             same[j].append(i)
@@ -170,7 +178,7 @@ def merge_tiles(
     objects: dict[int, list[int]] = {}  # the detections that make one object, the best one first
     object_of: dict[int, int] = {}
     is_cut = cut.tolist()
-    by_rank = (scores * torch.where(cut, CUT_RANK, 1.0)).argsort(descending=True, stable=True)
+    by_rank = np.argsort(-scores * np.where(cut, CUT_RANK, 1.0), kind="stable")
     for place, row in enumerate(by_rank.tolist()):
         known = sorted({object_of[other] for other in same[row] if other in object_of})
         parts = [*(part for number in known for part in objects[number]), row]
@@ -182,27 +190,36 @@ def merge_tiles(
         objects[own] = parts
         object_of.update(dict.fromkeys(parts, own))
 
-    best = torch.tensor([parts[0] for parts in objects.values()], dtype=torch.int64)
-    outer = [torch.cat([boxes[parts, :2].amin(dim=0), boxes[parts, 2:].amax(dim=0)]) for parts in objects.values()]
+    best = np.array([parts[0] for parts in objects.values()], dtype=np.int64)
+    outer = [np.append(boxes[parts, :2].min(axis=0), boxes[parts, 2:].max(axis=0)) for parts in objects.values()]
     merged = Instances(
-        boxes=torch.stack(outer) if outer else boxes,
+        boxes=np.stack(outer) if outer else boxes,
         labels=labels[best],
         class_scores=class_scores[best],
-        mask_scores=torch.cat(mask_scores)[best] if mask_scores else None,
+        mask_scores=np.concatenate(mask_scores)[best] if mask_scores else None,
         masks=RunMasks([unite_runs([runs[part] for part in parts]) for parts in objects.values()]),
         image_size=image_size,
         class_names=found[0].class_names,
     )
-    return merged[merged.scores.argsort(descending=True, stable=True)[:max_detections]]
+    return merged.best_first()[:max_detections]
 
 
-def _shows_whole(tile: Tile, boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
+def _meet(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(A, B) bool: which boxes (A, 4) and (B, 4) have a common area."""
+    low = np.maximum(first[:, None, :2], second[:, :2])
+    high = np.minimum(first[:, None, 2:], second[:, 2:])
+    meet: NDArray[np.bool_] = (high > low).all(axis=2)
+    return meet
+
+
+def _shows_whole(tile: Tile, boxes: NDArray[np.float32], image_size: tuple[int, int]) -> NDArray[np.bool_]:
     """(N,) bool: which boxes (N, 4), px of the image, lie inside a tile and clear of its borders with other tiles."""
     height, width = image_size
     clear = max(2.0, max(tile.size) / 64)
-    sign = boxes.new_tensor([1, 1, -1, -1])
-    inner = boxes.new_tensor([tile.left > 0, tile.top > 0, tile.right < width, tile.bottom < height])
-    return ((boxes - boxes.new_tensor(tile)) * sign >= clear * inner).all(dim=1)
+    sign = np.array([1, 1, -1, -1], dtype=np.float32)
+    inner = np.array([tile.left > 0, tile.top > 0, tile.right < width, tile.bottom < height], dtype=np.float32)
+    whole: NDArray[np.bool_] = ((boxes - np.array(tile, dtype=np.float32)) * sign >= clear * inner).all(axis=1)
+    return whole
 
 
 def _one_object(pairs: Sequence[tuple[int, int]], runs: Sequence[Runs], common: Runs) -> Iterator[tuple[int, int]]:

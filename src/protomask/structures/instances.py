@@ -1,255 +1,41 @@
-"""The two objects that everything passes around: `Target`, the truth of an image, and `Instances`, what was found."""
+"""`Instances`: what was found in one image, as NumPy arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from copy import copy
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from protomask.errors import ConfigError, DataError
-from protomask.ops.masks import (
-    GridWindow,
-    MaskWindow,
-    Polygon,
-    Runs,
-    assemble_windows,
-    cut_windows,
-    encode_runs,
-    interpolate_runs,
-    mask_runs,
-    mask_to_polygons,
-    region_lines,
-    resized_line,
-    runs_to_window,
-)
+from protomask.images.decode import read_image
+from protomask.images.draw import draw_objects
+from protomask.masks.polygons import Polygon, mask_to_polygons
+from protomask.masks.rle import Rle, encode_runs
+from protomask.masks.runs import MaskWindow, Runs, runs_area, runs_to_window
+from protomask.structures import serialise
+from protomask.structures.arrays import as_array, check_array, rows_of
+from protomask.structures.instance import Instance
+from protomask.structures.mask_sources import DenseMasks, MaskSource, RunMasks
 
-Index = Tensor | slice | int | Sequence[int]
+if TYPE_CHECKING:
+    import supervision
+
+    from protomask.images.decode import ImageSource
+
+Index = Any
+"""Whole number, slice, class name, or array, tensor or sequence of whole numbers or truth values."""
+ColorBy = Literal["auto", "class", "instance"]
 _CHUNK_BYTES = 16 << 20
 _MASKS_AT_ONCE = 16
-"""Computed together: enough for speed, few enough for the memory of masks that are all noise."""
-
-
-def _check(name: str, tensor: Tensor, shape: tuple[int | None, ...], dtype: torch.dtype) -> None:
-    matches = tensor.dim() == len(shape) and all(
-        want is None or want == got for want, got in zip(shape, tensor.shape, strict=False)
-    )
-    if not matches or tensor.dtype != dtype:
-        wanted = ", ".join("*" if size is None else str(size) for size in shape)
-        got = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
-        raise DataError(f"{name}: expected {dtype} of shape ({wanted}), got {got}")
-
-
-def _as_index(index: Index, length: int) -> Tensor | slice:
-    """An index that always keeps the instance dimension."""
-    if isinstance(index, int):
-        if not -length <= index < length:
-            raise IndexError(f"instance {index} of {length}")
-        return torch.tensor([index % length])
-    if isinstance(index, Tensor) and index.dim() > 0:
-        return index
-    if isinstance(index, slice):
-        return index
-    chosen = torch.as_tensor(index)
-    # Of an empty list torch cannot tell that it holds indices.
-    return chosen.reshape(-1) if chosen.numel() else torch.zeros(0, dtype=torch.int64)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """Truth of one image: N annotated objects in the frame ``image_size``.
-
-    Attributes:
-        boxes: (N, 4) float32, xyxy, pixels of the frame.
-        labels: (N,) int64, 0-based, background excluded.
-        masks: (N, H, W) bool, same frame.
-        is_crowd: (N,) bool; crowd regions excuse detections but are no objects to learn.
-        image_size: (H, W) of the frame.
-        image_id: id in the data set, used by messages and results.
-
-    Raises:
-        DataError: a tensor has the wrong shape or dtype.
-
-    """
-
-    boxes: Tensor
-    labels: Tensor
-    masks: Tensor
-    is_crowd: Tensor
-    image_size: tuple[int, int]
-    image_id: int | None = None
-
-    def __post_init__(self) -> None:
-        count = len(self.labels)
-        name = f"target of image {self.image_id}"
-        _check(f"{name}: boxes", self.boxes, (count, 4), torch.float32)
-        _check(f"{name}: labels", self.labels, (count,), torch.int64)
-        _check(f"{name}: masks", self.masks, (count, *self.image_size), torch.bool)
-        _check(f"{name}: is_crowd", self.is_crowd, (count,), torch.bool)
-
-    @classmethod
-    def empty(cls, image_size: tuple[int, int], image_id: int | None = None) -> Target:
-        """Truth of an image without objects."""
-        return cls(
-            boxes=torch.zeros(0, 4),
-            labels=torch.zeros(0, dtype=torch.int64),
-            masks=torch.zeros(0, *image_size, dtype=torch.bool),
-            is_crowd=torch.zeros(0, dtype=torch.bool),
-            image_size=image_size,
-            image_id=image_id,
-        )
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: Index) -> Target:
-        chosen = _as_index(index, len(self))
-        return replace(
-            self,
-            boxes=self.boxes[chosen],
-            labels=self.labels[chosen],
-            masks=self.masks[chosen],
-            is_crowd=self.is_crowd[chosen],
-        )
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Target:
-        """The same truth with its tensors on another device."""
-        return replace(
-            self,
-            boxes=self.boxes.to(device, non_blocking=non_blocking),
-            labels=self.labels.to(device, non_blocking=non_blocking),
-            masks=self.masks.to(device, non_blocking=non_blocking),
-            is_crowd=self.is_crowd.to(device, non_blocking=non_blocking),
-        )
-
-
-class MaskSource(Protocol):
-    """Where the masks of N instances come from; they become dense (N, H, W) bool arrays only when asked."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: Tensor | slice) -> MaskSource: ...
-
-    def runs(self) -> Iterator[Runs]:
-        """The masks in order, each as the runs of its pixels in the original frame."""
-        ...
-
-
-class DenseMasks:
-    """Masks that are already an (N, H, W) bool array."""
-
-    def __init__(self, masks: Tensor) -> None:
-        self._masks = masks
-
-    def __len__(self) -> int:
-        return len(self._masks)
-
-    def __getitem__(self, index: Tensor | slice) -> DenseMasks:
-        return DenseMasks(self._masks[index])
-
-    def runs(self) -> Iterator[Runs]:
-        return map(mask_runs, self._masks)
-
-
-class GridMasks:
-    """Mask probabilities on the prototype grid, enlarged to the original frame when asked.
-
-    Kept are the cells that decide what a mask is, not whole grids. The masks are those of `F.interpolate` of the whole
-    grid (bilinear, align_corners=False) and ``> threshold``, but for pixels whose interpolated value is within 1e-6 of
-    the threshold, where the rounding of either decides.
-
-    Args:
-        mask_probs: (N, h, w) float in [0, 1], cropped to the boxes, on the prototype grid of the whole image.
-        image_size: (H, W) of the original image.
-        threshold: a pixel belongs to the mask if its interpolated probability is above this; at least 0.
-
-    """
-
-    def __init__(self, mask_probs: Tensor, image_size: tuple[int, int], threshold: float = 0.5) -> None:
-        self._grid_size = (mask_probs.shape[1], mask_probs.shape[2])
-        self._windows = cut_windows(mask_probs, threshold=threshold)
-        self.image_size = image_size
-        self.threshold = threshold
-
-    @classmethod
-    def assemble(
-        cls, prototypes: Tensor, mask_coefficients: Tensor, boxes: Tensor, image_size: tuple[int, int]
-    ) -> GridMasks:
-        """From prototypes, computed inside the boxes alone; arguments as in `protomask.ops.masks.assemble_windows`."""
-        masks = cls(prototypes.new_zeros(0, *prototypes.shape[:2]), image_size)
-        masks._windows = assemble_windows(prototypes, mask_coefficients, boxes)
-        return masks
-
-    def __len__(self) -> int:
-        return len(self._windows)
-
-    def __getitem__(self, index: Tensor | slice) -> GridMasks:
-        chosen = copy(self)
-        chosen._windows = [self._windows[place] for place in torch.arange(len(self))[index].tolist()]
-        return chosen
-
-    def runs(self) -> Iterator[Runs]:
-        rows, columns = (resized_line(*sizes) for sizes in zip(self._grid_size, self.image_size, strict=True))
-        for start in range(0, len(self), _MASKS_AT_ONCE):
-            windows = self._windows[start : start + _MASKS_AT_ONCE]
-            yield from interpolate_runs(windows, rows, columns, self.image_size[0], threshold=self.threshold)
-
-
-class RegionMasks:
-    """Mask probabilities on a grid of each box, enlarged to the original frame when asked (Mask R-CNN).
-
-    Args:
-        mask_probs: (N, m, m) float32 in [0, 1].
-        boxes: (N, 4) float32 xyxy, pixels of the original image.
-        image_size: (H, W) of the original image.
-        continuous: see `protomask.ops.masks.region_lines`; a probability of exactly a half belongs to such a mask.
-
-    """
-
-    def __init__(self, mask_probs: Tensor, boxes: Tensor, image_size: tuple[int, int], *, continuous: bool) -> None:
-        self.mask_probs = mask_probs
-        self.boxes = boxes
-        self.image_size = image_size
-        self.continuous = continuous
-
-    def __len__(self) -> int:
-        return len(self.mask_probs)
-
-    def __getitem__(self, index: Tensor | slice) -> RegionMasks:
-        return RegionMasks(self.mask_probs[index], self.boxes[index], self.image_size, continuous=self.continuous)
-
-    def runs(self) -> Iterator[Runs]:
-        # At least a half is more than the number before it.
-        threshold = float(np.nextafter(np.float32(0.5), np.float32(0))) if self.continuous else 0.5
-        for probs, (x1, y1, x2, y2) in zip(self.mask_probs.float().numpy(), self.boxes.tolist(), strict=True):
-            rows, columns = region_lines((x1, y1, x2, y2), len(probs), self.image_size, continuous=self.continuous)
-            window = GridWindow(0, 0, probs)
-            yield from interpolate_runs([window], rows, columns, self.image_size[0], threshold=threshold)
-
-
-class RunMasks:
-    """Masks that are already runs of pixels in the original frame."""
-
-    def __init__(self, masks: Sequence[Runs]) -> None:
-        self._masks = masks
-
-    def __len__(self) -> int:
-        return len(self._masks)
-
-    def __getitem__(self, index: Tensor | slice) -> RunMasks:
-        return RunMasks([self._masks[place] for place in torch.arange(len(self))[index].tolist()])
-
-    def runs(self) -> Iterator[Runs]:
-        return iter(self._masks)
 
 
 class Instances:
     """What was found in one image, best first, in the frame of the original image.
+
+    Instances never change: indexing, `replace` and `cat` make new ones, and the arrays cannot be written to.
 
     Args:
         boxes: (N, 4) float32, xyxy, pixels of the original image.
@@ -258,117 +44,277 @@ class Instances:
         masks: (N, H, W) bool, or a `MaskSource` that makes them on demand.
         image_size: (H, W) of the original image.
         class_names: name of each label.
-        mask_scores: (N,) float32 estimate of the mask's IoU, or None where the model has no such branch.
+        mask_scores: (N,) float32 in [0, 1], estimate of the mask's IoU; None where the model has no such branch.
+        columns: further arrays of N rows by name, such as ``track_ids``; they are indexed along.
 
     Raises:
-        DataError: a tensor has the wrong shape or dtype.
+        DataError: an array has the wrong shape or dtype.
 
     """
+
+    __slots__ = (
+        "_dense",
+        "_masks",
+        "_runs",
+        "boxes",
+        "class_names",
+        "class_scores",
+        "columns",
+        "image_size",
+        "labels",
+        "mask_scores",
+    )
+
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    class_scores: NDArray[np.float32]
+    mask_scores: NDArray[np.float32] | None
+    image_size: tuple[int, int]
+    class_names: tuple[str, ...]
+    columns: Mapping[str, NDArray[Any]]
+    _masks: MaskSource
+    _dense: NDArray[np.bool_] | None
+    _runs: tuple[Runs, ...] | None
 
     def __init__(
         self,
         *,
-        boxes: Tensor,
-        labels: Tensor,
-        class_scores: Tensor,
-        masks: Tensor | MaskSource,
+        boxes: NDArray[np.float32],
+        labels: NDArray[np.int64],
+        class_scores: NDArray[np.float32],
+        masks: NDArray[np.bool_] | MaskSource,
         image_size: tuple[int, int],
         class_names: Sequence[str],
-        mask_scores: Tensor | None = None,
+        mask_scores: NDArray[np.float32] | None = None,
+        columns: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
         count = len(labels)
-        self._dense: Tensor | None = None
-        _check("boxes", boxes, (count, 4), torch.float32)
-        _check("labels", labels, (count,), torch.int64)
-        _check("class_scores", class_scores, (count,), torch.float32)
+        height, width = (int(side) for side in image_size)
+        check_array("boxes", boxes, (count, 4), "float32")
+        check_array("labels", labels, (count,), "int64")
+        check_array("class_scores", class_scores, (count,), "float32")
         if mask_scores is not None:
-            _check("mask_scores", mask_scores, (count,), torch.float32)
-        if isinstance(masks, Tensor):
-            _check("masks", masks, (count, *image_size), torch.bool)
-            self._dense = masks
-            masks = DenseMasks(masks)
-        elif len(masks) != count:
-            raise DataError(f"masks: expected {count}, got {len(masks)}")
+            check_array("mask_scores", mask_scores, (count,), "float32")
+        extra = {name: as_array(values) for name, values in (columns or {}).items()}
+        for name, values in extra.items():
+            if len(values) != count:
+                raise DataError(f"columns[{name!r}]: expected {count} rows, got {len(values)}")
+        dense: NDArray[np.bool_] | None = None
+        if hasattr(masks, "runs"):
+            source: MaskSource = masks
+            if len(source) != count:
+                raise DataError(f"masks: expected {count}, got {len(source)}")
+        else:
+            check_array("masks", masks, (count, height, width), "bool")
+            dense = _frozen(as_array(masks))
+            source = DenseMasks(dense)
+        labels = as_array(labels)
         if count and not 0 <= int(labels.min()) <= int(labels.max()) < len(class_names):
             raise DataError(
                 f"labels: expected 0..{len(class_names) - 1} for {len(class_names)} class names, "
                 f"got {int(labels.min())}..{int(labels.max())}"
             )
-        self.boxes = boxes
-        self.labels = labels
-        self.class_scores = class_scores
-        self.mask_scores = mask_scores
-        self.image_size = image_size
-        self.class_names = tuple(class_names)
-        self._mask_source: MaskSource = masks
+        values: dict[str, Any] = {
+            "boxes": _frozen(as_array(boxes)),
+            "labels": _frozen(labels),
+            "class_scores": _frozen(as_array(class_scores)),
+            "mask_scores": None if mask_scores is None else _frozen(as_array(mask_scores)),
+            "image_size": (height, width),
+            "class_names": tuple(class_names),
+            "columns": {name: _frozen(column) for name, column in extra.items()},
+            "_masks": source,
+            "_dense": dense,
+            "_runs": None,
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"Instances never change: make new ones with replace({name}=...)")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("Instances never change")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self._fields(),)
+
+    def __copy__(self) -> Instances:
+        return self
+
+    @classmethod
+    def empty(cls, image_size: tuple[int, int], class_names: Sequence[str]) -> Instances:
+        """Nothing, found in an image of size (H, W)."""
+        return cls(
+            boxes=np.zeros((0, 4), dtype=np.float32),
+            labels=np.zeros(0, dtype=np.int64),
+            class_scores=np.zeros(0, dtype=np.float32),
+            masks=RunMasks([]),
+            image_size=image_size,
+            class_names=class_names,
+        )
+
+    @classmethod
+    def cat(cls, parts: Sequence[Instances]) -> Instances:
+        """The instances of several results of one image, in their order.
+
+        Mask scores and columns are kept where all parts have them.
+
+        Raises:
+            DataError: no part, or parts of other image sizes or class names.
+
+        """
+        if not parts:
+            raise DataError("cat: expected at least one part, got none")
+        first = parts[0]
+        for part in parts[1:]:
+            if part.image_size != first.image_size or part.class_names != first.class_names:
+                raise DataError(
+                    "cat: expected parts of one image size and the same class names, got "
+                    f"{first.image_size} with {len(first.class_names)} classes and "
+                    f"{part.image_size} with {len(part.class_names)} classes"
+                )
+        scored = [part.mask_scores for part in parts if part.mask_scores is not None]
+        shared = [name for name in first.columns if all(name in part.columns for part in parts)]
+        return cls(
+            boxes=np.concatenate([part.boxes for part in parts]),
+            labels=np.concatenate([part.labels for part in parts]),
+            class_scores=np.concatenate([part.class_scores for part in parts]),
+            mask_scores=np.concatenate(scored) if len(scored) == len(parts) else None,
+            masks=RunMasks([runs for part in parts for runs in part.runs()]),
+            image_size=first.image_size,
+            class_names=first.class_names,
+            columns={name: np.concatenate([part.columns[name] for part in parts]) for name in shared},
+        )
+
+    def replace(self, **changes: Any) -> Instances:
+        """The same with some fields changed; a name that is no field becomes a column.
+
+        Raises:
+            DataError: an array has the wrong shape or dtype.
+
+        """
+        fields = self._fields()
+        columns = {**self.columns, **changes.pop("columns", {})}
+        columns.update({name: changes.pop(name) for name in list(changes) if name not in fields})
+        return Instances(**{**fields, "columns": columns, **changes})
+
+    def _fields(self) -> dict[str, Any]:
+        return {
+            "boxes": self.boxes,
+            "labels": self.labels,
+            "class_scores": self.class_scores,
+            "mask_scores": self.mask_scores,
+            "masks": self._masks if self._runs is None else RunMasks(self._runs),
+            "image_size": self.image_size,
+            "class_names": self.class_names,
+            "columns": self.columns,
+        }
 
     @property
-    def scores(self) -> Tensor:
-        """(N,) float32 ranking score: class score times mask score where the model has one."""
+    def scores(self) -> NDArray[np.float32]:
+        """(N,) float32 in [0, 1], the final score: class score times mask score where the model has one."""
         return self.class_scores if self.mask_scores is None else self.class_scores * self.mask_scores
 
     @property
-    def masks(self) -> Tensor:
+    def track_ids(self) -> NDArray[np.int64] | None:
+        """(N,) int64 identity of each instance over the frames of a video; None where nothing was tracked."""
+        return self.columns.get("track_ids")
+
+    @property
+    def names(self) -> list[str]:
+        """N class names."""
+        return [self.class_names[label] for label in self.labels.tolist()]
+
+    @property
+    def masks(self) -> NDArray[np.bool_]:
         """(N, H, W) bool in the original frame, made on first use and kept."""
         if self._dense is None:
-            self._dense = self._paint(self._mask_source)
+            object.__setattr__(self, "_dense", _frozen(self._paint(self.runs())))
+        assert self._dense is not None
         return self._dense
 
-    def iter_masks(self) -> Iterator[Tensor]:
+    def iter_masks(self) -> Iterator[NDArray[np.bool_]]:
         """The masks in order as (n, H, W) bool chunks whose memory does not grow with N."""
         height, width = self.image_size
         step = max(1, _CHUNK_BYTES // max(height * width, 1))
+        runs = self.runs()
         for start in range(0, len(self), step):
-            yield self._paint(self._mask_source[start : start + step])
+            yield self._paint(runs[start : start + step])
 
-    def _paint(self, source: MaskSource) -> Tensor:
-        masks = torch.zeros(len(source), *self.image_size, dtype=torch.bool)
-        for mask, own in zip(masks, source.runs(), strict=True):
+    def _paint(self, masks: Sequence[Runs]) -> NDArray[np.bool_]:
+        dense = np.zeros((len(masks), *self.image_size), dtype=np.bool_)
+        for mask, own in zip(dense, masks, strict=True):
             top, left, part = runs_to_window(own, self.image_size[0])
             mask[top : top + part.shape[0], left : left + part.shape[1]] = part
-        return masks
+        return dense
 
-    def runs(self) -> Iterator[Runs]:
-        """The masks in order, each as the runs of its pixels, see `protomask.ops.masks.Runs`."""
-        return self._mask_source.runs()
+    def runs(self) -> tuple[Runs, ...]:
+        """The masks in order, each as the runs of its pixels (`protomask.masks.runs.Runs`); made once and kept."""
+        if self._runs is None:
+            object.__setattr__(self, "_runs", tuple(self._masks.runs()))
+        assert self._runs is not None
+        return self._runs
 
     def windows(self) -> Iterator[MaskWindow]:
         """The masks in order, each on the part of the original frame that it occupies: memory grows with their area."""
-        for runs in self.runs():
-            yield runs_to_window(runs, self.image_size[0])
+        return (runs_to_window(runs, self.image_size[0]) for runs in self.runs())
 
-    def rle(self) -> list[dict[str, Any]]:
+    def rle(self) -> list[Rle]:
         """COCO run-length encoding of every mask: ``{"size": [H, W], "counts": str}``."""
-        runs = self.runs()
-        codes: list[dict[str, Any]] = []
+        runs = iter(self.runs())
+        codes: list[Rle] = []
         while some := list(islice(runs, _MASKS_AT_ONCE)):
-            codes += [dict(rle) for rle in encode_runs(some, self.image_size)]
+            codes += encode_runs(some, self.image_size)
         return codes
 
     def polygons(self) -> list[list[Polygon]]:
         """Exact outlines of every mask: its separate parts, each with its holes, in pixels of the original image."""
         return [mask_to_polygons(mask, offset=(left, top)) for top, left, mask in self.windows()]
 
+    @property
+    def areas(self) -> NDArray[np.int64]:
+        """(N,) int64, pixels of every mask."""
+        return np.array([runs_area(runs) for runs in self.runs()], dtype=np.int64)
+
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __iter__(self) -> Iterator[Instances]:
-        return (self[index] for index in range(len(self)))
+    def __iter__(self) -> Iterator[Instance]:
+        return (Instance(self, row) for row in range(len(self)))
 
     def __getitem__(self, index: Index) -> Instances:
-        chosen = _as_index(index, len(self))
+        if isinstance(index, str):
+            index = self.labels == self._label(index)
+        rows = rows_of(index, len(self))
+        return self._chosen(rows)
+
+    def _chosen(self, rows: NDArray[np.int64]) -> Instances:
+        source = self._masks if self._runs is None else RunMasks(self._runs)
         return Instances(
-            boxes=self.boxes[chosen],
-            labels=self.labels[chosen],
-            class_scores=self.class_scores[chosen],
-            mask_scores=None if self.mask_scores is None else self.mask_scores[chosen],
-            masks=self._mask_source[chosen],
+            boxes=self.boxes[rows],
+            labels=self.labels[rows],
+            class_scores=self.class_scores[rows],
+            mask_scores=None if self.mask_scores is None else self.mask_scores[rows],
+            masks=source[rows],
             image_size=self.image_size,
             class_names=self.class_names,
+            columns={name: values[rows] for name, values in self.columns.items()},
         )
 
+    def _label(self, name: str) -> int:
+        if name not in self.class_names:
+            raise ConfigError(f"class name: expected one of {', '.join(self.class_names)}, got {name!r}")
+        return self.class_names.index(name)
+
+    def best_first(self) -> Instances:
+        """The same instances in the order of their final scores; equal ones keep their order."""
+        scores = self.scores
+        if len(scores) < 2 or bool((scores[1:] <= scores[:-1]).all()):
+            return self
+        return self._chosen(np.argsort(-scores, kind="stable"))
+
     def of_classes(self, class_names: Sequence[str]) -> Instances:
-        """The instances of these classes alone, their labels counted in this order.
+        """Only the instances of these classes, their labels counted in this order.
 
         Raises:
             ConfigError: a class that the model does not know.
@@ -377,85 +323,103 @@ class Instances:
         unknown = [name for name in class_names if name not in self.class_names]
         if unknown:
             raise ConfigError(f"class_names: expected names of the model's classes, got {', '.join(unknown)}")
-        new_label = torch.full((len(self.class_names),), -1)
-        new_label[[self.class_names.index(name) for name in class_names]] = torch.arange(len(class_names))
-        chosen = self[new_label[self.labels] >= 0]
-        return Instances(
-            boxes=chosen.boxes,
-            labels=new_label[chosen.labels],
-            class_scores=chosen.class_scores,
-            mask_scores=chosen.mask_scores,
-            masks=chosen._mask_source,
-            image_size=self.image_size,
-            class_names=class_names,
-        )
+        new_label = np.full(len(self.class_names), -1, dtype=np.int64)
+        new_label[[self.class_names.index(name) for name in class_names]] = np.arange(len(class_names))
+        chosen = self._chosen(np.flatnonzero(new_label[self.labels] >= 0))
+        return chosen.replace(labels=new_label[chosen.labels], class_names=tuple(class_names))
 
     def __repr__(self) -> str:
         height, width = self.image_size
         found = ", ".join(
-            f"{self.class_names[label]} {score:.2f}"
-            for label, score in zip(self.labels[:5].tolist(), self.scores[:5].tolist(), strict=True)
+            f"{name} {score:.2f}" for name, score in zip(self.names[:5], self.scores[:5].tolist(), strict=True)
         )
         more = ", ..." if len(self) > 5 else ""
         return f"Instances({len(self)} in {width}x{height}: {found}{more})"
 
+    def to_dict(self, *, masks: bool = True) -> dict[str, Any]:
+        """Plain JSON types, see `protomask.structures.serialise.to_dict`."""
+        return serialise.to_dict(self, masks=masks)
+
     def to_coco(self, image_id: int, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """COCO result rows (https://cocodataset.org/#format-results).
+        """COCO result rows, see `protomask.structures.serialise.to_coco`."""
+        return serialise.to_coco(self, image_id, category_ids)
 
-        ``score`` is the ranking score; ``class_score`` is added where the two differ, because COCO ranks boxes by the
-        class score alone.
+    def to_geojson(self) -> dict[str, Any]:
+        """GeoJSON in image pixels, see `protomask.structures.serialise.to_geojson`."""
+        return serialise.to_geojson(self)
 
-        Args:
-            image_id: id of the image in the data set.
-            category_ids: category id of each label; label + 1 when not given.
+    def to_supervision(self) -> supervision.Detections:
+        """The same as `supervision.Detections`, see `protomask.structures.serialise.to_supervision`."""
+        return serialise.to_supervision(self)
 
-        """
-        ids = category_ids if category_ids is not None else range(1, len(self.class_names) + 1)
-        if len(ids) < len(self.class_names):
-            raise DataError(f"category_ids: expected one for each of {len(self.class_names)} classes, got {len(ids)}")
-        rows = []
-        columns = zip(
-            self.boxes.tolist(), self.labels.tolist(), self.scores.tolist(), self.class_scores.tolist(), self.rle(),
-            strict=True,
-        )  # fmt: skip
-        for (x1, y1, x2, y2), label, score, class_score, rle in columns:
-            row: dict[str, Any] = {
-                "image_id": image_id,
-                "category_id": ids[label],
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "score": score,
-                "segmentation": rle,
-            }
-            if self.mask_scores is not None:
-                row["class_score"] = class_score
-            rows.append(row)
-        return rows
+    def label_map(self) -> NDArray[np.uint16]:
+        """(H, W) uint16, 1-based number of the instance seen at each pixel; the first one wins where they overlap."""
+        numbers = np.zeros(self.image_size, dtype=np.uint16)
+        for number, (top, left, mask) in enumerate(self.windows(), start=1):
+            part = numbers[top : top + mask.shape[0], left : left + mask.shape[1]]
+            np.copyto(part, number, where=mask & (part == 0))
+        return numbers
 
-    def to_supervision(self) -> Any:
-        """The same as `supervision.Detections`, with ``class_name`` in its data."""
-        import supervision as sv
-
-        return sv.Detections(
-            xyxy=self.boxes.cpu().numpy().astype(np.float32).reshape(-1, 4),
-            mask=self.masks.cpu().numpy(),
-            confidence=self.scores.cpu().numpy(),
-            class_id=self.labels.cpu().numpy().astype(int),
-            data={"class_name": np.array([self.class_names[label] for label in self.labels.tolist()], dtype=str)},
-        )
-
-    def draw(self, image: np.ndarray | Tensor | Any, **options: Any) -> np.ndarray:
+    def draw(
+        self,
+        image: ImageSource,
+        *,
+        masks: bool = True,
+        boxes: bool = True,
+        labels: bool = True,
+        scores: bool = True,
+        opacity: float = 0.45,
+        color_by: ColorBy = "auto",
+    ) -> NDArray[np.uint8]:
         """The image with masks, boxes, classes and scores drawn on it.
 
         Args:
-            image: (H, W, 3) uint8 RGB array, (3, H, W) uint8 tensor, PIL image or a path: the image that was predicted.
-            options: see `protomask.inference.draw.draw_instances`.
+            image: what was predicted, in any form `protomask.images.decode.read_image` takes.
+            masks: fill masks and outline them.
+            boxes: draw boxes.
+            labels: write the class, and the track where there is one.
+            scores: write the final score behind it.
+            opacity: of the fill, 0..1; outlines stay opaque.
+            color_by: ``class`` keeps the colour of a class over all images, ``instance`` numbers the objects of this
+                one (or follows their tracks), ``auto`` takes ``instance`` where there are tracks or a single class.
 
         Returns:
-            (H, W, 3) uint8 RGB.
+            (H, W, 3) uint8 RGB, a new array.
+
+        Raises:
+            DataError: the image cannot be read or its size is not ``image_size``.
+            ConfigError: ``opacity`` or ``color_by`` has an impossible value.
 
         """
-        # The drawing code lies above this layer; a result still knows how to show itself.
-        from importlib import import_module
+        if color_by not in ("auto", "class", "instance"):
+            raise ConfigError(f"color_by: expected auto, class or instance, got {color_by!r}")
+        pixels = read_image(image)
+        if pixels.shape[:2] != self.image_size:
+            raise DataError(f"image: expected (H, W) = {self.image_size} as predicted, got {pixels.shape[:2]}")
+        tracks = self.track_ids
+        by_class = color_by == "class" or (color_by == "auto" and tracks is None and len(self.class_names) > 1)
+        names = self.names
+        if tracks is not None:
+            names = [f"{name} #{track}" for name, track in zip(names, tracks.tolist(), strict=True)]
+        return draw_objects(
+            pixels,
+            boxes=self.boxes,
+            masks=self.runs() if masks else None,
+            names=names if labels else None,
+            scores=self.scores if scores else None,
+            color_ids=self.labels if by_class else tracks,
+            draw_boxes=boxes,
+            opacity=opacity,
+        )
 
-        drawn: np.ndarray = import_module("protomask.inference.draw").draw_instances(image, self, **options)
-        return drawn
+
+def _rebuild(fields: dict[str, Any]) -> Instances:
+    """`Instances` from their pickled fields."""
+    return Instances(**fields)
+
+
+def _frozen(array: NDArray[Any]) -> NDArray[Any]:
+    """A view that cannot be written to."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

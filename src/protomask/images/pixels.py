@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -15,6 +17,11 @@ IMAGE_SUFFIXES = frozenset({
     ".ppm", ".tga", ".tif", ".tiff", ".webp",
 })  # fmt: skip
 """Lower-case endings that folders and globs are searched for; a file named outright may end in anything."""
+IMAGE_FORMATS = (
+    "JPEG", "PNG", "BMP", "DIB", "GIF", "PPM", "TIFF", "WEBP", "JPEG2000", "TGA",
+    *(["AVIF"] if find_spec("PIL.AvifImagePlugin") else []),  # Pillow 11.3 and later
+)  # fmt: skip
+"""Pillow's names of the formats that are decoded. Others, such as PostScript, would start foreign programs."""
 
 _TIFF_MAX_SAMPLE_VALUE = 281  # TIFF 6.0, section 8: the largest value a sample can have
 _TIFF_PHOTOMETRIC = 262

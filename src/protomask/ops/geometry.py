@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from protomask.errors import ConfigError
-from protomask.structures.resize import RESIZE_METHODS, ResizeMethod, check_image, resize_opencv, resize_pillow
+from protomask.errors import ConfigError, DataError
+from protomask.images.resize import Rounding, resize_opencv, resize_pillow, short_side_size
+
+ResizeMethod = Literal["float", "opencv"]
+"""Bilinear in floating point, or OpenCV's whole grey levels."""
+RESIZE_METHODS: tuple[str, ...] = get_args(ResizeMethod)
+ByteMethod = Literal["pillow", "opencv"]
+_RESIZE: dict[ByteMethod, Callable[[NDArray[np.uint8], tuple[int, int]], NDArray[np.uint8]]] = {
+    "pillow": resize_pillow,
+    "opencv": resize_opencv,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +33,7 @@ class ImageGeometry:
         image_size: (H, W) of the network's input.
         mean: per RGB channel, 0..255 scale.
         std: per RGB channel, 0..255 scale.
-        antialias: low-pass filter before shrinking. The official weights were trained without.
+        antialias: low-pass filter before shrinking, as Pillow does it. The official weights were trained without.
         resize_method: "float" is bilinear in floating point, "opencv" gives OpenCV's whole grey levels (no filter).
 
     Masks need no inverse of their own: the prototype grid covers the whole image, so enlarging the grid to the original
@@ -74,15 +85,9 @@ class ImageGeometry:
         check_image(image)
         if tuple(image.shape[1:]) == self.image_size:
             return image.float()
-        if self.resize_method == "opencv":
-            return resize_opencv(image, self.image_size).float()
-        # Bilinear interpolation of large pictures is much cheaper on uint8, but rounds; the filter hides that rounding,
-        # the unfiltered official transform must not have it. Only the CPU filters uint8.
-        source = image if self.antialias and image.is_cpu else image.float()
-        resized = F.interpolate(
-            source[None], self.image_size, mode="bilinear", align_corners=False, antialias=self.antialias
-        )
-        return resized[0].float()
+        if self.byte_method is not None:
+            return _resized(image, self.image_size, self.byte_method).float()
+        return F.interpolate(image[None].float(), self.image_size, mode="bilinear", align_corners=False)[0]
 
     def normalize(self, images: Tensor) -> Tensor:
         """(x - mean) / std per channel.
@@ -99,6 +104,11 @@ class ImageGeometry:
     def preprocess(self, image: Tensor) -> Tensor:
         """(3, H, W) uint8 RGB of any size to (3, *image_size) float32, normalised."""
         return self.normalize(self.resize(image))
+
+    @property
+    def byte_method(self) -> ByteMethod | None:
+        """The method of resizing that has whole grey levels; None where it is floating point."""
+        return "pillow" if self.antialias else "opencv" if self.resize_method == "opencv" else None
 
 
 @dataclass(frozen=True)
@@ -150,7 +160,7 @@ class ShortSideGeometry:
     std: tuple[float, float, float]
     channel_order: Literal["RGB", "BGR"] = "RGB"
     resize_method: Literal["float", "pillow", "opencv"] = "float"
-    rounding: Literal["floor", "half_up", "short_side"] = "floor"
+    rounding: Rounding = "floor"
     pad_multiple: int = 32
 
     @property
@@ -158,20 +168,14 @@ class ShortSideGeometry:
         """Whether shrinking filters."""
         return self.resize_method == "pillow"
 
+    @property
+    def byte_method(self) -> ByteMethod | None:
+        """The method of resizing that has whole grey levels; None where it is floating point."""
+        return None if self.resize_method == "float" else self.resize_method
+
     def resized_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """(h, w) to which an image of a size (H, W) is brought; at least one pixel each."""
-        short, long = sorted(size)
-        if self.rounding == "short_side":
-            target = self.image_size
-            if long / short * target > self.max_image_size:
-                target = round(self.max_image_size * short / long)
-            sides = (target if side == short else int(target * side / short) for side in size)
-        else:
-            scale = min(self.image_size / short, self.max_image_size / long)
-            rest = 0.5 if self.rounding == "half_up" else 0.0
-            sides = (int(side * scale + rest) for side in size)
-        height, width = (max(side, 1) for side in sides)
-        return height, width
+        return short_side_size(size, self.image_size, self.max_image_size, rounding=self.rounding)
 
     def normalize(self, images: Tensor) -> Tensor:
         """(x - mean) / std per channel, in the network's channel order.
@@ -209,7 +213,7 @@ class ShortSideGeometry:
         size = self.resized_size((image.shape[1], image.shape[2]))
         if tuple(image.shape[1:]) == size:
             return image
-        return (resize_pillow if self.resize_method == "pillow" else resize_opencv)(image, size)
+        return _resized(image, size, self.resize_method)
 
     def batch(self, images: Sequence[Tensor]) -> PaddedImages:
         """Pad preprocessed images, right and below, to their common size."""
@@ -238,6 +242,28 @@ class ShortSideGeometry:
 Geometry = ImageGeometry | ShortSideGeometry
 
 
+def preprocess_pixels(pixels: NDArray[np.uint8], geometry: Geometry, device: torch.device) -> Tensor:
+    """The network's input for one image as it is read.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB.
+        geometry: of the network.
+        device: where the input is wanted; what is resized in floating point is resized there.
+
+    Returns:
+        (3, h, w) float32, resized and normalised.
+
+    """
+    if geometry.byte_method is not None:
+        # Before the channels come first: the array is smaller then.
+        resize = _RESIZE[geometry.byte_method]
+        pixels = resize(pixels, geometry.resized_size((pixels.shape[0], pixels.shape[1])))
+    image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    if device.type == "cuda":
+        image = image.pin_memory().to(device, non_blocking=True)  # a quarter of the bytes of the finished input
+    return geometry.preprocess(image).to(device)
+
+
 def padded_size(sizes: Sequence[tuple[int, int]], multiple: int) -> tuple[int, int]:
     """(H, W) that holds images of these sizes, both sides multiples of a number."""
     # Without negative numbers: ONNX would round their quotients up.
@@ -249,3 +275,17 @@ def _normalized(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> 
     shift = torch.tensor(mean, dtype=torch.float32, device=images.device)[:, None, None]
     scale = torch.tensor(std, dtype=torch.float32, device=images.device)[:, None, None]
     return (images.float() - shift) / scale
+
+
+def check_image(image: Tensor) -> None:
+    """Raises: DataError if an image is not (3, H, W) uint8 with at least one pixel."""
+    if image.dim() != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
+        raise DataError(f"image: expected uint8 of shape (3, H, W), got {image.dtype} of shape {tuple(image.shape)}")
+    if 0 in image.shape:
+        raise DataError(f"image: expected at least one pixel, got shape {tuple(image.shape)}")
+
+
+def _resized(image: Tensor, size: tuple[int, int], method: ByteMethod) -> Tensor:
+    """(3, H, W) uint8 on any device to (3, h, w) uint8, computed on the CPU."""
+    pixels = _RESIZE[method](image.permute(1, 2, 0).cpu().numpy(), size)
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().to(image.device)

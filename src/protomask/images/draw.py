@@ -1,20 +1,19 @@
-"""Overlays: the masks, boxes, classes and scores of one image drawn on it, with Pillow and NumPy alone.
+"""Overlays: masks, boxes, names and scores drawn on an image, with only Pillow and NumPy.
 
 Objects are drawn on the windows their masks occupy, one at a time, so memory does not grow with their number.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from protomask.errors import ConfigError, DataError
-from protomask.inference.sources import ImageSource, read_image
-from protomask.structures.instances import Instances
+from protomask.errors import ConfigError
+from protomask.masks.runs import Runs, runs_to_window
 
 Color = tuple[int, int, int]
 
@@ -38,71 +37,63 @@ _PIXELS_PER_BLEND = 1 << 18  # keeps the temporary arrays of huge images small
 _LABELLED_SHARE = 0.15  # of the frame; beyond it the labels become the picture
 
 
-def draw_instances(
-    image: ImageSource,
-    instances: Instances,
+def draw_objects(
+    image: NDArray[np.uint8],
     *,
-    masks: bool = True,
-    boxes: bool = True,
-    labels: bool = True,
-    scores: bool = True,
+    boxes: NDArray[np.float32],
+    masks: Sequence[Runs] | None = None,
+    names: Sequence[str] | None = None,
+    scores: NDArray[np.float32] | None = None,
+    color_ids: Sequence[int] | NDArray[np.int64] | None = None,
+    draw_boxes: bool = True,
     opacity: float = 0.45,
-    color_by: Literal["auto", "class", "instance"] = "auto",
 ) -> NDArray[np.uint8]:
-    """A copy of ``image`` with ``instances`` drawn on it.
+    """A copy of an image with N objects drawn on it.
 
     Lines and letters scale with the image. A label stands where it covers least: next to its object, inside the frame.
     One that would have to cover other labels or hide small objects is left out, the lowest scores first. Where all
-    labels together would cover much of the picture they give the score alone, and then only the best keep theirs.
+    labels together would cover much of the image they give only the score, and then only the best keep theirs.
 
     Args:
-        image: what was predicted, in any form `read_image` takes; its frame is that of ``instances``.
-        instances: the objects to draw; none gives the image back unchanged.
-        masks: fill masks and outline them.
-        boxes: draw boxes.
-        labels: write class and ranking score.
-        scores: with the labels; truth has none.
+        image: (H, W, 3) uint8 RGB.
+        boxes: (N, 4) float32 xyxy, pixels of the image.
+        masks: N masks as runs in the frame of the image, to fill and outline; None draws none.
+        names: N names, the text of the labels; None writes none.
+        scores: (N,) float32, written behind the names.
+        color_ids: N numbers; objects of one number have one colour. By default each object has its own.
+        draw_boxes: draw the boxes.
         opacity: of the fill, 0..1; outlines stay opaque.
-        color_by: ``class`` keeps the colour of a class over all images, ``instance`` numbers the objects of this one,
-            ``auto`` takes ``class`` where the model knows more than one.
 
     Returns:
         (H, W, 3) uint8 RGB, a new array.
 
     Raises:
-        DataError: the image cannot be read or its size is not ``instances.image_size``.
-        ConfigError: ``opacity`` or ``color_by`` has an impossible value.
+        ConfigError: ``opacity`` is out of range.
     """
     if not 0.0 <= opacity <= 1.0:
         raise ConfigError(f"opacity: expected 0..1, got {opacity}")
-    if color_by not in ("auto", "class", "instance"):
-        raise ConfigError(f"color_by: expected auto, class or instance, got {color_by!r}")
-    canvas = np.ascontiguousarray(read_image(image).permute(1, 2, 0).cpu().numpy())
-    height, width = canvas.shape[:2]
-    if (height, width) != tuple(instances.image_size):
-        raise DataError(f"image: expected (H, W) = {tuple(instances.image_size)} as predicted, got {(height, width)}")
-    if not len(instances):
+    canvas = np.array(image, order="C")
+    if not len(boxes):
         return canvas
-
-    by_class = color_by == "class" or (color_by == "auto" and len(instances.class_names) > 1)
-    color_ids = instances.labels.cpu().numpy() if by_class else np.arange(len(instances))
-    color_ids = color_ids % len(PALETTE)
+    height, width = canvas.shape[:2]
+    colors = np.arange(len(boxes)) if color_ids is None else np.asarray(color_ids, dtype=np.int64)
+    colors = colors % len(PALETTE)
     style = _Style.for_frame(height, width)
-    if masks:
-        _draw_masks(canvas, instances, color_ids, style, opacity)
-    if not boxes and not labels:
+    if masks is not None:
+        _draw_masks(canvas, boxes, masks, colors, style, opacity)
+    if not draw_boxes and names is None:
         return canvas
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
-    corners = _pixel_corners(instances, height, width)
-    if boxes:
-        # Around an outlined mask a thin box is enough; alone it has to carry the colour.
-        line = max(1, style.line // 2) if masks else style.line
-        for (x1, y1, x2, y2), color_id in zip(corners.tolist(), color_ids.tolist(), strict=True):
+    corners = _pixel_corners(boxes, height, width)
+    if draw_boxes:
+        # Around an outlined mask a thin box is enough; without one it has to carry the colour.
+        line = max(1, style.line // 2) if masks is not None else style.line
+        for (x1, y1, x2, y2), color_id in zip(corners.tolist(), colors.tolist(), strict=True):
             thin = min(line, max(1, min(x2 - x1, y2 - y1) // 6))
             pen.rectangle((x1, y1, x2 - 1, y2 - 1), outline=PALETTE[color_id], width=thin)
-    if labels:
-        _draw_labels(pen, instances, corners, color_ids, style, scores)
+    if names is not None:
+        _draw_labels(pen, names, scores, corners, colors, style)
     return np.array(picture)
 
 
@@ -125,26 +116,32 @@ class _Style:
         )
 
 
-def _pixel_corners(instances: Instances, height: int, width: int) -> NDArray[np.int64]:
+def _pixel_corners(boxes: NDArray[np.float32], height: int, width: int) -> NDArray[np.int64]:
     """Boxes (N, 4) as whole pixels inside the frame, at least one pixel wide and high, the far side excluded."""
-    boxes = instances.boxes.double().cpu().numpy()
+    boxes = np.nan_to_num(boxes.astype(np.float64))
     low = np.clip(np.floor(boxes[:, :2]), 0, (width - 1, height - 1))
     high = np.clip(np.ceil(boxes[:, 2:]), low + 1, (width, height))
     return np.concatenate((low, high), axis=1).astype(np.int64)
 
 
 def _draw_masks(
-    canvas: NDArray[np.uint8], instances: Instances, color_ids: NDArray[np.int64], style: _Style, opacity: float
+    canvas: NDArray[np.uint8],
+    boxes: NDArray[np.float32],
+    masks: Sequence[Runs],
+    color_ids: NDArray[np.int64],
+    style: _Style,
+    opacity: float,
 ) -> None:
     """Tint the pixels of ``canvas`` (H, W, 3) in place: small objects over large ones, outlines over everything."""
-    sides = (instances.boxes[:, 2:] - instances.boxes[:, :2]).clamp(min=0)
-    order = sides.prod(dim=1).argsort(descending=True, stable=True)
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    order = np.argsort(-sides.prod(axis=1), kind="stable")
     # 0 is untouched, then one code per fill colour, then one per outline colour.
     height, width = style.frame
     layer = np.zeros((height, width), dtype=np.uint8)
     outlines: list[tuple[NDArray[np.intp], int]] = []
-    for index, (top, left, mask) in zip(order.tolist(), instances[order].windows(), strict=True):
-        color_id, crop = int(color_ids[index]), mask.numpy()
+    for index in order.tolist():
+        top, left, crop = runs_to_window(masks[index], height)
+        color_id = int(color_ids[index])
         layer[top : top + crop.shape[0], left : left + crop.shape[1]][crop] = 1 + color_id
         thickness = min(style.line, max(1, min(crop.shape) // 12))
         ys, xs = np.nonzero(crop & ~_erode(crop, thickness))
@@ -180,23 +177,22 @@ def _blend(canvas: NDArray[np.uint8], layer: NDArray[np.uint8], opacity: float) 
 
 def _draw_labels(
     pen: ImageDraw.ImageDraw,
-    instances: Instances,
+    names: Sequence[str],
+    scores: NDArray[np.float32] | None,
     corners: NDArray[np.int64],
     color_ids: NDArray[np.int64],
     style: _Style,
-    with_scores: bool,
 ) -> None:
     height, width = style.frame
     font = ImageFont.load_default(style.font_size)
     pad = max(2, style.font_size // 4)
     label_height = min(height, style.font_size + pad)
-    order = instances.scores.argsort(descending=True, stable=True).tolist()
-    scores = [f"{score:.2f}" if with_scores else "" for score in instances.scores.tolist()]
-    names = [instances.class_names[label] for label in instances.labels.tolist()]
-    texts = [_fit(name, score, font, width - 2 * pad) for name, score in zip(names, scores, strict=True)]
+    order = range(len(names)) if scores is None else np.argsort(-scores, kind="stable").tolist()
+    numbers = [""] * len(names) if scores is None else [f"{score:.2f}" for score in scores.tolist()]
+    texts = [_fit(name, number, font, width - 2 * pad) for name, number in zip(names, numbers, strict=True)]
     budget = _LABELLED_SHARE * height * width
     if sum(font.getlength(text) + 2 * pad for text in texts) * label_height > budget:
-        texts = scores if with_scores else texts
+        texts = texts if scores is None else numbers
     taken = np.zeros((0, 4), dtype=np.int64)
     for index in order:
         label_width = min(width, round(font.getlength(texts[index])) + 2 * pad)

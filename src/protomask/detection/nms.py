@@ -1,0 +1,448 @@
+"""Non-maximum suppression: Fast NMS of YOLACT, the greedy classic, and Soft-NMS.
+
+All functions take ``boxes`` (N, 4) float32 xyxy in any one scale (relative or px) and, unless stated otherwise,
+``scores`` (C, N), one row per class without background. They return ``(indices, labels, scores)``: (D,) int64 rows of
+``boxes``, (D,) int64 classes, (D,) float32 scores, ordered by descending score; ties go to the lower class, then to the
+lower row.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protomask.errors import ConfigError
+from protomask.masks.runs import flat_ranges
+
+Kept = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
+Floats = NDArray[np.float32]
+_ROWS_AT_ONCE = 128
+_PAIRS_AT_ONCE = 1 << 18
+
+
+def fast_nms(
+    boxes: Floats,
+    scores: Floats,
+    *,
+    iou_threshold: float = 0.5,
+    max_candidates: int = 200,
+    max_detections: int = 100,
+    score_threshold: float | None = None,
+    empty_suppress: bool = True,
+) -> Kept:
+    """Fast NMS (YOLACT section 3.2): keep a box iff its IoU with every better box of its class is within the threshold.
+
+    Suppressed boxes still suppress others, unlike in greedy NMS. Two empty boxes are a pair without a defined IoU.
+
+    Args:
+        boxes: (N, 4), see the module.
+        scores: (C, N).
+        iou_threshold: largest IoU that is tolerated, 0..1.
+        max_candidates: number of boxes of each class that take part, the best.
+        max_detections: maximum number of detections over all classes.
+        score_threshold: drop detections that do not score above it; None keeps all (the published setting).
+        empty_suppress: a pair without a defined IoU suppresses (the published setting); otherwise its IoU counts as 0.
+
+    Raises:
+        ConfigError: a parameter out of range or a shape that does not fit; the message names it.
+    """
+    _check(boxes, scores, iou_threshold, max_detections, max_candidates)
+    limit = _Limit(iou_threshold, undefined=empty_suppress)
+
+    def keep(labels: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return _keep(boxes, labels, rows, limit, max_candidates=max_candidates)
+
+    return _select(_best_kept(scores, keep, max_detections, score_threshold), scores)
+
+
+def cross_class_fast_nms(
+    boxes: Floats,
+    scores: Floats,
+    *,
+    iou_threshold: float = 0.5,
+    max_candidates: int = 200,
+    max_detections: int | None = None,
+    score_threshold: float | None = None,
+    empty_suppress: bool = True,
+) -> Kept:
+    """Fast NMS across classes: every box has only its best class, and boxes of different classes suppress each other.
+
+    Parameters as `fast_nms`; ``max_detections`` None leaves up to ``max_candidates`` (the published setting).
+    """
+    _check(boxes, scores, iou_threshold, max_detections, max_candidates)
+    if scores.size == 0:
+        return _select(np.zeros(0, dtype=np.int64), scores)
+    labels = scores.argmax(axis=0)
+    best_scores = scores.max(axis=0)
+    candidates = _best(best_scores, max_candidates, score_threshold)
+    keep = _keep(boxes, np.zeros_like(candidates), candidates, _Limit(iou_threshold, undefined=empty_suppress))
+    kept = candidates[keep][:max_detections]
+    return kept, labels[kept].astype(np.int64), best_scores[kept]
+
+
+def batched_nms(
+    boxes: Floats,
+    scores: Floats,
+    *,
+    iou_threshold: float = 0.5,
+    max_detections: int | None = 100,
+    score_threshold: float | None = None,
+    legacy_offset: float = 0.0,
+    inclusive: bool = False,
+) -> Kept:
+    """Greedy NMS, each class by itself.
+
+    The defaults are the convention of `torchvision.ops.nms`: suppress where IoU > threshold. The convention of the
+    official YOLACT code is ``legacy_offset=1, inclusive=True`` on boxes in px (relative boxes times the network's image
+    size).
+
+    Args:
+        boxes: (N, 4), see the module.
+        scores: (C, N).
+        iou_threshold: 0..1.
+        max_detections: maximum number of detections over all classes; None returns all.
+        score_threshold: only boxes that score above it take part; None: all.
+        legacy_offset: added to widths and heights (of boxes and intersections), in the unit of ``boxes``.
+        inclusive: suppress where IoU >= threshold too.
+
+    Raises:
+        ConfigError: a parameter out of range or a shape that does not fit; the message names it.
+    """
+    _check(boxes, scores, iou_threshold, max_detections)
+    _check_number("legacy_offset", legacy_offset, minimum=0)
+    # Moving the far corner out by the offset adds it to every width and height, intersections included.
+    boxes = boxes.astype(np.float32) + np.array([0.0, 0.0, legacy_offset, legacy_offset], dtype=np.float32)
+    limit = _Limit(iou_threshold, inclusive=inclusive)
+
+    def keep(labels: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return _keep(boxes, labels, rows, limit, greedy=True, most=max_detections)
+
+    return _select(_best_kept(scores, keep, max_detections, score_threshold), scores)
+
+
+def soft_nms(
+    boxes: Floats,
+    scores: Floats,
+    *,
+    method: Literal["linear", "gaussian"] = "linear",
+    iou_threshold: float = 0.3,
+    sigma: float = 0.5,
+    min_score: float = 0.001,
+    offset: float = 0.0,
+) -> tuple[NDArray[np.int64], Floats]:
+    """Soft-NMS of one class (Bodla et al. 2017): overlapping boxes lose score instead of being dropped.
+
+    The best remaining box is picked again and again, and each time the others are rescored by their IoU with it:
+    ``linear`` times (1 - IoU) where IoU > ``iou_threshold``; ``gaussian`` times exp(-IoU^2 / sigma). In float64.
+
+    Args:
+        boxes: (N, 4), see the module.
+        scores: (N,).
+        method: the decay.
+        iou_threshold: of the linear decay, 0..1.
+        sigma: of the gaussian decay, > 0.
+        min_score: stop when the best remaining score is below it.
+        offset: added to widths and heights (1 for the legacy pixel convention), in the unit of ``boxes``.
+
+    Returns:
+        (K,) int64 rows of ``boxes`` in the order picked and (K,) their decayed scores, descending.
+
+    Raises:
+        ConfigError: a parameter out of range or a shape that does not fit; the message names it.
+    """
+    if scores.ndim != 1:
+        raise ConfigError(f"scores: expected shape (N,), got {scores.shape}")
+    indices, _, decayed = batched_soft_nms(
+        boxes, scores[None], method=method, iou_threshold=iou_threshold, sigma=sigma, min_score=min_score, offset=offset
+    )
+    return indices, decayed
+
+
+def batched_soft_nms(
+    boxes: Floats,
+    scores: Floats,
+    *,
+    method: Literal["linear", "gaussian"] = "linear",
+    iou_threshold: float = 0.3,
+    sigma: float = 0.5,
+    min_score: float = 0.001,
+    offset: float = 0.0,
+    max_detections: int | None = None,
+    score_threshold: float | None = None,
+) -> Kept:
+    """Soft-NMS, each class by itself.
+
+    Parameters as `soft_nms`, and ``max_detections`` over all classes (None: all); only boxes that score above
+    ``score_threshold`` before any decay take part (None: all).
+    """
+    _check(boxes, scores, iou_threshold, max_detections)
+    if method not in ("linear", "gaussian"):
+        raise ConfigError(f"method: expected 'linear' or 'gaussian', got {method!r}")
+    _check_number("sigma", sigma, minimum=0, exclusive=True)
+    _check_number("min_score", min_score, minimum=0)
+    _check_number("offset", offset, minimum=0)
+
+    corners = boxes.astype(np.float64)
+    remaining = scores.astype(np.float64)
+    if score_threshold is not None:
+        remaining[~(scores > np.float32(score_threshold))] = -np.inf
+    limit = remaining.size if max_detections is None else max_detections
+    rows: list[int] = []
+    labels: list[int] = []
+    picked: list[float] = []
+    # Scores only fall, so the picks of a class come in descending order, and the classes can be merged as they go:
+    # no more than `limit` picks are ever made.
+    best_rows = remaining.argmax(axis=1) if remaining.size else np.zeros(0, dtype=np.int64)
+    queue = [(-float(remaining[label, row]), label, int(row)) for label, row in enumerate(best_rows)]
+    heapq.heapify(queue)
+    while queue and len(rows) < limit:
+        negative_score, label, row = heapq.heappop(queue)
+        if not -negative_score >= min_score:
+            break
+        rows.append(row)
+        labels.append(label)
+        picked.append(-negative_score)
+        class_scores = remaining[label]
+        class_scores[row] = -np.inf
+        overlap = _iou_with(corners, row, offset)
+        if method == "linear":
+            decay = np.where(overlap > iou_threshold, 1 - overlap, 1)
+        else:
+            decay = np.exp(-(overlap**2) / sigma)
+        np.multiply(class_scores, decay, out=class_scores, where=class_scores > -np.inf)
+        best = int(class_scores.argmax())
+        heapq.heappush(queue, (-float(class_scores[best]), label, best))
+    return (
+        np.array(rows, dtype=np.int64),
+        np.array(labels, dtype=np.int64),
+        np.array(picked, dtype=np.float32),
+    )
+
+
+def pairwise_iou(first: Floats, second: Floats) -> Floats:
+    """IoU of every box (A, 4) with every other (B, 4): (A, B) float32, NaN where both are empty."""
+    return _iou(tuple(np.ascontiguousarray(first.T)[:, :, None]), tuple(np.ascontiguousarray(second.T)))
+
+
+def _iou(first: Sequence[Floats], second: Sequence[Floats]) -> Floats:
+    """IoU of boxes given as four arrays (left, top, right, bottom) each, of shapes that broadcast."""
+    left, top, right, bottom = first
+    other_left, other_top, other_right, other_bottom = second
+    # In place: large arrays of pairs are made as few times as possible.
+    width = np.minimum(right, other_right)
+    width -= np.maximum(left, other_left)
+    height = np.minimum(bottom, other_bottom)
+    height -= np.maximum(top, other_top)
+    np.maximum(width, 0, out=width)
+    np.maximum(height, 0, out=height)
+    width *= height
+    union = np.add((right - left) * (bottom - top), (other_right - other_left) * (other_bottom - other_top), out=height)
+    union -= width
+    with np.errstate(divide="ignore", invalid="ignore"):
+        iou: Floats = np.divide(width, union, out=width)
+    return iou
+
+
+class _Limit:
+    """When two boxes overlap too much.
+
+    Args:
+        iou_threshold: more than this.
+        inclusive: or just this.
+        undefined: whether two empty boxes do, which have no IoU.
+
+    """
+
+    def __init__(self, iou_threshold: float, *, inclusive: bool = False, undefined: bool = False) -> None:
+        limit = np.float32(iou_threshold)
+        # IoUs are float32: those above any number are those above the float32 that is next below it.
+        if float(limit) > iou_threshold or inclusive:
+            limit = np.nextafter(limit, np.float32(-1))
+        self._limit = limit
+        self._undefined = undefined
+
+    def exceeded(self, first: Sequence[Floats], second: Sequence[Floats]) -> NDArray[np.bool_]:
+        """As `_iou`, but whether it is too much."""
+        iou = _iou(first, second)
+        # Both ways of asking differ for NaN.
+        exceeded: NDArray[np.bool_] = ~(iou <= self._limit) if self._undefined else iou > self._limit
+        return exceeded
+
+
+def _best_kept(
+    scores: Floats,
+    keep: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]],
+    max_detections: int | None,
+    score_threshold: float | None,
+) -> NDArray[np.int64]:
+    """Positions in the flattened (C, N) scores of what NMS keeps, best first.
+
+    ``keep`` says which pairs (labels, rows), best first, remain.
+    """
+    flat_scores = scores.ravel()
+    # A box is only suppressed by better ones, so what the best M pairs (class, box) keep does not depend on the rest:
+    # start small and widen until enough are kept.
+    wanted = scores.size if max_detections is None else 4 * max_detections
+    while True:
+        candidates = _best(flat_scores, wanted, score_threshold)
+        kept = candidates[keep(*np.divmod(candidates, max(1, scores.shape[1])))]
+        if max_detections is not None and len(kept) >= max_detections:
+            return kept[:max_detections]
+        if len(candidates) < wanted or wanted >= scores.size:
+            return kept
+        wanted *= 4
+
+
+def _best(scores: Floats, count: int, score_threshold: float | None) -> NDArray[np.int64]:
+    """Positions of the ``count`` best of (L,) scores, best first, ties in the order of position."""
+    groups = max(1, scores.size // (4 * count))
+    if count >= scores.size:
+        eligible = np.ones(scores.shape, dtype=np.bool_)
+    else:
+        # As many scores as there are groups of them, each the best of its group, are found much faster than the best
+        # of all, and the last of the best of those is a lower bound.
+        heads = scores[: scores.size // groups * groups].reshape(groups, -1).max(axis=0)
+        eligible = scores >= np.partition(heads, len(heads) - count)[len(heads) - count]
+    if score_threshold is not None:
+        eligible &= scores > np.float32(score_threshold)
+    positions = np.flatnonzero(eligible)
+    return positions[np.argsort(-scores[positions], kind="stable")[:count]]
+
+
+def _keep(
+    boxes: Floats,
+    labels: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    limit: _Limit,
+    *,
+    greedy: bool = False,
+    max_candidates: int | None = None,
+    most: int | None = None,
+) -> NDArray[np.bool_]:
+    """(M,) bool: which candidates, best first, remain when each class is suppressed by itself.
+
+    Args:
+        boxes: (N, 4).
+        labels: (M,) class of each candidate.
+        rows: (M,) box of each candidate.
+        limit: of the overlap.
+        greedy: only what remains suppresses; otherwise everything better does.
+        max_candidates: number of candidates of each class that take part, the best.
+        most: number that is wanted of each class, where no more matter.
+
+    """
+    keep = np.zeros(len(labels), dtype=np.bool_)
+    order = np.argsort(labels, kind="stable")
+    begins = np.flatnonzero(np.diff(labels[order], prepend=-1))
+    sizes = np.diff(begins, append=len(order))
+    if max_candidates is not None:
+        taken = np.minimum(sizes, max_candidates)
+        order = order[flat_ranges(begins, taken)[1]]
+        begins, sizes = np.cumsum(taken) - taken, taken
+    if int((sizes * sizes).sum()) > _PAIRS_AT_ONCE:
+        in_class = _greedy_in_class if greedy else _fast_in_class
+        for begin, size in zip(begins.tolist(), sizes.tolist(), strict=True):
+            members = order[begin : begin + size]
+            keep[members] = in_class(boxes[rows[members]], limit, most)
+        return keep
+    # Many small classes: all pairs of them together.
+    ranks = np.arange(len(order)) - np.repeat(begins, sizes)
+    second, first = flat_ranges(np.repeat(begins, sizes), ranks)
+    corners = np.ascontiguousarray(boxes[rows[order]].T)
+    exceeded = limit.exceeded(corners[:, first], corners[:, second])
+    first, second = first[exceeded], second[exceeded]
+    keep[order] = _greedy(len(order), first, second) if greedy else _without(len(order), second)
+    return keep
+
+
+def _without(count: int, suppressed: NDArray[np.int64]) -> NDArray[np.bool_]:
+    keep = np.ones(count, dtype=np.bool_)
+    keep[suppressed] = False
+    return keep
+
+
+def _greedy(count: int, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(count,) bool: what remains when each pair's second is suppressed by its first, if that remains.
+
+    Pairs are in the order of their second; the first comes before it.
+    """
+    keep = bytearray(b"\1" * count)
+    for better, worse in zip(first.tolist(), second.tolist(), strict=True):
+        if keep[better]:
+            keep[worse] = 0
+    return np.frombuffer(keep, dtype=np.bool_)
+
+
+def _fast_in_class(boxes: Floats, limit: _Limit, most: int | None) -> NDArray[np.bool_]:
+    """(N,) bool: which boxes, best first, overlap no better one."""
+    corners = np.ascontiguousarray(boxes.T)
+    suppressed = np.zeros(len(boxes), dtype=np.bool_)
+    for start in range(0, len(boxes), _ROWS_AT_ONCE):
+        better = corners[:, start : start + _ROWS_AT_ONCE, None]
+        suppressed[start:] |= np.triu(limit.exceeded(better, corners[:, start:]), 1).any(axis=0)
+    return ~suppressed
+
+
+def _greedy_in_class(boxes: Floats, limit: _Limit, most: int | None) -> NDArray[np.bool_]:
+    """(N,) bool: which boxes, best first, overlap no better one that remains; only the first ``most`` of them."""
+    corners = np.ascontiguousarray(boxes.T)
+    keep = np.zeros(len(boxes), dtype=np.bool_)
+    left = np.arange(len(boxes))
+    wanted = len(boxes) if most is None else most
+    while len(left) and wanted > 0:
+        block, left = left[:_ROWS_AT_ONCE], left[_ROWS_AT_ONCE:]
+        own = corners[:, block]
+        second, first = np.nonzero(np.tril(limit.exceeded(own[:, :, None], own), -1))
+        remains = _greedy(len(block), first, second)
+        keep[block] = remains
+        better = own[:, remains]
+        wanted -= better.shape[1]
+        left = left[~limit.exceeded(better[:, :, None], corners[:, left]).any(axis=0)]
+    return keep
+
+
+def _iou_with(boxes: NDArray[np.float64], row: int, offset: float) -> NDArray[np.float64]:
+    """(N,) IoU of one box with all; 0 where the union is empty."""
+    sides = boxes[:, 2:] - boxes[:, :2] + offset
+    area = sides[:, 0] * sides[:, 1]
+    shared = np.minimum(boxes[:, 2:], boxes[row, 2:]) - np.maximum(boxes[:, :2], boxes[row, :2]) + offset
+    np.maximum(shared, 0, out=shared)
+    intersection = shared[:, 0] * shared[:, 1]
+    union = area + area[row] - intersection
+    overlap: NDArray[np.float64] = np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+    return overlap
+
+
+def _select(positions: NDArray[np.int64], scores: Floats) -> Kept:
+    """Rows, classes and scores of positions in the flattened (C, N) scores."""
+    labels, rows = np.divmod(positions, max(1, scores.shape[1]))
+    return rows, labels, scores.ravel()[positions]
+
+
+def _check(
+    boxes: Floats,
+    scores: Floats,
+    iou_threshold: float,
+    max_detections: int | None,
+    max_candidates: int | None = None,
+) -> None:
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ConfigError(f"boxes: expected shape (N, 4), got {boxes.shape}")
+    if scores.ndim != 2 or scores.shape[1] != boxes.shape[0]:
+        raise ConfigError(f"scores: expected shape (C, {boxes.shape[0]}), got {scores.shape}")
+    if not 0 <= iou_threshold <= 1:
+        raise ConfigError(f"iou_threshold: expected a number in 0..1, got {iou_threshold!r}")
+    for name, value in (("max_detections", max_detections), ("max_candidates", max_candidates)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{name}: expected at least 1, got {value!r}")
+
+
+def _check_number(name: str, value: float, *, minimum: float, exclusive: bool = False) -> None:
+    if not math.isfinite(value) or value < minimum or (exclusive and value == minimum):
+        bound = "more than" if exclusive else "at least"
+        raise ConfigError(f"{name}: expected a finite number of {bound} {minimum}, got {value!r}")

@@ -1,0 +1,271 @@
+"""Prototype models (YOLACT): from the candidates of one image to what is kept of them, and to its masks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protomask.detection.nms import batched_nms, batched_soft_nms, cross_class_fast_nms, fast_nms
+from protomask.detection.options import NmsMode, PredictOptions
+from protomask.detection.rows import instances_of
+from protomask.errors import ConfigError
+from protomask.structures.instances import Instances
+from protomask.structures.mask_sources import GridMasks, MaskSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrototypeRule:
+    """How a prototype model's candidates become detections.
+
+    Attributes:
+        nms: kind of non-maximum suppression.
+        iou_threshold: overlap above which NMS suppresses.
+        candidate_threshold: anchors whose best class score is not above this are never looked at.
+        max_detections: maximum number of instances per image.
+        max_candidates: anchors per class that enter fast NMS.
+        candidates_per_level: maximum number of anchors of each pyramid level that are looked at, those with the best
+            scores; None for no limit.
+        anchors_per_level: number of anchors of each level, in their order.
+        threshold_detections: ``candidate_threshold`` also holds for each detection of fast NMS.
+        clip_boxes: clip boxes to the image before NMS and before masks are cropped.
+        empty_boxes_suppress: in fast NMS, a better box without area suppresses another one without area.
+        input_side: pixels of the network's square input: the greedy modes measure pixels.
+
+    """
+
+    nms: NmsMode = "fast"
+    iou_threshold: float = 0.5
+    candidate_threshold: float = 0.05
+    max_detections: int = 100
+    max_candidates: int = 200
+    candidates_per_level: int | None = None
+    anchors_per_level: tuple[int, ...] = ()
+    threshold_detections: bool = False
+    clip_boxes: bool = False
+    empty_boxes_suppress: bool = True
+    input_side: int = 550
+
+    def settle(self, options: PredictOptions) -> PrototypeRule:
+        """The rule with what the caller chose, and with what follows from it."""
+        given = {
+            name: getattr(options, name)
+            for name in ("nms", "iou_threshold", "candidate_threshold", "max_detections")
+            if getattr(options, name) is not None
+        }
+        rule = dataclasses.replace(self, **given)
+        if rule.max_detections > rule.max_candidates:
+            # As many candidates for each detection as before, or dense images would lose detections to that limit.
+            more = ceil(self.max_candidates * rule.max_detections / self.max_detections)
+            rule = dataclasses.replace(rule, max_candidates=more)
+        if options.max_detections is None and rule.nms == "cross_class_fast":
+            # Officially it returns all that it keeps.
+            rule = dataclasses.replace(rule, max_detections=max(rule.max_candidates, rule.max_detections))
+        return rule
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Inverse of `to_dict`.
+
+        Raises:
+            ConfigError: a field is missing or unknown.
+
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        if set(values) != names:
+            raise ConfigError(f"rule: expected the fields {sorted(names)}, got {sorted(values)}")
+        return cls(**{**values, "anchors_per_level": tuple(values["anchors_per_level"])})
+
+
+class PrototypeRows(NamedTuple):
+    """What was kept in one image.
+
+    Attributes:
+        boxes: (N, 4) float32 xyxy, relative to the image.
+        labels: (N,) int64.
+        class_scores: (N,) float32, descending.
+        masks: makes the masks in the frame of the original image from (N, h, w) grids, or from prototypes.
+        mask_scores: (N,) float32 estimated IoU, not limited to [0, 1]; None without mask rescoring.
+
+    """
+
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    class_scores: NDArray[np.float32]
+    masks: PrototypeMasks | NDArray[np.float32]
+    mask_scores: NDArray[np.float32] | None = None
+
+
+class PrototypeMasks(NamedTuple):
+    """Masks as (h, w, k) float32 prototypes and (N, k) float32 coefficients."""
+
+    prototypes: NDArray[np.float32]
+    coefficients: NDArray[np.float32]
+
+
+class Kept(NamedTuple):
+    """What NMS kept: (N,) rows of the candidates, (N, 4) relative boxes, (N,) labels and class scores."""
+
+    rows: NDArray[np.int64]
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    class_scores: NDArray[np.float32]
+
+
+def detect(
+    class_logits: NDArray[np.float32],
+    boxes: NDArray[np.float32],
+    rule: PrototypeRule,
+    *,
+    score_threshold: float = 0.0,
+    anchors: NDArray[np.int64] | None = None,
+) -> Kept:
+    """Candidates, thresholds, NMS.
+
+    Args:
+        class_logits: (K, C + 1) float32, background first.
+        boxes: (K, 4) float32 xyxy, relative to the image.
+        rule: thresholds and NMS.
+        score_threshold: only class scores above this are of interest; what scores less neither suppresses better boxes
+            nor takes their places.
+        anchors: (K,) int64, ascending: which anchor each row belongs to, where not all of them are given.
+
+    """
+    threshold = max(rule.candidate_threshold, score_threshold)
+    candidates, class_scores = _candidates(class_logits, threshold, rule, anchors)
+    boxes = boxes[candidates]
+    if rule.clip_boxes:
+        boxes = boxes.clip(0, 1)
+    # A network that diverged can ask for sides beyond what a float holds.
+    finite = np.isfinite(boxes).all(axis=1)
+    candidates, boxes, class_scores = candidates[finite], boxes[finite], class_scores[finite]
+    kept, labels, scores = _suppress(boxes, np.ascontiguousarray(class_scores.T), rule, score_threshold)
+    if score_threshold > 0:
+        above = scores > np.float32(score_threshold)
+        kept, labels, scores = kept[above], labels[above], scores[above]
+    return Kept(candidates[kept], boxes[kept], labels, scores)
+
+
+def paint(
+    rows: PrototypeRows, image_size: tuple[int, int], class_names: tuple[str, ...], *, score_threshold: float = 0.0
+) -> Instances:
+    """What was kept as `Instances` in the frame of the original image (H, W)."""
+    height, width = image_size
+    masks: MaskSource
+    if isinstance(rows.masks, PrototypeMasks):
+        masks = GridMasks.assemble(rows.masks.prototypes, rows.masks.coefficients, rows.boxes, image_size)
+    else:
+        masks = GridMasks(rows.masks, image_size)
+    return instances_of(
+        boxes=rows.boxes * np.array([width, height, width, height], dtype=np.float32),
+        labels=rows.labels,
+        class_scores=rows.class_scores,
+        mask_scores=rows.mask_scores,
+        masks=masks,
+        image_size=image_size,
+        class_names=class_names,
+        score_threshold=score_threshold,
+    )
+
+
+def _candidates(
+    class_logits: NDArray[np.float32], threshold: float, rule: PrototypeRule, anchors: NDArray[np.int64] | None
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Anchors whose best class scores above the threshold: (K,) rows, and their (K, C) scores."""
+    possible = possible_rows(class_logits, threshold)
+    class_scores = _softmax(class_logits[possible])[:, 1:]
+    best_scores = class_scores.max(axis=1, initial=0.0)
+    eligible = best_scores > np.float32(threshold)
+    if rule.candidates_per_level is not None:
+        numbers = possible if anchors is None else anchors[possible]
+        eligible &= best_of_levels(best_scores, numbers, rule.anchors_per_level, rule.candidates_per_level)
+    return possible[eligible], class_scores[eligible]
+
+
+def possible_rows(class_logits: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
+    """(K,) rows of (A, C + 1) logits whose best class may score above a threshold; cheaper than all scores."""
+    # A softmax is at most what it would be of this class and the background alone, so most anchors need none.
+    lead = class_logits[:, 1:].max(axis=1) - class_logits[:, 0]
+    limit = threshold - 1e-4
+    if limit <= 0:
+        return np.arange(len(class_logits))
+    return np.flatnonzero(lead > np.float32(np.log(limit / (1 - limit)) if limit < 1 else np.inf))
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+    scores: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
+    return scores
+
+
+def best_of_levels(
+    scores: NDArray[np.float32], anchors: NDArray[np.int64], anchors_per_level: tuple[int, ...], limit: int
+) -> NDArray[np.bool_]:
+    """Mark the anchors with the best scores on each pyramid level.
+
+    Args:
+        scores: (K,) best class score of some anchors.
+        anchors: (K,) int64, which these are.
+        anchors_per_level: number of anchors of each level, in their order.
+        limit: maximum number of anchors marked on each level.
+
+    Returns:
+        (K,) bool.
+
+    Raises:
+        ConfigError: the levels have fewer anchors than there are.
+
+    """
+    ends = np.cumsum(anchors_per_level)
+    if len(anchors) and anchors.max() >= ends[-1]:
+        raise ConfigError(
+            f"candidates_per_level: expected {ends[-1]} anchors ({', '.join(map(str, anchors_per_level))} on the "
+            f"levels), got number {anchors.max()}"
+        )
+    best = np.zeros(len(scores), dtype=np.bool_)
+    level_of = np.searchsorted(ends, anchors, side="right")
+    for level in range(len(anchors_per_level)):
+        own = np.flatnonzero(level_of == level)
+        best[own[np.argsort(-scores[own], kind="stable")[:limit]]] = True
+    return best
+
+
+def _suppress(
+    boxes: NDArray[np.float32], class_scores: NDArray[np.float32], rule: PrototypeRule, score_threshold: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Rows, labels and scores that remain of (K, 4) boxes with (C, K) scores, best first."""
+    threshold = max(rule.candidate_threshold, score_threshold)
+    if rule.nms == "fast":
+        return fast_nms(
+            boxes, class_scores, iou_threshold=rule.iou_threshold,
+            max_candidates=rule.max_candidates, max_detections=rule.max_detections,
+            score_threshold=threshold if rule.threshold_detections else score_threshold or None,
+            empty_suppress=rule.empty_boxes_suppress,
+        )  # fmt: skip
+    if rule.nms == "cross_class_fast":
+        kept, labels, scores = cross_class_fast_nms(
+            boxes, class_scores, iou_threshold=rule.iou_threshold, max_candidates=rule.max_candidates,
+            empty_suppress=rule.empty_boxes_suppress,
+        )  # fmt: skip
+        top = slice(rule.max_detections)
+        return kept[top], labels[top], scores[top]
+    # The greedy modes measure pixels: the official one counts a box from 3 to 5 as three wide.
+    pixel_boxes = boxes * np.float32(rule.input_side)
+    if rule.nms == "batched":
+        return batched_nms(
+            pixel_boxes, class_scores, iou_threshold=rule.iou_threshold, score_threshold=threshold,
+            max_detections=rule.max_detections, legacy_offset=1.0, inclusive=True,
+        )  # fmt: skip
+    return batched_soft_nms(
+        pixel_boxes, class_scores, method="linear" if rule.nms == "soft_linear" else "gaussian",
+        iou_threshold=rule.iou_threshold, score_threshold=threshold, max_detections=rule.max_detections,
+    )  # fmt: skip

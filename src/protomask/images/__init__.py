@@ -1,0 +1,1 @@
+"""Images in NumPy: decode, fetch, resize, draw."""

@@ -1,0 +1,301 @@
+"""Sinks that write one file about all frames: COCO results, JSON lines, tables."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from protomask.errors import ConfigError, DataError, MissingExtraError
+from protomask.files import naming, temporary_name
+from protomask.inference.sinks.pictures import file_of, found_in, write_json
+from protomask.inference.sinks.sink import Sink, make_folder
+from protomask.structures.frame import Frame
+from protomask.structures.serialise import describe
+
+
+class CocoSink(Sink):
+    """``predictions.json``: COCO results of all images (https://cocodataset.org/#format-results), a plain list; and
+    ``images.json``: a COCO file with the ``images`` and ``categories`` that it refers to, and no annotations.
+
+    Both appear when all frames have come, so a list that exists is complete.
+
+    Args:
+        folder: where they go; made if needed.
+        image_ids: COCO image id of each file name, see `read_coco_ids`; 1, 2, ... in order when not given.
+        category_ids: COCO category id of each label; label + 1 when not given.
+
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        image_ids: Mapping[str, int] | None = None,
+        category_ids: Sequence[int] | None = None,
+    ) -> None:
+        self.folder = make_folder(Path(folder))
+        self._image_ids = image_ids
+        self._category_ids = category_ids
+        self._class_names: tuple[str, ...] = ()
+        self._images: list[dict[str, Any]] = []
+        self._rows = _JsonList(self.folder / "predictions.json")
+
+    def check(self, frame: Frame) -> None:
+        """See `Sink.check`."""
+        self._id_of(frame)
+
+    def write(self, frame: Frame) -> list[Path]:
+        """See `Sink.write`."""
+        found, image_id = found_in(frame), self._id_of(frame)
+        height, width = found.image_size
+        self._class_names = found.class_names
+        self._images.append({"id": image_id, "file_name": file_of(frame), "height": height, "width": width})
+        self._rows.extend(found.to_coco(image_id, self._category_ids))
+        return []
+
+    def close(self, *, complete: bool) -> None:
+        """See `Sink.close`."""
+        try:
+            if complete:
+                ids = self._category_ids or range(1, len(self._class_names) + 1)
+                categories = [{"id": ids[label], "name": name} for label, name in enumerate(self._class_names)]
+                content = {"images": self._images, "categories": categories, "annotations": []}
+                write_json(self.folder / "images.json", content)
+                self._rows.complete()
+        finally:
+            self._rows.discard()
+
+    def _id_of(self, frame: Frame) -> int:
+        return len(self._images) + 1 if self._image_ids is None else _image_id(Path(frame.source), self._image_ids)
+
+
+class JsonLinesSink(Sink):
+    """``predictions.jsonl``: one JSON object per frame, one per line, as each frame finishes.
+
+    Args:
+        folder: where it goes; made if needed.
+
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.path = make_folder(Path(folder)) / "predictions.jsonl"
+        self._file: IO[str] | None = None
+
+    def write(self, frame: Frame) -> list[Path]:
+        """See `Sink.write`."""
+        row: dict[str, Any] = {"file": file_of(frame), **found_in(frame).to_dict()}
+        if frame.time is not None:
+            row = {"frame": frame.index, "time": frame.time, **row}
+        with naming(self.path):
+            file = self._opened()
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.flush()
+        return []
+
+    def close(self, *, complete: bool) -> None:
+        """See `Sink.close`."""
+        with naming(self.path):
+            if complete or self._file is not None:
+                self._opened().close()
+
+    def _opened(self) -> IO[str]:
+        # Not before the first frame: a sink beside this one may still refuse to be made.
+        if self._file is None:
+            self._file = self.path.open("w", encoding="utf-8")
+        return self._file
+
+
+TABLE_COLUMNS = (
+    "file", "frame", "time", "number", "class_name", "label", "score", "class_score", "mask_score",
+    "x1", "y1", "x2", "y2", "area", "perimeter", "track_id",
+)  # fmt: skip
+"""Of a table: boxes, areas and perimeters in pixels of the original image."""
+_ROWS_PER_GROUP = 1 << 14
+"""Of a Parquet file: every group of rows has its own index, so a group per frame would cost more than its rows."""
+
+
+class TableSink(Sink):
+    """``predictions.csv`` or ``predictions.parquet``: one row per instance, see `TABLE_COLUMNS`.
+
+    The file appears when all frames have come.
+
+    Args:
+        folder: where it goes; made if needed.
+        format: csv or parquet.
+
+    Raises:
+        ConfigError: ``format`` is unknown.
+        MissingExtraError: pyarrow, which writes parquet, is not installed.
+
+    """
+
+    def __init__(self, folder: str | Path, format: Literal["csv", "parquet"] = "csv") -> None:
+        if format not in ("csv", "parquet"):
+            raise ConfigError(f"table format: expected csv or parquet, got {format!r}")
+        self.path = make_folder(Path(folder)) / f"predictions.{format}"
+        self._table: _CsvTable | _ParquetTable = (_CsvTable if format == "csv" else _ParquetTable)(self.path)
+
+    def write(self, frame: Frame) -> list[Path]:
+        """See `Sink.write`."""
+        found = found_in(frame)
+        rows = []
+        for one, known in zip(found, describe(found), strict=True):
+            x1, y1, x2, y2 = known["box"]
+            values = {
+                **known, "file": file_of(frame), "frame": frame.index, "time": frame.time,
+                "x1": x1, "y1": y1, "x2": x2, "y2": y2,
+                "area": one.area, "perimeter": round(one.perimeter, 2), "track_id": one.track_id,
+            }  # fmt: skip
+            rows.append([values[name] for name in TABLE_COLUMNS])
+        with naming(self.path):
+            self._table.extend(rows)
+        return []
+
+    def close(self, *, complete: bool) -> None:
+        """See `Sink.close`."""
+        with naming(self.path):
+            self._table.close(complete=complete)
+
+
+class _CsvTable:
+    """A CSV file that grows under a temporary name and gets its own when complete."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._temporary = path, temporary_name(path)
+        self._file: IO[str] | None = None
+
+    def extend(self, rows: Sequence[Sequence[Any]]) -> None:
+        if self._file is None:
+            self._file = self._temporary.open("w", encoding="utf-8", newline="")
+            csv.writer(self._file).writerow(TABLE_COLUMNS)
+        csv.writer(self._file).writerows(rows)
+
+    def close(self, *, complete: bool) -> None:
+        try:
+            if complete:
+                self.extend([])
+            if self._file is not None:
+                self._file.close()
+            if complete:
+                self._temporary.replace(self._path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+
+class _ParquetTable:
+    """A Parquet file that grows under a temporary name and gets its own when complete."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import pyarrow
+            from pyarrow import parquet
+        except ImportError as error:
+            raise MissingExtraError("parquet tables need pyarrow: pip install 'protomask[tables]'") from error
+        self._path, self._temporary = path, temporary_name(path)
+        self._arrow, self._parquet = pyarrow, parquet
+        whole, real, text = pyarrow.int64(), pyarrow.float64(), pyarrow.string()
+        kinds = {"file": text, "class_name": text} | dict.fromkeys(
+            ("frame", "number", "label", "area", "track_id"), whole
+        )
+        self._schema = pyarrow.schema([(name, kinds.get(name, real)) for name in TABLE_COLUMNS])
+        self._writer: Any = None
+        self._rows: list[Sequence[Any]] = []
+
+    def extend(self, rows: Sequence[Sequence[Any]]) -> None:
+        self._rows += rows
+        if len(self._rows) >= _ROWS_PER_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._writer is None:
+            self._writer = self._parquet.ParquetWriter(self._temporary, self._schema)
+        if self._rows:
+            columns = [list(column) for column in zip(*self._rows, strict=True)]
+            self._writer.write_table(self._arrow.table(columns, schema=self._schema))
+            self._rows = []
+
+    def close(self, *, complete: bool) -> None:
+        try:
+            if complete:
+                self._flush()
+            if self._writer is not None:
+                self._writer.close()
+            if complete:
+                self._temporary.replace(self._path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+
+def read_coco_ids(annotation_file: str | Path, class_names: Sequence[str]) -> tuple[dict[str, int], list[int]]:
+    """The ids under which a COCO annotation file knows its images and the classes of a model.
+
+    Args:
+        annotation_file: COCO JSON with ``images`` and ``categories``.
+        class_names: names the model gives to its labels.
+
+    Returns:
+        The image id of each ``file_name``, and the category id of each label.
+
+    Raises:
+        DataError: the file cannot be read, is not COCO, or lacks one of the classes.
+    """
+    path = Path(annotation_file)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        image_ids = {str(image["file_name"]): int(image["id"]) for image in content["images"]}
+        by_name = {str(category["name"]): int(category["id"]) for category in content["categories"]}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as JSON: {error}") from error
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path}: expected COCO images and categories with their ids and names: {error!r}") from error
+    missing = [name for name in class_names if name not in by_name]
+    if missing:
+        raise DataError(f"{path}: expected the classes of the model among its categories, lacks {', '.join(missing)}")
+    return image_ids, [by_name[name] for name in class_names]
+
+
+def _image_id(source: Path, image_ids: Mapping[str, int]) -> int:
+    """Annotation files name images relative to some folder: the longest tail of the path that is known decides."""
+    for start in range(len(source.parts)):
+        tail = "/".join(source.parts[start:])
+        if tail in image_ids:
+            return image_ids[tail]
+    raise DataError(f"{source}: no image of this name among the {len(image_ids)} of the annotation file")
+
+
+class _JsonList:
+    """A JSON list that grows on disk under a temporary name and gets its own when complete."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._temporary = temporary_name(path)
+        self._separator = "[\n"
+        self._file: IO[str] | None = None
+
+    def extend(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        with naming(self._path):
+            file = self._opened()
+            for row in rows:
+                file.write(self._separator + json.dumps(row))
+                self._separator = ",\n"
+
+    def complete(self) -> None:
+        with naming(self._path):
+            file = self._opened()
+            file.write("[]\n" if self._separator == "[\n" else "\n]\n")
+            file.close()
+            self._temporary.replace(self._path)
+
+    def discard(self) -> None:
+        """Remove what is not complete."""
+        if self._file is not None:
+            self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def _opened(self) -> IO[str]:
+        if self._file is None:
+            self._file = self._temporary.open("w", encoding="utf-8")
+        return self._file

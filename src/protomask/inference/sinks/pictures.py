@@ -1,0 +1,138 @@
+"""Sinks that write one picture, or one file, per frame: overlays, label maps, outlines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from protomask.errors import ConfigError
+from protomask.files import replacing
+from protomask.inference.sinks.sink import Names, Sink, check_not_among_inputs, make_folder
+from protomask.structures.frame import Frame
+from protomask.structures.instances import ColorBy, Instances
+from protomask.structures.serialise import describe
+
+
+class OverlaySink(Sink):
+    """``NAME.png`` or ``NAME.jpg``: each image with masks, boxes, classes and scores drawn on it.
+
+    Args:
+        folder: where they go; made if needed. It must not be the folder of the images.
+        format: png, or the smaller jpg.
+        color_by: what a colour stands for, see `Instances.draw`.
+
+    Raises:
+        ConfigError: ``format`` is unknown.
+        ProtomaskError: the folder cannot be made.
+
+    """
+
+    def __init__(
+        self, folder: str | Path, *, format: Literal["png", "jpg"] = "png", color_by: ColorBy = "auto"
+    ) -> None:
+        if format not in ("png", "jpg"):
+            raise ConfigError(f"overlay_format: expected png or jpg, got {format!r}")
+        self.folder = make_folder(Path(folder))
+        self.format = format
+        self.color_by: ColorBy = color_by
+        self._names = Names()
+
+    def check(self, frame: Frame) -> None:
+        """See `Sink.check`."""
+        check_not_among_inputs(frame, self.folder)
+
+    def write(self, frame: Frame) -> list[Path]:
+        """See `Sink.write`."""
+        path = self.folder / f"{self._names.next(frame)}.{self.format}"
+        write_picture(path, found_in(frame).draw(frame.image, color_by=self.color_by))
+        return [path]
+
+
+class PolygonSink(Sink):
+    """``NAME.geojson``: one feature per object, parts and holes kept.
+
+    Args:
+        folder: where they go; made if needed.
+
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = make_folder(Path(folder))
+        self._names = Names()
+
+    def check(self, frame: Frame) -> None:
+        """See `Sink.check`."""
+        check_not_among_inputs(frame, self.folder)
+
+    def write(self, frame: Frame) -> list[Path]:
+        """See `Sink.write`."""
+        path = self.folder / f"{self._names.next(frame)}.geojson"
+        content = found_in(frame).to_geojson()
+        write_json(path, {"type": content.pop("type"), "file": file_of(frame), **content})
+        return [path]
+
+
+class LabelMapSink(Sink):
+    """``NAME.png``, 16 bits: each pixel is the number of the object seen there; ``NAME.json``: what the numbers are.
+
+    Args:
+        folder: where they go; made if needed.
+
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = make_folder(Path(folder))
+        self._names = Names()
+
+    def check(self, frame: Frame) -> None:
+        """See `Sink.check`."""
+        check_not_among_inputs(frame, self.folder)
+
+    def write(self, frame: Frame) -> list[Path]:
+        """See `Sink.write`."""
+        stem, found = self._names.next(frame), found_in(frame)
+        picture, legend = self.folder / f"{stem}.png", self.folder / f"{stem}.json"
+        numbers = found.label_map()
+        write_picture(picture, numbers)
+        visible = np.bincount(numbers.reshape(-1), minlength=len(found) + 1)[1:].tolist()
+        rows = [{**row, "pixels": pixels} for row, pixels in zip(describe(found), visible, strict=True)]
+        write_json(legend, {"file": file_of(frame), "size": list(found.image_size), "instances": rows})
+        return [picture, legend]
+
+
+def found_in(frame: Frame) -> Instances:
+    """What was found in a frame.
+
+    Raises:
+        ConfigError: nothing was looked for.
+
+    """
+    if frame.found is None:
+        raise ConfigError(f"{frame.source}: expected a frame that was predicted")
+    return frame.found
+
+
+def file_of(frame: Frame) -> str:
+    """The source of a frame as files record it, with forward slashes."""
+    return Path(frame.source).as_posix() if "://" not in frame.source else frame.source
+
+
+def write_picture(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+    """Write a PNG or JPEG, whole or not at all."""
+    with replacing(path) as file:
+        if path.suffix == ".jpg":
+            Image.fromarray(pixels).save(file, format="JPEG", quality=92)
+        else:  # level 1: a third larger than the default and several times faster
+            Image.fromarray(pixels).save(file, format="PNG", compress_level=1)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON, whole or not at all."""
+    with replacing(path) as file:
+        file.write((json.dumps(content, ensure_ascii=False) + "\n").encode())

@@ -1,0 +1,97 @@
+"""From what the YOLACT network predicts to what is kept of it; `protomask.detection.prototypes` does the choosing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from protomask.detection import prototypes
+from protomask.detection.options import PredictOptions
+from protomask.detection.prototypes import PrototypeMasks, PrototypeRows, PrototypeRule
+from protomask.ops.boxes import decode_boxes
+from protomask.ops.masks import assemble_masks, crop_masks
+
+if TYPE_CHECKING:
+    from protomask.models.yolact.config import YolactConfig
+    from protomask.models.yolact.heads import YolactOutput
+    from protomask.models.yolact.model import Yolact
+
+
+def rule_of(config: YolactConfig) -> PrototypeRule:
+    """How candidates of this network become detections, before a caller chooses anything."""
+    return PrototypeRule(
+        nms=config.nms,
+        iou_threshold=config.iou_threshold,
+        candidate_threshold=config.candidate_threshold,
+        max_detections=config.max_detections,
+        max_candidates=config.max_candidates,
+        candidates_per_level=config.candidates_per_level,
+        anchors_per_level=config.anchors_per_level,
+        threshold_detections=config.threshold_detections,
+        clip_boxes=config.clip_boxes,
+        empty_boxes_suppress=config.empty_boxes_suppress,
+        input_side=config.image_size,
+    )
+
+
+@torch.no_grad()
+def detect(network: Yolact, output: YolactOutput, options: PredictOptions) -> list[PrototypeRows]:
+    """Choose among the predictions for B images.
+
+    Args:
+        network: in evaluation mode; its mask rescoring is run here, on the chosen masks only.
+        output: of the network.
+        options: thresholds and NMS; the config's where they say nothing. What scores no more than their
+            ``score_threshold`` takes no part.
+
+    Returns:
+        What is kept in each image, on the CPU, in the order of class scores.
+
+    """
+    rule = rule_of(network.config).settle(options)
+    return [_detect_one(network, output, image, rule, options) for image in range(len(output.class_logits))]
+
+
+def _detect_one(
+    network: Yolact, output: YolactOutput, image: int, rule: PrototypeRule, options: PredictOptions
+) -> PrototypeRows:
+    logits = output.class_logits[image].float()
+    possible = _possible(logits, max(rule.candidate_threshold, options.score_threshold))
+    boxes = decode_boxes(
+        output.box_deltas[image, possible].float(),
+        output.anchors[possible],
+        max_size_ratio=network.config.max_size_ratio,
+    )
+    kept = prototypes.detect(
+        logits[possible].cpu().numpy(),
+        boxes.cpu().numpy(),
+        rule,
+        score_threshold=options.score_threshold,
+        anchors=possible.cpu().numpy(),
+    )
+    chosen = possible[torch.from_numpy(kept.rows).to(possible.device)]
+    coefficients = output.mask_coefficients[image, chosen].float()
+    grid = output.prototypes[image].float()
+    if network.rescoring is None:
+        masks = PrototypeMasks(grid.cpu().numpy(), coefficients.cpu().numpy())
+        return PrototypeRows(kept.boxes, kept.labels, kept.class_scores, masks)
+    # The rescoring network looks at whole grids. Sums over prototypes need float32 also where the network ran in less.
+    with torch.autocast(grid.device.type, enabled=False):
+        mask_probs = crop_masks(assemble_masks(grid, coefficients), torch.from_numpy(kept.boxes).to(grid.device))
+    mask_scores = network.rescoring(mask_probs, torch.from_numpy(kept.labels).to(grid.device))
+    return PrototypeRows(
+        kept.boxes,
+        kept.labels,
+        kept.class_scores,
+        mask_probs.cpu().numpy(),
+        mask_scores.float().cpu().numpy(),
+    )
+
+
+def _possible(class_logits: Tensor, threshold: float) -> Tensor:
+    """(K,) rows of (A, C + 1) logits whose best class may score above a threshold: only these leave the device."""
+    # A softmax is at most what it would be of this class and the background alone, so most anchors need none.
+    lead = class_logits[:, 1:].amax(dim=-1) - class_logits[:, 0]
+    return (lead.sigmoid() > threshold - 1e-4).nonzero()[:, 0]

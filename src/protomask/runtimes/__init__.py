@@ -1,0 +1,1 @@
+"""Exported files behind `Predictor`: ONNX Runtime and OpenVINO."""

@@ -1,0 +1,211 @@
+"""What an exported file says of itself, in plain JSON: all that its reader needs, without knowing any model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protomask.detection.options import NMS_MODES, NmsMode
+from protomask.detection.prototypes import PrototypeRule
+from protomask.errors import CheckpointError, ConfigError
+from protomask.images.resize import Rounding, resize_bilinear, resize_opencv, resize_pillow, short_side_size
+
+METADATA_KEY = "protomask"
+"""Of the JSON object in an ONNX file's metadata and in an OpenVINO file's rt_info."""
+FORMAT_VERSION = "2"
+Form = Literal["detections", "candidates"]
+ResizeMethod = Literal["pillow", "opencv", "bilinear"]
+_RESIZE = {"pillow": resize_pillow, "opencv": resize_opencv, "bilinear": resize_bilinear}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedInput:
+    """The file gets every image in one size.
+
+    Attributes:
+        size: (H, W) in pixels.
+        method: how images are resized.
+        any_size: the file can also take other sizes and resize them itself, which is slower.
+
+    """
+
+    size: tuple[int, int]
+    method: ResizeMethod
+    any_size: bool = False
+
+    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 of any size to the file's."""
+        return _RESIZE[self.method](image, self.size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShortSideInput:
+    """The file gets every image with a short side of one length, its shape kept.
+
+    Attributes:
+        image_size: length of the short side, pixels.
+        max_image_size: limit of the long side.
+        rounding: of the sides: "floor" and "half_up" scale both; "short_side" makes the short side exact and cuts the
+            long one.
+        method: how images are resized.
+
+    """
+
+    image_size: int
+    max_image_size: int
+    rounding: Rounding
+    method: ResizeMethod
+
+    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 of any size to the file's."""
+        size = short_side_size(
+            (image.shape[0], image.shape[1]), self.image_size, self.max_image_size, rounding=self.rounding
+        )
+        return _RESIZE[self.method](image, size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnyInput:
+    """The file takes images of any size."""
+
+    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The image as it is."""
+        return image
+
+
+InputRule = FixedInput | ShortSideInput | AnyInput
+_INPUT_KINDS: dict[str, type[InputRule]] = {"fixed": FixedInput, "short_side": ShortSideInput, "any": AnyInput}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    """What a file has settled ("detections"), or begins with ("candidates")."""
+
+    nms: NmsMode
+    iou_threshold: float
+    candidate_threshold: float
+    max_detections: int
+
+    def __post_init__(self) -> None:
+        if self.nms not in NMS_MODES:
+            raise ConfigError(f"nms: expected one of {', '.join(NMS_MODES)}, got {self.nms!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportInfo:
+    """What an exported file says of itself.
+
+    Attributes:
+        model: name of the model in the zoo that the weights are of.
+        family: of the model.
+        class_names: name of each label.
+        form: "detections": everything is in the file; "candidates": it ends before NMS, and its reader does the rest.
+        input: how images are prepared.
+        mask_frame: what the grid of a mask covers: "grid" the whole image, "region" the box of the instance.
+        continuous_masks: of "region": how masks are pasted, see `protomask.masks.grids.region_lines`.
+        thresholds: see `Thresholds`.
+        rule: of "candidates": how they become detections.
+        precision: of the weights and the arithmetic in the file.
+        licence: of the weights, SPDX name; None where it is not known.
+        provenance: where the weights come from; plain JSON types.
+        preprocessing: what the file does with pixels, and ``config``: of the network; for people, not for the reader.
+        protomask_version: that wrote the file.
+
+    """
+
+    model: str
+    family: str
+    class_names: tuple[str, ...]
+    form: Form = "detections"
+    input: InputRule
+    mask_frame: Literal["grid", "region"]
+    continuous_masks: bool = False
+    thresholds: Thresholds
+    rule: PrototypeRule | None = None
+    precision: Literal["float32", "float16", "int8"] = "float32"
+    licence: str | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    protomask_version: str
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """(H, W) of the only size the file takes; None where it takes any."""
+        return self.input.size if isinstance(self.input, FixedInput) and not self.input.any_size else None
+
+    @property
+    def given_size(self) -> tuple[int, int] | None:
+        """(H, W) of every image that the reader gives to the file; None where that depends on the image."""
+        return self.input.size if isinstance(self.input, FixedInput) else None
+
+    def to_json(self) -> str:
+        """One JSON object."""
+        kind = next(name for name, kind in _INPUT_KINDS.items() if type(self.input) is kind)
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        values["input"] = {"kind": kind, **asdict(self.input)}
+        values["thresholds"] = asdict(self.thresholds)
+        values["rule"] = None if self.rule is None else self.rule.to_dict()
+        return json.dumps({"format_version": FORMAT_VERSION, **values})
+
+    @classmethod
+    def from_json(cls, text: str | None, source: str) -> Self:
+        """Inverse of `to_json`.
+
+        Raises:
+            CheckpointError: not written by protomask, or by a version that this one cannot read.
+
+        """
+        if text is None:
+            raise CheckpointError(
+                f"{source}: expected a file made by protomask export, found no {METADATA_KEY!r} entry"
+            )
+        try:
+            values = dict(json.loads(text))
+            version = values.pop("format_version")
+            if version != FORMAT_VERSION:
+                raise CheckpointError(
+                    f"{source}: expected format version {FORMAT_VERSION}, got {version}; export the model again"
+                )
+            known = {entry.name for entry in fields(cls)}
+            values = {name: value for name, value in values.items() if name in known}
+            given = dict(values.pop("input"))
+            kind = _INPUT_KINDS[given.pop("kind")]
+            if "size" in given:
+                given["size"] = _size(given["size"])
+            if given.get("method", "pillow") not in get_args(ResizeMethod):
+                raise ValueError(f"unknown method {given['method']!r}")
+            rule = values.pop("rule")
+            class_names = values.pop("class_names")
+            if not class_names or not all(isinstance(name, str) for name in class_names):
+                raise ValueError("class_names: expected names")
+            info = cls(
+                class_names=tuple(class_names),
+                input=kind(**given),
+                thresholds=Thresholds(**values.pop("thresholds")),
+                rule=None if rule is None else PrototypeRule.from_dict(rule),
+                **values,
+            )
+            if info.form not in get_args(Form) or (info.form == "candidates") != (info.rule is not None):
+                raise ValueError(f"form {info.form!r} does not fit its rule")
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise CheckpointError(f"{source}: its {METADATA_KEY!r} entry cannot be read: {error!r}") from error
+        return info
+
+
+def _size(value: Any) -> tuple[int, int]:
+    height, width = value
+    if not (isinstance(height, int) and isinstance(width, int) and min(height, width) >= 1):
+        raise ValueError(f"size: expected two positive whole numbers, got {value!r}")
+    if max(height, width) > MAX_SIDE:
+        raise ValueError(f"size: expected sides of at most {MAX_SIDE}, got {value!r}")
+    return height, width
+
+
+MAX_SIDE = 16384
+"""Of a file's input, pixels: a damaged file must not ask for gigabytes."""

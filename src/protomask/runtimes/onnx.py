@@ -1,0 +1,65 @@
+"""Exported .onnx files in ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from protomask.errors import CheckpointError
+from protomask.runtimes.exported import ExportedPredictor, Outputs, existing, first_line
+from protomask.runtimes.info import METADATA_KEY, ExportInfo
+
+
+class OnnxPredictor(ExportedPredictor):
+    """An exported .onnx file in ONNX Runtime.
+
+    Args:
+        path: the file.
+        source: what to call it; the path by default.
+        threads: maximum number of threads of the runtime; its own choice (all cores) by default.
+
+    Raises:
+        CheckpointError: not an ONNX file, or not one made by protomask.
+
+    """
+
+    def __init__(self, path: str | Path, *, source: str | None = None, threads: int | None = None) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        self._session = _session(path, options)
+        super().__init__(_info(self._session, path), source or str(path))
+        self._names = [output.name for output in self._session.get_outputs()]
+
+    def run(self, images: NDArray[np.uint8]) -> Outputs:
+        """See `ExportedPredictor.run`."""
+        return dict(zip(self._names, self._session.run(self._names, {"image": images}), strict=True))
+
+
+def read_info(path: str | Path) -> ExportInfo:
+    """What an exported .onnx file says of itself, without preparing it to run.
+
+    Raises:
+        CheckpointError: not an ONNX file, or not one made by protomask.
+
+    """
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    return _info(_session(path, options), path)
+
+
+def _session(path: str | Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(existing(path), options, providers=["CPUExecutionProvider"])
+    except CheckpointError:
+        raise
+    except Exception as error:  # the runtime's own errors share no class but Exception
+        raise CheckpointError(f"{path}: ONNX Runtime cannot read it: {first_line(error)}") from error
+
+
+def _info(session: onnxruntime.InferenceSession, path: str | Path) -> ExportInfo:
+    return ExportInfo.from_json(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), str(path))

@@ -1,0 +1,81 @@
+"""Exported .xml files, and .onnx files, in OpenVINO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import local
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protomask.errors import CheckpointError, ConfigError, MissingExtraError
+from protomask.runtimes.exported import ExportedPredictor, Outputs, existing, first_line
+from protomask.runtimes.info import METADATA_KEY, ExportInfo
+
+Precision = Literal["float32", "bf16", "fp16"]
+_HINTS = {"float32": "f32", "bf16": "bf16", "fp16": "f16"}
+
+
+class OpenVinoPredictor(ExportedPredictor):
+    """An exported .xml file and the .bin beside it, or an exported .onnx file, in OpenVINO.
+
+    Args:
+        path: the .xml or .onnx file.
+        source: what to call it; the path by default.
+        precision: of the arithmetic; float32 gives the results of PyTorch.
+        threads: maximum number of threads of the runtime; its own choice (all cores) by default.
+
+    Raises:
+        ConfigError: unknown precision.
+        MissingExtraError: OpenVINO is not installed.
+        CheckpointError: not an OpenVINO file, or not one made by protomask.
+
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        source: str | None = None,
+        precision: Precision = "float32",
+        threads: int | None = None,
+    ) -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise MissingExtraError(
+                f"{path}: running it in OpenVINO needs the package: pip install 'protomask[openvino]'"
+            ) from error
+        if precision not in _HINTS:
+            raise ConfigError(f"precision: expected one of {', '.join(_HINTS)}, got {precision!r}")
+        hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
+        if threads is not None:
+            hints["INFERENCE_NUM_THREADS"] = threads
+        core = openvino.Core()
+        try:
+            model = core.read_model(existing(path))
+            info = _info(model, Path(path))
+            if info.given_size is not None and info.form == "detections":
+                model.reshape([1, 3, *info.given_size])  # what depends on it is worked out now
+            self._compiled = core.compile_model(model, "CPU", hints)
+        except RuntimeError as error:
+            raise CheckpointError(f"{path}: OpenVINO cannot read it: {first_line(error)}") from error
+        super().__init__(info, source or str(path))
+        self._requests = local()
+
+    def run(self, images: NDArray[np.uint8]) -> Outputs:
+        """See `ExportedPredictor.run`; the arrays are those of the next call of the same thread, too."""
+        if not hasattr(self._requests, "own"):
+            self._requests.own = self._compiled.create_infer_request()
+        results = self._requests.own.infer({"image": images}, share_inputs=True, share_outputs=True)
+        return {output.any_name: results[output] for output in self._compiled.outputs}
+
+
+def _info(model: Any, path: Path) -> ExportInfo:
+    if path.suffix == ".onnx":
+        from protomask.runtimes.onnx import read_info
+
+        return read_info(path)
+    text = model.get_rt_info(METADATA_KEY).astype(str) if model.has_rt_info(METADATA_KEY) else None
+    return ExportInfo.from_json(text, str(path))

@@ -1,0 +1,89 @@
+"""`Frame`: one image on its way from a source through a model to a sink."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from protomask.errors import DataError
+from protomask.images.decode import Pixels
+from protomask.structures.instances import Instances
+
+
+class Frame:
+    """One image of a source, and what was found in it.
+
+    Frames never change but for one thing: the image is read at its first use, in whatever thread that is.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, or a function that reads it.
+        source: where the image comes from: a path, an address, or a name for what has none.
+        index: number within its source, from 0.
+        time: seconds from the beginning of its source; None for still images.
+        found: what was found in it; None before a prediction.
+        error: why the image could not be read; None if it could, or was not tried.
+
+    """
+
+    __slots__ = ("_image", "error", "found", "index", "source", "time")
+
+    source: str
+    index: int
+    time: float | None
+    found: Instances | None
+    error: DataError | None
+    _image: Pixels | Callable[[], Pixels]
+
+    def __init__(
+        self,
+        image: Pixels | Callable[[], Pixels],
+        *,
+        source: str,
+        index: int = 0,
+        time: float | None = None,
+        found: Instances | None = None,
+        error: DataError | None = None,
+    ) -> None:
+        values = {"_image": image, "source": source, "index": index, "time": time, "found": found, "error": error}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"frames never change: make a new one with replace({name}=...)")
+
+    @property
+    def image(self) -> Pixels:
+        """(H, W, 3) uint8 RGB, upright.
+
+        Raises:
+            DataError: the image cannot be read; the message names it.
+
+        """
+        if callable(self._image):
+            object.__setattr__(self, "_image", self._image())
+        assert not callable(self._image)
+        return self._image
+
+    def read(self) -> Frame:
+        """Return the frame with its image read, or with the ``error`` that kept it from being read."""
+        try:
+            _ = self.image
+        except DataError as error:
+            return self.replace(error=error)
+        return self
+
+    def replace(self, **changes: Any) -> Frame:
+        """The same frame with some fields changed."""
+        values: dict[str, Any] = {
+            "image": self._image,
+            "source": self.source,
+            "index": self.index,
+            "time": self.time,
+            "found": self.found,
+            "error": self.error,
+        }
+        return Frame(**{**values, **changes})
+
+    def __repr__(self) -> str:
+        time = "" if self.time is None else f" at {self.time:.3f} s"
+        return f"Frame({self.index} of {self.source}{time}, found {self.found})"

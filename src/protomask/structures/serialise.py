@@ -1,0 +1,128 @@
+"""Instances as plain JSON, COCO results, GeoJSON and other packages' objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protomask.errors import DataError, MissingExtraError
+from protomask.masks.polygons import Polygon
+
+if TYPE_CHECKING:
+    import supervision
+
+    from protomask.structures.instances import Instances
+
+
+def to_dict(found: Instances, *, masks: bool = True) -> dict[str, Any]:
+    """Plain JSON types: the image size, and one object per instance.
+
+    Args:
+        found: the instances of one image.
+        masks: add each mask as its COCO run-length code, ``segmentation``.
+
+    """
+    rows = describe(found)
+    if masks:
+        rows = [{**row, "segmentation": dict(code)} for row, code in zip(rows, found.rle(), strict=True)]
+    return {"size": list(found.image_size), "instances": rows}
+
+
+def describe(found: Instances) -> list[dict[str, Any]]:
+    """One JSON object per instance, without its mask: number, label, class_name, scores, box, columns."""
+    return [
+        {
+            "number": number,
+            "label": one.label,
+            "class_name": one.name,
+            "score": one.score,
+            "class_score": one.class_score,
+            "mask_score": one.mask_score,
+            "box": one.box.tolist(),
+            **{name: values[number - 1].tolist() for name, values in found.columns.items()},
+        }
+        for number, one in enumerate(found, start=1)
+    ]
+
+
+def to_coco(found: Instances, image_id: int, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
+    """COCO result rows (https://cocodataset.org/#format-results).
+
+    ``score`` is the final score; ``class_score`` is added where the two differ, because COCO ranks boxes by the
+    class score.
+
+    Args:
+        found: the instances of one image.
+        image_id: id of the image in the data set.
+        category_ids: category id of each label; label + 1 when not given.
+
+    Raises:
+        DataError: fewer category ids than classes.
+
+    """
+    ids = [int(number) for number in category_ids] if category_ids is not None else None
+    ids = ids if ids is not None else list(range(1, len(found.class_names) + 1))
+    if len(ids) < len(found.class_names):
+        raise DataError(f"category_ids: expected one for each of {len(found.class_names)} classes, got {len(ids)}")
+    image_id = image_id if isinstance(image_id, str) else int(image_id)
+    rows = []
+    for one, code in zip(found, found.rle(), strict=True):
+        x1, y1, x2, y2 = one.box.tolist()
+        row: dict[str, Any] = {
+            "image_id": image_id,
+            "category_id": ids[one.label],
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "score": one.score,
+            "segmentation": dict(code),
+        }
+        if one.mask_score is not None:
+            row["class_score"] = one.class_score
+        rows.append(row)
+    return rows
+
+
+def to_geojson(found: Instances) -> dict[str, Any]:
+    """GeoJSON (RFC 7946) in image pixels, y downwards: a pixel (row, column) covers column..column+1, row..row+1."""
+    features = [
+        {"type": "Feature", "geometry": _geometry(parts), "properties": properties}
+        for parts, properties in zip(found.polygons(), describe(found), strict=True)
+    ]
+    return {"type": "FeatureCollection", "size": list(found.image_size), "features": features}
+
+
+def to_supervision(found: Instances) -> supervision.Detections:
+    """The same as `supervision.Detections`, with ``class_name`` in its data.
+
+    Raises:
+        MissingExtraError: supervision is not installed.
+
+    """
+    try:
+        import supervision as sv
+    except ImportError as error:
+        raise MissingExtraError("to_supervision needs supervision: pip install 'protomask[supervision]'") from error
+    return sv.Detections(
+        xyxy=np.array(found.boxes),
+        mask=np.array(found.masks),
+        confidence=np.array(found.scores),
+        class_id=found.labels.astype(int),
+        tracker_id=None if found.track_ids is None else found.track_ids.astype(int),
+        data={"class_name": np.array(found.names, dtype=str)},
+    )
+
+
+def _geometry(parts: Sequence[Polygon]) -> dict[str, Any] | None:
+    polygons = [[_closed(ring) for ring in (part.exterior, *part.holes)] for part in parts]
+    if not polygons:
+        return None
+    if len(polygons) == 1:
+        return {"type": "Polygon", "coordinates": polygons[0]}
+    return {"type": "MultiPolygon", "coordinates": polygons}
+
+
+def _closed(ring: NDArray[Any]) -> list[list[float]]:
+    points: list[list[float]] = ring.tolist()
+    return [*points, points[0]]

@@ -1,0 +1,107 @@
+"""`Target`: the truth of one image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protomask.images.decode import read_image
+from protomask.images.draw import draw_objects
+from protomask.masks.runs import mask_runs
+from protomask.structures.arrays import as_array, check_array, rows_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from protomask.images.decode import ImageSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Truth of one image: N annotated objects in the frame ``image_size``.
+
+    Attributes:
+        boxes: (N, 4) float32, xyxy, pixels of the frame.
+        labels: (N,) int64, 0-based, background excluded.
+        masks: (N, H, W) bool, same frame.
+        is_crowd: (N,) bool; crowd regions excuse detections but are no objects to learn.
+        image_size: (H, W) of the frame.
+        image_id: id in the data set, used by messages and results.
+
+    Raises:
+        DataError: a tensor has the wrong shape or dtype.
+
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    masks: Tensor
+    is_crowd: Tensor
+    image_size: tuple[int, int]
+    image_id: int | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.labels)
+        name = f"target of image {self.image_id}"
+        check_array(f"{name}: boxes", self.boxes, (count, 4), "float32")
+        check_array(f"{name}: labels", self.labels, (count,), "int64")
+        check_array(f"{name}: masks", self.masks, (count, *self.image_size), "bool")
+        check_array(f"{name}: is_crowd", self.is_crowd, (count,), "bool")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Any) -> Target:
+        # A tensor of the same device chooses without a round trip through the CPU.
+        chosen = index if getattr(index, "ndim", 0) and hasattr(index, "detach") else rows_of(index, len(self))
+        return replace(
+            self,
+            boxes=self.boxes[chosen],
+            labels=self.labels[chosen],
+            masks=self.masks[chosen],
+            is_crowd=self.is_crowd[chosen],
+        )
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Target:
+        """The same truth with its tensors on another device."""
+        return replace(
+            self,
+            boxes=self.boxes.to(device, non_blocking=non_blocking),
+            labels=self.labels.to(device, non_blocking=non_blocking),
+            masks=self.masks.to(device, non_blocking=non_blocking),
+            is_crowd=self.is_crowd.to(device, non_blocking=non_blocking),
+        )
+
+    def draw(
+        self,
+        image: ImageSource,
+        *,
+        class_names: tuple[str, ...] | None = None,
+        color_by: Literal["class", "instance"] = "instance",
+        opacity: float = 0.45,
+    ) -> NDArray[np.uint8]:
+        """The image with the annotated objects drawn on it.
+
+        Args:
+            image: anything `protomask.images.decode.read_image` takes, in the frame of the target.
+            class_names: name of each label, for captions; None draws none.
+            color_by: what a colour stands for.
+            opacity: of the fill, 0..1.
+
+        Returns:
+            (H, W, 3) uint8 RGB, a new array.
+
+        """
+        labels = as_array(self.labels).tolist()
+        return draw_objects(
+            read_image(image),
+            boxes=as_array(self.boxes),
+            masks=[mask_runs(mask) for mask in as_array(self.masks)],
+            names=None if class_names is None else [class_names[label] for label in labels],
+            color_ids=labels if color_by == "class" else None,
+            opacity=opacity,
+        )

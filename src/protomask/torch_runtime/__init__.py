@@ -1,0 +1,1 @@
+"""A PyTorch network behind `Predictor`."""

@@ -1,0 +1,182 @@
+"""`TorchPredictor`: a PyTorch network with everything around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from protomask.checkpoints.io import save_weights
+from protomask.detection.options import PredictOptions
+from protomask.errors import ConfigError
+from protomask.images.decode import Pixels
+from protomask.inference.predictor import Clock, Limits, Predictor
+from protomask.models.config import ModelConfig
+from protomask.models.families import family_of
+from protomask.models.layers.folding import prepare_for_inference
+from protomask.models.network import Network
+from protomask.ops.geometry import preprocess_pixels
+from protomask.structures.instances import Instances
+
+Precision = Literal["float32", "bf16", "fp16"]
+_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class TorchPredictor(Predictor, nn.Module):
+    """A PyTorch network with everything around it: reading, geometry, NMS, masks in the original frame.
+
+    Predictions run on a copy with its batch norms folded, made at the first one and again whenever the weights have
+    changed; ``network`` itself stays exactly as it is, also its mode.
+
+    Args:
+        network: trained, any device.
+        source: where its weights come from, for messages.
+        precision: of the network's arithmetic in predictions.
+        compile: let `torch.compile` translate the network at the first prediction (takes a minute, needs a C++
+            compiler on a CPU), with CUDA graphs on a GPU.
+
+    Raises:
+        ConfigError: unknown precision.
+
+    """
+
+    def __init__(
+        self, network: Network, source: str = "untrained", *, precision: Precision = "float32", compile: bool = False
+    ) -> None:
+        super().__init__()
+        if precision not in _DTYPES:
+            raise ConfigError(f"precision: expected one of {', '.join(_DTYPES)}, got {precision!r}")
+        self.network = network
+        self.source = source
+        self.precision = precision
+        self.compile_network = compile
+        # In a tuple, or its weights would count as this module's.
+        self._prepared: tuple[Network, list[Tensor], list[tuple[int, int]]] | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each label."""
+        return self.network.class_names
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model in the zoo that this one comes from."""
+        return self.network.config.name
+
+    @property
+    def config(self) -> ModelConfig:
+        """Of the network."""
+        return self.network.config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return next(self.network.parameters()).device
+
+    def extra_repr(self) -> str:
+        return f"source={self.source!r}, precision={self.precision!r}"
+
+    def forward(self, images: Any) -> Any:
+        """The bare network on a batch of its geometry; `predict` takes images."""
+        return self.network(images)
+
+    def limits(self, options: PredictOptions) -> Limits:
+        """See `Predictor.limits`."""
+        return family_of(self.config).limits(self.config, options)
+
+    def predict_batch(
+        self, images: Sequence[Pixels], options: PredictOptions, *, timings: dict[str, float] | None = None
+    ) -> list[Instances]:
+        """See `Predictor.predict_batch`."""
+        if not images:
+            return []
+        network, device = self._for_inference(), self.device
+        family = family_of(network.config)
+        wait = (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else None
+        clock = Clock(timings, wait)
+        with torch.inference_mode(), self._autocast():
+            batch = network.geometry.batch([preprocess_pixels(image, network.geometry, device) for image in images])
+            batch = batch.contiguous(memory_format=torch.channels_last)
+            clock.stage("preprocess")
+            output = network(batch)
+            clock.stage("network")
+            rows = family.detect(network, output, options)
+            found = [
+                family.paint(network, one, (image.shape[0], image.shape[1]), options)
+                for one, image in zip(rows, images, strict=True)
+            ]
+            clock.stage("postprocess")
+        return found
+
+    def _autocast(self) -> torch.autocast:
+        dtype = _DTYPES[self.precision]
+        # Weights are cast once, when the copy is made, not in every prediction.
+        return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32, cache_enabled=False)
+
+    def _for_inference(self) -> Network:
+        """The copy that predicts, made again if the weights are no longer those it was made from."""
+        if self._prepared is not None:
+            network, tensors, state = self._prepared
+            if _state_of(tensors) == state:  # to find the tensors again would take ten times as long as to look at them
+                return network
+        tensors = [*self.network.parameters(), *self.network.buffers()]
+        network = prepare_for_inference(self.network, _DTYPES[self.precision])
+        if self.compile_network:
+            _compile(network)
+        self._prepared = (network, tensors, _state_of(tensors))
+        return network
+
+    def save(self, path: str | Path, **details: Any) -> Path:
+        """Write the weights to one .safetensors file; see `protomask.checkpoints.io.save_weights`."""
+        return save_weights(self.network, path, **details)
+
+
+def _state_of(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """What changes when a tensor is written to or replaced by another."""
+    return [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
+
+
+def _compile(network: Network) -> None:
+    parts = family_of(network.config).compiled_parts
+    if parts:
+        for name in parts:
+            getattr(network, name).compile()
+    else:
+        on_gpu = next(network.parameters()).is_cuda
+        network.compile(mode="reduce-overhead" if on_gpu else "default")
+
+
+def resolve_device(device: str) -> torch.device:
+    """A device by name; "auto" is cuda, else mps, else cpu.
+
+    Raises:
+        ConfigError: no such device on this machine.
+
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"device: expected auto, cpu, cuda, cuda:N or mps, got {device!r}") from error
+    usable = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (chosen.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not usable.get(chosen.type, False):
+        there = ", ".join(kind for kind, is_there in usable.items() if is_there)
+        raise ConfigError(f"device: {device!r} is not available on this machine (there is: {there})")
+    return chosen
+
+
+def ready(predictor: TorchPredictor, device: str) -> TorchPredictor:
+    """The predictor on a device, in the layout of memory that is fastest there."""
+    predictor.to(resolve_device(device)).to(memory_format=torch.channels_last)
+    predictor.eval()
+    return predictor
