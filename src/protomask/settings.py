@@ -197,8 +197,10 @@ def _check_names(kind: type[Settings], values: Mapping[str, Any], title: str) ->
         "missing": [name for name in required if name not in values],
     }
     found = ", ".join(f"{problem} {', '.join(names)}" for problem, names in problems.items() if names)
+    if problems["unknown"]:
+        found += f"; expected some of {', '.join(sorted(known))}"
     if found:
-        raise ConfigError(f"{title}: {found}; expected some of {', '.join(sorted(known))}")
+        raise ConfigError(f"{title}: {found}")
 
 
 def _fitted(kind: Any, value: Any, name: str) -> Any:

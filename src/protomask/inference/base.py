@@ -13,7 +13,7 @@ from torch import Tensor
 from protomask.errors import ConfigError
 from protomask.inference.sources import ImageSource, read_image
 from protomask.inference.tiling import Tile, Tiling, merge_tiles
-from protomask.models.config import NmsMode, RCNNConfig, YolactConfig
+from protomask.models.config import ModelConfig, NmsMode
 from protomask.structures.instances import Instances
 
 STAGES = ("decode", "preprocess", "network", "postprocess")
@@ -33,7 +33,7 @@ class ImagePredictor(ABC):
 
     @property
     @abstractmethod
-    def config(self) -> YolactConfig | RCNNConfig:
+    def config(self) -> ModelConfig:
         """Of the network."""
 
     @property

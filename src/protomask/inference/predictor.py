@@ -9,15 +9,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from protomask.checkpoints.io import load_network, save_weights
+from protomask.checkpoints.io import save_weights
+from protomask.checkpoints.sources import load_network
 from protomask.errors import ConfigError
 from protomask.inference.base import Clock, ImagePredictor
 from protomask.inference.runtime import EXPORTED_SUFFIXES, ExportedPredictor, load_exported
-from protomask.models.config import RCNNConfig, YolactConfig
+from protomask.models.build import build_network
+from protomask.models.config import ModelConfig
+from protomask.models.families import family_of
 from protomask.models.layers.folding import prepare_for_inference
-from protomask.models.rcnn.model import MaskRCNN, RCNNOutput
-from protomask.models.yolact.heads import YolactOutput
-from protomask.models.zoo import DEFAULT_MODEL, Network, build_network
+from protomask.models.network import Network
+from protomask.models.zoo import DEFAULT_MODEL
 from protomask.structures.geometry import PaddedImages
 from protomask.structures.instances import Instances
 
@@ -62,7 +64,7 @@ class Predictor(ImagePredictor, nn.Module):
         return self.network.class_names
 
     @property
-    def config(self) -> YolactConfig | RCNNConfig:
+    def config(self) -> ModelConfig:
         """Of the network."""
         return self.network.config
 
@@ -74,10 +76,9 @@ class Predictor(ImagePredictor, nn.Module):
     def extra_repr(self) -> str:
         return f"source={self.source!r}, precision={self.precision!r}"
 
-    def forward(self, images: Tensor | PaddedImages) -> YolactOutput | RCNNOutput:
+    def forward(self, images: Tensor | PaddedImages) -> Any:
         """The bare network on a batch of its geometry; see `Yolact.forward` and `MaskRCNN.forward`."""
-        output: YolactOutput | RCNNOutput = self.network(images)
-        return output
+        return self.network(images)
 
     def predict_batch(
         self, images: Sequence[Tensor], *, timings: dict[str, float] | None = None, **options: Any
@@ -136,10 +137,10 @@ def _state_of(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
 
 
 def _compile(network: Network) -> None:
-    if isinstance(network, MaskRCNN):  # what comes after depends on what was found
-        for part in (network.backbone, network.fpn, network.rpn_head):
-            part.compile()
-    else:
+    parts = family_of(network.config).compiled_parts
+    for part in parts:
+        getattr(network, part).compile()
+    if not parts:
         on_gpu = next(network.parameters()).is_cuda
         network.compile(mode="reduce-overhead" if on_gpu else "default")
 
@@ -191,7 +192,7 @@ def build(
     device: str = "auto",
     **overrides: Any,
 ) -> Predictor:
-    """Make an untrained model; arguments as in `protomask.models.zoo.build_network`, and ``device`` as in `load`."""
+    """Make an untrained model; arguments as in `protomask.models.build.build_network`, and ``device`` as in `load`."""
     network = build_network(
         model,
         class_names=class_names,

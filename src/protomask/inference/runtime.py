@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
-from protomask.checkpoints.io import FAMILIES
 from protomask.errors import CheckpointError, ConfigError, MissingExtraError
 from protomask.inference.base import Clock, ImagePredictor
-from protomask.models.config import RCNNConfig, YolactConfig
-from protomask.structures.geometry import ShortSideGeometry
+from protomask.models import families
+from protomask.models.config import ModelConfig
+from protomask.structures.geometry import ImageGeometry, ShortSideGeometry
 from protomask.structures.instances import GridMasks, Instances, MaskSource, RegionMasks
 
 METADATA_KEY = "protomask"
@@ -52,7 +52,7 @@ class ExportInfo:
 
     """
 
-    config: YolactConfig | RCNNConfig
+    config: ModelConfig
     class_names: tuple[str, ...]
     mask_frame: Literal["grid", "region"]
     input_size: tuple[int, int] | None = None
@@ -63,12 +63,11 @@ class ExportInfo:
 
     def to_json(self) -> str:
         """One JSON object; ``thresholds`` repeats the part of ``config`` that every reader needs."""
-        family = next(name for name, kind in FAMILIES.items() if isinstance(self.config, kind))
         return json.dumps(
             {
                 "format_version": FORMAT_VERSION,
                 "protomask_version": self.protomask_version,
-                "family": family,
+                "family": families.family_of(self.config).name,
                 "config": self.config.to_dict(),
                 "class_names": list(self.class_names),
                 "thresholds": {name: getattr(self.config, name) for name in BAKED_OPTIONS},
@@ -99,7 +98,7 @@ class ExportInfo:
                     f"{source}: expected format version {FORMAT_VERSION}, got {values['format_version']}"
                 )
             return cls(
-                config=FAMILIES[values["family"]].from_dict(values["config"]),
+                config=families.family(values["family"]).config.from_dict(values["config"]),
                 class_names=tuple(values["class_names"]),
                 input_size=None if values["input_size"] is None else tuple(values["input_size"]),
                 **{name: values[name] for name in ("mask_frame", "precision", "licence", "provenance")},
@@ -128,7 +127,7 @@ class ExportedPredictor(ImagePredictor):
         return self.info.class_names
 
     @property
-    def config(self) -> YolactConfig | RCNNConfig:
+    def config(self) -> ModelConfig:
         """Of the network."""
         return self.info.config
 
@@ -200,8 +199,8 @@ class ExportedPredictor(ImagePredictor):
         boxes = chosen["boxes"] * torch.tensor([*scale, *scale])
         config = self.info.config
         masks: MaskSource
-        if isinstance(config, RCNNConfig):
-            continuous = config.conventions.mask_paste == "continuous"
+        if self.info.mask_frame == "region":
+            continuous = families.family_of(config).continuous_masks(config)
             masks = RegionMasks(chosen["masks"], boxes, size, continuous=continuous)
         else:
             masks = GridMasks(chosen["masks"], size)
@@ -333,7 +332,7 @@ def in_file_size(image: Tensor, info: ExportInfo) -> Tensor:
         (3, h, w) uint8 RGB.
 
     """
-    geometry = info.config.geometry
+    geometry = families.family_of(info.config).geometry(info.config)
     if isinstance(geometry, ShortSideGeometry):
         return image if geometry.resize_method == "float" else geometry.resize(image)
     return image if _one_size(info) is None else geometry.resize(image).round().to(torch.uint8)
@@ -341,9 +340,9 @@ def in_file_size(image: Tensor, info: ExportInfo) -> Tensor:
 
 def _one_size(info: ExportInfo) -> tuple[int, int] | None:
     """(H, W) in which a file gets every image: where it takes no other, or the resize has whole grey levels."""
-    config = info.config
-    if isinstance(config, YolactConfig) and (config.antialias or config.resize_method == "opencv"):
-        return config.geometry.image_size
+    geometry = families.family_of(info.config).geometry(info.config)
+    if isinstance(geometry, ImageGeometry) and (geometry.antialias or geometry.resize_method == "opencv"):
+        return geometry.image_size
     return info.input_size
 
 

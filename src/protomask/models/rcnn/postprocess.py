@@ -10,7 +10,8 @@ from torch import Tensor
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from protomask.errors import ConfigError
-from protomask.models.config import NmsMode, RCNNConfig
+from protomask.models.config import NmsMode
+from protomask.models.rcnn.config import RCNNConfig
 from protomask.models.rcnn.proposals import BatchedNms, clip_to_image, greedy_nms, is_at_least
 from protomask.ops.boxes import decode_deltas
 from protomask.ops.nms import cross_class_fast_nms, fast_nms, soft_nms

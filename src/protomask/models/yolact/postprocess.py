@@ -10,7 +10,8 @@ from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
 from protomask.errors import ConfigError
-from protomask.models.config import NmsMode, YolactConfig
+from protomask.models.config import NmsMode
+from protomask.models.yolact.config import YolactConfig
 from protomask.ops.boxes import decode_boxes
 from protomask.ops.masks import assemble_masks, crop_masks
 from protomask.ops.nms import batched_nms, batched_soft_nms, cross_class_fast_nms, fast_nms
