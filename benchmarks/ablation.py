@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from measuring import milliseconds, positive
-from protomask.checkpoints.io import load_network
+from protomask.checkpoints.sources import load_network
 from protomask.data.augmentation import AugmentationConfig
 from protomask.data.coco import CocoDataset, open_dataset
 from protomask.data.loader import validation_batches
@@ -39,8 +39,9 @@ from protomask.engine.run import train
 from protomask.errors import DataError
 from protomask.evaluation.coco import CocoEvaluator, CocoMetrics
 from protomask.inference.machine import describe_machine
+from protomask.models.network import Network
 from protomask.models.yolact.heads import YolactOutput
-from protomask.models.zoo import DEFAULT_MODEL, Network
+from protomask.models.zoo import DEFAULT_MODEL
 from protomask.ops.boxes import decode_boxes
 from protomask.structures.instances import Instances
 

@@ -26,7 +26,7 @@ from ablation import (
 )
 from measuring import positive
 from protomask.checkpoints.io import load_matching, save_weights
-from protomask.models.zoo import build_network
+from protomask.models.build import build_network
 
 
 def without_prototypes(weights: str, counts: list[int], file: Path) -> Path:

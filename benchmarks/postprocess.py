@@ -74,7 +74,7 @@ def golden_output(number):
     sys.path.insert(0, str(GOLDEN.parent))
     from golden_values import read_picture
     from golden_weights import golden_weights
-    from protomask.checkpoints.io import load_foreign
+    from protomask.checkpoints.formats import load_foreign
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "yolact_resnet50_1_2.pth"

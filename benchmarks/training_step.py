@@ -22,7 +22,8 @@ from protomask.data.loader import collate
 from protomask.data.synthetic import CLASS_NAMES, render_scene
 from protomask.data.transforms import TrainTransform
 from protomask.engine.optim import build_optimizer, freeze_batch_norm
-from protomask.models.zoo import DEFAULT_MODEL, build_criterion, build_network
+from protomask.models.build import build_criterion, build_network
+from protomask.models.zoo import DEFAULT_MODEL
 
 LAYOUTS = {"textbook": torch.contiguous_format, "float32": torch.channels_last, "bf16": torch.channels_last}
 

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from protomask.checkpoints import io
+from protomask.checkpoints import formats
 from protomask.checkpoints.key_maps import rename_key
 from protomask.checkpoints.mmdet_yolact import CONVENTIONS, KEY_MAP, model_of, recognises, rename
 from protomask.errors import CheckpointError
-from protomask.models.config import YolactConfig
-from protomask.models.zoo import build_network, yolact_resnet50
+from protomask.models.build import build_network
+from protomask.models.yolact.config import YolactConfig
+from protomask.models.zoo import yolact_resnet50
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +82,9 @@ def test_files_that_do_not_fit_say_why(tensors: dict[str, Tensor], tmp_path: Pat
     path = tmp_path / "latest.pth"
     torch.save({"meta": {}, "state_dict": small(deeper(tensors, 9))}, path)
     with pytest.raises(CheckpointError, match=r"latest.pth: cannot tell the model .*yolact_resnet50.*model=NAME"):
-        io.load_foreign(path)
+        formats.load_foreign(path)
     with pytest.raises(
         CheckpointError, match=r"latest.pth as yolact_resnet50 \(of MMDetection\): .*do not fit"
     ) as caught:
-        io.load_foreign(path, model="yolact_resnet50")
+        formats.load_foreign(path, model="yolact_resnet50")
     assert "unexpected: backbone.body.layer3.6.conv1.weight" in str(caught.value)

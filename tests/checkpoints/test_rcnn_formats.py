@@ -17,10 +17,9 @@ from protomask.checkpoints.rcnn_formats import (
     RCNNArchitecture,
     coco_names,
     rcnn_architecture,
-    rcnn_format,
 )
 from protomask.errors import CheckpointError
-from protomask.models.conventions import TINY, Conventions
+from protomask.models.rcnn.conventions import TINY, Conventions
 from protomask.models.zoo import COCO_CLASS_NAMES
 
 Shapes = dict[str, tuple[int, ...]]
@@ -135,8 +134,7 @@ def test_every_foreign_key_has_its_place(
     mask_iou_shapes: Shapes,
 ) -> None:
     tensors = tensors_of(golden_dir)
-    known = rcnn_format(tensors)
-    assert known is not None
+    [known] = [one for one in RCNN_FORMATS if one.recognises(tensors)]
     assert known.name == name
     renamed = known.rename(tensors)
     assert shapes_of(renamed) == (own_shapes | mask_iou_shapes if mask_iou else own_shapes)
@@ -196,7 +194,7 @@ def test_torchvision_files_of_before_2022(own_shapes: Shapes) -> None:
     old = rename_by(torchvision_tensors("maskrcnn_resnet50_fpn", 81), old_names, ignored="")
     for key in ("backbone.fpn.inner_blocks.0.weight", "rpn.head.conv.bias", "roi_heads.mask_head.mask_fcn1.weight"):
         assert key in old
-    assert rcnn_format(old) is RCNN_FORMATS[0]
+    assert [one.name for one in RCNN_FORMATS if one.recognises(old)] == ["torchvision"]
     assert shapes_of(torchvision_rcnn.rename(old)) == own_shapes
 
 
@@ -212,9 +210,12 @@ def test_resnet101_is_told_by_its_blocks() -> None:
 
 
 def test_files_of_others_are_of_no_format() -> None:
-    assert rcnn_format([]) is None
-    assert rcnn_format(["backbone.layers.0.0.conv1.weight", "roi_heads.box_predictor.cls_score.weight"]) is None
-    assert rcnn_format(["rpn_head.rpn_cls.weight", "roi_head.bbox_head.0.fc_cls.weight"]) is None  # a cascade
+    for keys in (
+        [],
+        ["backbone.layers.0.0.conv1.weight", "roi_heads.box_predictor.cls_score.weight"],
+        ["rpn_head.rpn_cls.weight", "roi_head.bbox_head.0.fc_cls.weight"],  # a cascade
+    ):
+        assert not any(known.recognises(keys) for known in RCNN_FORMATS)
     assert torchvision_rcnn.rename({"whose.weight": torch.zeros(1)}) == {"whose.weight": torch.zeros(1)}
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from golden_weights import golden_weights
-from protomask.checkpoints.io import load_foreign, load_weights, read_header
+from protomask.checkpoints.formats import load_foreign
+from protomask.checkpoints.io import load_weights, read_header
 
 if TYPE_CHECKING:
     from cli.conftest import Run

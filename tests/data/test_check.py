@@ -10,8 +10,8 @@ import torch
 from damaged_data import DAMAGES, Damage, edited, rectangle, write_sound_dataset
 from protomask.data import check
 from protomask.data.check import CheckReport, check_dataset
-from protomask.data.network_fit import NetworkInput
 from protomask.errors import DataError
+from protomask.ops.anchors import NetworkInput
 
 
 @pytest.fixture

@@ -271,7 +271,7 @@ def test_brightness_and_contrast() -> None:
     ],
 )
 def test_config_names_the_field(field: str, value: float) -> None:
-    with pytest.raises(ConfigError, match=rf"^{field}: expected a number in .*, got {value}"):
+    with pytest.raises(ConfigError, match=rf"^{field}: expected a number from .*, got {value}"):
         AugmentationConfig(**{field: value})
 
 

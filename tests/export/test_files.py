@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import protomask
-from export.test_wrappers import pictures, tiny
+from export.test_yolact import pictures, tiny
 from protomask.errors import ConfigError, ExportError, MissingExtraError
 from protomask.export import files
 from protomask.export.files import export

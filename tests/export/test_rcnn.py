@@ -28,7 +28,7 @@ from protomask.export.resize import (
     shortfalls,
 )
 from protomask.inference.predictor import Predictor
-from protomask.models.conventions import Conventions
+from protomask.models.rcnn.conventions import Conventions
 from protomask.models.rcnn.model import MaskRCNN
 from protomask.structures.geometry import ShortSideGeometry
 from protomask.structures.instances import Instances, RegionMasks
@@ -292,7 +292,7 @@ def test_options_of_one_stage_alone_are_refused(tmp_path: Path) -> None:
 
     predictor, pictures = Predictor(make_network()), [some_picture(96, 128)]
     for changes in ({"mask_size": (9, 9)}, {"fixed_size": True}):
-        with pytest.raises(ConfigError, match="mask_size, fixed_size: expected with the YOLACT family alone"):
+        with pytest.raises(ConfigError, match="mask_size, fixed_size: expected only with the family yolact"):
             export(predictor, tmp_path / "a.onnx", images=pictures, **changes)
     with pytest.raises(ConfigError, match="int8: expected an"):
         export(predictor, tmp_path / "a.xml", images=pictures, calibration=pictures)

@@ -222,7 +222,7 @@ def test_files_of_the_hub(weights: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         asked.append((repository, filename))
         return weights
 
-    monkeypatch.setattr("protomask.checkpoints.io.fetch_from_hub", fetch)
+    monkeypatch.setattr("protomask.checkpoints.sources.fetch_from_hub", fetch)
     assert protomask.load("hf://owner/repository/folder/tiny.safetensors", device="cpu").class_names == NAMES
     assert asked == [("owner/repository", "folder/tiny.safetensors")]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from protomask.models.config import YolactConfig
+from protomask.models.yolact.config import YolactConfig
 from protomask.models.yolact.criterion import YolactCriterion
 from protomask.models.yolact.heads import YolactOutput
 from protomask.models.yolact.model import Yolact

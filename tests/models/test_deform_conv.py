@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from protomask.errors import ConfigError
+from protomask.models.build import build_network
 from protomask.models.layers.backbone import build_backbone
 from protomask.models.layers.deform_conv import ModulatedDeformConv2d, deformable_blocks
-from protomask.models.zoo import build_network
 
 
 def test_equals_the_official_unit(golden_dir: Path) -> None:

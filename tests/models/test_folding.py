@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from protomask.models.build import build_network
 from protomask.models.layers.folding import prepare_for_inference
-from protomask.models.zoo import Network, build_network
+from protomask.models.network import Network
 
 TINY = {"image_size": 64, "fpn_channels": 16, "protonet_channels": 8, "num_prototypes": 4}
 # Those of the head stay (each level has its own behind one shared convolution), and those of deformable convolutions.

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from protomask.errors import ConfigError
-from protomask.models.yolact.mask_rescoring import RESCORING_CHANNELS, MaskRescoring
-from protomask.models.zoo import build_criterion, build_network
+from protomask.models.build import build_criterion, build_network
+from protomask.models.yolact.config import RESCORING_CHANNELS
+from protomask.models.yolact.mask_rescoring import MaskRescoring
 from protomask.structures.instances import Target
 
 SMALL = {

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from protomask.errors import ConfigError
-from protomask.models.config import NMS_MODES, YolactConfig
+from protomask.models.config import NMS_MODES
+from protomask.models.yolact.config import YolactConfig
 from protomask.models.yolact.heads import YolactOutput
 from protomask.models.yolact.postprocess import YolactPostprocess, best_of_levels
 from protomask.ops.anchors import pyramid_anchors

@@ -15,10 +15,18 @@ def test_every_file_can_be_checked() -> None:
     assert len({weights.url for weights in PUBLISHED.values()}) == len(PUBLISHED)
 
 
-@pytest.mark.parametrize("name", ["maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2"])
-def test_results_of_torchvision_are_its_own(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "torchvision_name"),
+    [
+        ("maskrcnn_resnet50_fpn", "MaskRCNN_ResNet50_FPN_Weights.COCO_V1"),
+        ("maskrcnn_resnet50_fpn_v2", "MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1"),
+    ],
+)
+def test_addresses_and_results_of_torchvision_are_its_own(name: str, torchvision_name: str) -> None:
     weights = PUBLISHED[name]
-    metrics = get_weight(weights.address).meta["_metrics"]["COCO-val2017"]
+    own = get_weight(torchvision_name)
+    metrics = own.meta["_metrics"]["COCO-val2017"]
+    assert weights.url == own.url
     assert (weights.box_ap, weights.mask_ap) == (metrics["box_map"], metrics["mask_map"])
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from models.test_criterion import make_target
 from protomask.errors import ConfigError
-from protomask.models.config import NMS_MODES, RCNNConfig
+from protomask.models.config import NMS_MODES
+from protomask.models.rcnn.config import RCNNConfig
 from protomask.models.rcnn.criterion import RCNNCriterion, project_masks, sample_balanced
 from protomask.models.rcnn.mask_iou_head import inside_shares, mask_iou_loss, mask_iou_targets
 from protomask.models.rcnn.model import MaskRCNN, RCNNOutput

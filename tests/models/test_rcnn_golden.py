@@ -14,9 +14,9 @@ from golden_weights import golden_weights
 from models.test_yolact_golden import Golden, check_samples, read_golden, read_picture
 from protomask.checkpoints import maskrcnn_benchmark, mmdet_rcnn
 from protomask.checkpoints.io import fill_counters, load_exactly
-from protomask.models.conventions import Conventions
+from protomask.models.build import build_network
+from protomask.models.rcnn.conventions import Conventions
 from protomask.models.rcnn.model import MaskRCNN, RCNNOutput
-from protomask.models.zoo import build_network
 from protomask.ops.masks import decode_rle
 from protomask.structures.instances import Instances
 

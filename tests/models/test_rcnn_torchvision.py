@@ -15,8 +15,8 @@ from golden_weights import golden_weights
 from models.test_rcnn_golden import places_of, read_official_picture
 from protomask.checkpoints import maskrcnn_benchmark, torchvision_rcnn
 from protomask.checkpoints.io import fill_counters, load_exactly
+from protomask.models.build import build_network
 from protomask.models.rcnn.model import MaskRCNN
-from protomask.models.zoo import build_network
 
 Maker = Callable[..., Any]
 SIZES = {"image_size": 192, "max_image_size": 320}

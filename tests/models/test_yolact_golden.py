@@ -12,9 +12,9 @@ from torch import Tensor
 
 from golden_values import Golden, check_samples, read_golden, read_picture, same_order
 from golden_weights import golden_weights
-from protomask.checkpoints.io import load_foreign
+from protomask.checkpoints.formats import load_foreign
+from protomask.models.build import build_criterion
 from protomask.models.yolact.model import Yolact
-from protomask.models.zoo import build_criterion
 from protomask.ops.masks import decode_rle
 from protomask.ops.matching import NEUTRAL
 from protomask.structures.instances import Instances, Target

@@ -8,17 +8,10 @@ import pytest
 import torch
 
 from protomask.errors import ConfigError
+from protomask.models.build import build_criterion, build_network
 from protomask.models.rcnn.criterion import RCNNCriterion
 from protomask.models.yolact.criterion import YolactCriterion
-from protomask.models.zoo import (
-    COCO_CLASS_NAMES,
-    PASCAL_CLASS_NAMES,
-    ZOO,
-    build_criterion,
-    build_network,
-    list_models,
-    zoo_entry,
-)
+from protomask.models.zoo import COCO_CLASS_NAMES, PASCAL_CLASS_NAMES, ZOO, list_models, zoo_entry
 
 SMALL = {"backbone": "shufflenet_v2_x1_0"}
 
@@ -105,7 +98,7 @@ def test_a_config_has_no_names_of_its_own() -> None:
         ({"class_names": "person"}, "class_names: expected a list of names, got the string 'person'"),
         ({"image_size": 8}, "image_size"),
         ({"backbone": "vgg16"}, "backbone: expected one of .*, got 'vgg16'"),
-        ({"sise": 8}, "sise: no such setting"),
+        ({"sise": 8}, "YolactConfig: unknown sise"),
     ],
 )
 def test_wrong_requests_are_refused(options: dict, message: str) -> None:

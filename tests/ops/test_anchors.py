@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from protomask.errors import ConfigError
-from protomask.models.config import YolactConfig
 from protomask.models.rcnn.proposals import anchors_of_levels
+from protomask.models.yolact.config import YolactConfig
 from protomask.models.zoo import ZOO
 from protomask.ops.anchors import cell_anchors, level_anchors, pyramid_anchors, shifted_anchors
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from protomask.checkpoints.key_maps import KeyMap, add_background_rows, last_row_first, rename_by
-from protomask.models.conventions import TINY, Conventions
+from protomask.models.rcnn.conventions import TINY, Conventions
 
 SIGNATURE = ("proposal_generator.rpn_head.objectness_logits.weight", "roi_heads.box_predictor.cls_score.weight")
 _STAGE = r"backbone\.bottom_up\.res{}\.(\d+)\."

@@ -50,3 +50,25 @@ def fetch_url(url: str, sha256_prefix: str) -> Path:
             f"folder, or load it by its path: load('{path.name}')."
         ) from error
     return path
+
+
+def fetch_from_hub(repository: str, filename: str) -> Path:
+    """A file of a Hugging Face repository, from the cache or downloaded.
+
+    Raises:
+        CheckpointError: neither cached nor reachable; the message says what to do.
+
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    try:
+        return Path(hf_hub_download(repository, filename))
+    except Exception as error:  # the hub raises its own, httpx's and the operating system's errors
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise CheckpointError(
+            f"{repository}/{filename}: not in the cache ({HF_HUB_CACHE}) and the download failed: "
+            f"{type(error).__name__}: {reason[0]}\n"
+            f"Either connect to the internet and try again, or download the file from the Hugging Face repository "
+            f"{repository} on another machine and load it by its path: load('{filename}')."
+        ) from error

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from protomask.checkpoints.key_maps import KeyMap, rename_by
-from protomask.models.conventions import Conventions
+from protomask.models.rcnn.conventions import Conventions
 
 SIGNATURE = ("rpn.head.cls_logits.weight", "roi_heads.box.predictor.cls_score.weight")
 KEY_MAP: KeyMap = (

@@ -9,7 +9,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from protomask.checkpoints.key_maps import KeyMap, add_background_rows, keep_rows, last_row_first, rename_by
-from protomask.models.conventions import TINY, Conventions
+from protomask.models.rcnn.conventions import TINY, Conventions
 
 SIGNATURE = ("rpn_head.rpn_cls.weight", "roi_head.bbox_head.fc_cls.weight")
 KEY_MAP: KeyMap = (

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
 from protomask.checkpoints import detectron2, maskrcnn_benchmark, mmdet_rcnn, torchvision_rcnn
 from protomask.errors import CheckpointError
-from protomask.models.conventions import Conventions
+from protomask.models.rcnn.conventions import Conventions
 from protomask.models.zoo import COCO_CLASS_NAMES
 
 
@@ -32,6 +32,10 @@ class RCNNFormat:
     rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
     conventions: Callable[[str, str | None], Conventions]
 
+    def recognises(self, keys: Iterable[str]) -> bool:
+        """Whether a file with these keys is of this format."""
+        return set(keys).issuperset(self.signature)
+
 
 RCNN_FORMATS: tuple[RCNNFormat, ...] = tuple(
     RCNNFormat(name=name, signature=module.SIGNATURE, rename=module.rename, conventions=module.conventions)
@@ -42,12 +46,6 @@ RCNN_FORMATS: tuple[RCNNFormat, ...] = tuple(
         ("mmdetection", mmdet_rcnn),
     )
 )
-
-
-def rcnn_format(keys: Iterable[str]) -> RCNNFormat | None:
-    """The format that a file's keys show, None for keys of no Mask R-CNN that is known."""
-    present = set(keys)
-    return next((known for known in RCNN_FORMATS if present.issuperset(known.signature)), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +64,15 @@ class RCNNArchitecture:
     version: Literal["v1", "v2"]
     mask_iou_head: bool
     num_classes: int
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Fields of `protomask.models.rcnn.config.RCNNConfig` that the tensors settle."""
+        return {
+            "backbone": self.backbone,
+            "convolutional_heads": self.version == "v2",
+            "mask_iou": self.mask_iou_head,
+        }
 
 
 _BACKBONES: dict[int, Literal["resnet50", "resnet101"]] = {6: "resnet50", 23: "resnet101"}

@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from protomask.checkpoints.key_maps import KeyMap, rename_by
-from protomask.models.conventions import Conventions
+from protomask.models.rcnn.conventions import Conventions
 from protomask.models.zoo import COCO_CLASS_NAMES
 
 SIGNATURE = ("rpn.head.cls_logits.weight", "roi_heads.box_predictor.cls_score.weight")

@@ -14,13 +14,14 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, NoneType, UnionType
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeGuard, Union, get_args, get_origin, get_type_hints
 
 from docstring_parser import Docstring, parse
 from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter
 
 from protomask.cli.main import BAD_USAGE, FAILED
 from protomask.errors import ConfigError, ProtomaskError
+from protomask.settings import Settings
 
 _TYPE_NAMES = {int: "INT", float: "FLOAT", str: "TEXT"}
 # How the parser reports a value of the wrong type.
@@ -35,7 +36,7 @@ def run_verb(verb: str, module: ModuleType, summary: str, arguments: Sequence[st
     """Parse the arguments of a verb and run it.
 
     The module has a function ``run`` that returns an exit code, gives an ``EXAMPLE``, and may name its ``POSITIONAL``
-    parameters, and the options that take ``SEVERAL`` values one after another; a parameter whose type is a dataclass
+    parameters, and the options that take ``SEVERAL`` values one after another; a parameter whose type is `Settings`
     becomes one option per field, and a --config file. ``RECIPES`` (name to file) are such files that ship with the
     package: --recipe NAME.
     """
@@ -169,15 +170,15 @@ class _HelpFormatter(DefaultHelpFormatter):  # type: ignore[misc]  # likewise
 
 def _add_function(
     parser: ArgumentParser, run: Callable[..., int], positional: Sequence[str], several: Sequence[str]
-) -> dict[str, type[Any]]:
-    """Add every parameter of a function; returns those that are dataclasses."""
+) -> dict[str, type[Settings]]:
+    """Add every parameter of a function; returns those that are settings."""
     hints = get_type_hints(run)
     described = _descriptions(parse(run.__doc__ or ""))
-    settings: dict[str, type[Any]] = {}
+    settings: dict[str, type[Settings]] = {}
     for name, parameter in inspect.signature(run).parameters.items():
         kind = hints[name]
         text = described.get(name, "")
-        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if _is_settings(kind):
             parser.add_argument("--config", action="config", metavar="FILE", help="YAML file with these settings.")
             _add_fields(parser, kind)
             settings[name] = kind
@@ -194,12 +195,16 @@ def _add_function(
     return settings
 
 
-def _add_fields(parser: ArgumentParser, kind: type[Any], prefix: str = "") -> None:
+def _is_settings(kind: Any) -> TypeGuard[type[Settings]]:
+    return isinstance(kind, type) and issubclass(kind, Settings)
+
+
+def _add_fields(parser: ArgumentParser, kind: type[Settings], prefix: str = "") -> None:
     hints = get_type_hints(kind)
-    described = _descriptions(parse(kind.__doc__ or ""))
+    described = kind.help()
     for field in dataclasses.fields(kind):
         hint = hints[field.name]
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if _is_settings(hint):
             _add_fields(parser, hint, f"{prefix}{field.name}.")
             continue
         default = field.default
@@ -207,7 +212,7 @@ def _add_fields(parser: ArgumentParser, kind: type[Any], prefix: str = "") -> No
             default = field.default_factory()
         if default is dataclasses.MISSING:
             default = inspect.Parameter.empty
-        _add_option(parser, f"{prefix}{field.name}", hint, default, described.get(field.name, ""))
+        _add_option(parser, f"{prefix}{field.name}", hint, default, described[field.name])
 
 
 def _add_option(parser: ArgumentParser, name: str, kind: Any, default: Any, text: str) -> None:

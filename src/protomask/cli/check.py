@@ -45,16 +45,19 @@ def run(
 
     from protomask.cli.output import check_writable, dump_json, progress
     from protomask.data.check import check_dataset
-    from protomask.engine.network_input import network_input
-    from protomask.models.zoo import DEFAULT_MODEL, build_network
+    from protomask.models.families import family_of
+    from protomask.models.zoo import DEFAULT_MODEL, zoo_entry
 
     file = None if save_dir is None else Path(save_dir) / "annotations.png"
     if file is not None:
         check_writable(file, "save_dir")
     options = {**(model_options or {}), **({} if image_size is None else {"image_size": image_size})}
-    network = network_input(build_network(model or DEFAULT_MODEL, num_classes=1, **options))
+    config = zoo_entry(model or DEFAULT_MODEL).preset().override(**options)
+    network_input = family_of(config).network_input
     with progress("check", None, quiet=json) as bar:
-        report = check_dataset(dataset, progress=bar.update).with_network(network)
+        report = check_dataset(dataset, progress=bar.update)
+    if network_input is not None:
+        report = report.with_network(network_input(config))
     sheet = None if file is None else _write_sheet(report, file, seed)
     if json:
         dump_json({**report.to_dict(), "sheet": None if sheet is None else str(sheet)})

@@ -33,9 +33,10 @@ def run(
 
     import torch
 
-    from protomask.checkpoints.io import load_matching, load_network, read_header, save_weights
+    from protomask.checkpoints.io import load_matching, read_header, save_weights
+    from protomask.checkpoints.sources import load_network
     from protomask.errors import ConfigError
-    from protomask.models.zoo import build_network
+    from protomask.models.build import build_network
 
     if not destination.endswith(".safetensors"):
         raise ConfigError(f"destination: expected a .safetensors file, got {destination}")

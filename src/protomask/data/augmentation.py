@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Annotated
 
-from protomask.errors import ConfigError
+from protomask.settings import Between, Settings, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentationConfig:
+class AugmentationConfig(Settings):
     """How much training images are varied. The defaults are YOLACT's, in intent.
 
     Attributes:
@@ -39,46 +40,29 @@ class AugmentationConfig:
 
     """
 
-    photometric: float = 0.5
-    brightness: float = 32.0
-    contrast: float = 0.5
-    saturation: float = 0.5
-    hue: float = 18.0
-    zoom_out: float = 0.5
-    zoom_out_max: float = 4.0
-    crop: float = 5 / 6
-    crop_min: float = 0.3
-    horizontal_flip: float = 0.5
-    vertical_flip: float = 0.0
-    rotate90: float = 0.0
-    scale_jitter: float = 0.0
-    scale_jitter_min: float = 0.1
-    scale_jitter_max: float = 2.0
-    mosaic: float = 0.0
-    copy_paste: float = 0.0
-    multi_scale: float = 0.0
-    plain_end: float = 0.0
+    photometric: Unit = 0.5
+    brightness: Annotated[float, Between(0, 255)] = 32.0
+    contrast: Unit = 0.5
+    saturation: Unit = 0.5
+    hue: Annotated[float, Between(0, 180)] = 18.0
+    zoom_out: Unit = 0.5
+    zoom_out_max: Annotated[float, Between(1, 16)] = 4.0
+    crop: Unit = 5 / 6
+    crop_min: Annotated[float, Between(0.05, 1)] = 0.3
+    horizontal_flip: Unit = 0.5
+    vertical_flip: Unit = 0.0
+    rotate90: Unit = 0.0
+    scale_jitter: Unit = 0.0
+    scale_jitter_min: Annotated[float, Between(0.05, 16)] = 0.1
+    scale_jitter_max: Annotated[float, Between(0.05, 16)] = 2.0
+    mosaic: Unit = 0.0
+    copy_paste: Unit = 0.0
+    multi_scale: Annotated[float, Between(0, 0.75)] = 0.0
+    plain_end: Unit = 0.0
 
-    def __post_init__(self) -> None:
-        bounds = {
-            "brightness": (0.0, 255.0),
-            "hue": (0.0, 180.0),
-            "zoom_out_max": (1.0, 16.0),
-            "crop_min": (0.05, 1.0),
-            "scale_jitter_min": (0.05, 16.0),
-            "scale_jitter_max": (0.05, 16.0),
-            "multi_scale": (0.0, 0.75),
-        }
-        for field in fields(self):
-            low, high = bounds.get(field.name, (0.0, 1.0))
-            value = getattr(self, field.name)
-            if not low <= value <= high:
-                raise ConfigError(f"{field.name}: expected a number in [{low:g}, {high:g}], got {value}")
-        if self.scale_jitter_min > self.scale_jitter_max:
-            raise ConfigError(
-                f"scale_jitter_min: expected at most scale_jitter_max ({self.scale_jitter_max:g}), "
-                f"got {self.scale_jitter_min:g}"
-            )
+    def _check(self) -> None:
+        largest = self.scale_jitter_max
+        self._expect("scale_jitter_min", self.scale_jitter_min <= largest, f"at most scale_jitter_max={largest:g}")
 
     @classmethod
     def off(cls) -> AugmentationConfig:

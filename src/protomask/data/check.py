@@ -29,9 +29,10 @@ from protomask.data.coco import (
     same_aspect,
     wxh,
 )
-from protomask.data.network_fit import AnchorFit, NetworkInput, fit_anchors, network_boxes
+from protomask.data.network_fit import AnchorFit, fit_anchors, network_boxes
 from protomask.data.similar_images import Fingerprint, fingerprint, similar_pairs
 from protomask.errors import DataError
+from protomask.ops.anchors import NetworkInput
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from protomask.ops.anchors import AnchorSizes, NetworkInput
 from protomask.ops.boxes import pairwise_iou
-
-AnchorSizes = tuple[tuple[float, ...], ...]
 
 _MOST_OBJECTS = 50_000
 _SEARCHED_OBJECTS = 4000
@@ -19,40 +16,6 @@ _CANDIDATES = 24
 _ROUNDS = 8
 _IOU_WEIGHT = 0.1  # of the mean IoU beside recall
 _LEAST_GAIN = 1e-3
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkInput:
-    """What a network makes of images, as far as the fit to a data set goes.
-
-    Attributes:
-        name: of the model, for messages.
-        resized_size: (H, W) that an image of a size (H, W) is brought to.
-        anchor_sizes: side lengths for each level, network pixels.
-        anchors: makes those of every level from such sizes: (A, 4) xyxy, network pixels, first all of one cell.
-        anchors_per_cell: number of them in one cell of a level.
-        positive_iou: an anchor must overlap an object that much to learn it.
-        size_option: field of the model's configuration that holds the sizes; one number for each level if
-            ``flat_sizes``, else one list.
-        flat_sizes: see there.
-        max_detections: instances that the model returns at most.
-
-    """
-
-    name: str
-    resized_size: Callable[[tuple[int, int]], tuple[int, int]]
-    anchor_sizes: AnchorSizes
-    anchors: Callable[[AnchorSizes], Sequence[Tensor]]
-    anchors_per_cell: int
-    positive_iou: float
-    size_option: str
-    flat_sizes: bool
-    max_detections: int
-
-    def as_options(self, sizes: AnchorSizes) -> str:
-        """Sizes as text for ``--model-options``."""
-        values = [level[0] for level in sizes] if self.flat_sizes else sizes
-        return json.dumps({self.size_option: values})
 
 
 @dataclass(frozen=True, kw_only=True)

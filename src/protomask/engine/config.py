@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from protomask.data.augmentation import AugmentationConfig
 from protomask.errors import ConfigError
 from protomask.files import replacing
+from protomask.settings import (
+    Between,
+    Count,
+    CountOrZero,
+    NonNegative,
+    OpenShare,
+    Positive,
+    Settings,
+    ShareBelowOne,
+    Text,
+)
 
 Part = Literal["mask_rescoring", "mask_iou"]
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(Settings):
     """Settings of one training run.
 
     Attributes:
@@ -83,98 +92,63 @@ class TrainConfig:
 
     """
 
-    data: str
+    data: Text
     model: str | None = None
     weights: str | None = None
     pretrained_backbone: bool = True
     backbone_weights: str | None = None
     add: Part | None = None
     train_only: Part | None = None
-    output: str = "runs/train"
+    output: Text = "runs/train"
     resume: bool = False
-    image_size: int | None = None
+    image_size: Count | None = None
     model_options: dict[str, Any] = field(default_factory=dict)
-    epochs: int = 50
-    iterations: int | None = None
-    batch_size: int = 8
-    accumulate: int = 1
+    epochs: Count = 50
+    iterations: Count | None = None
+    batch_size: Count = 8
+    accumulate: Count = 1
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     schedule: Literal["step", "cosine", "one_cycle"] = "step"
     lr_steps: tuple[float, ...] = (0.35, 0.75, 0.875, 0.9375)
-    warmup_iterations: int = 500
-    warmup_init: float = 1e-4
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    bias_learning_rate_factor: float = 1.0
+    warmup_iterations: CountOrZero = 500
+    warmup_init: Positive = 1e-4
+    momentum: ShareBelowOne = 0.9
+    weight_decay: NonNegative = 5e-4
+    bias_learning_rate_factor: Positive = 1.0
     bias_weight_decay: bool = True
-    clip_gradient: float | None = None
-    ema_decay: float | None = None
-    label_smoothing: float = 0.0
-    patience: int | None = None
-    max_bad_steps: int = 10
+    clip_gradient: Positive | None = None
+    ema_decay: OpenShare | None = None
+    label_smoothing: ShareBelowOne = 0.0
+    patience: Count | None = None
+    max_bad_steps: Count = 10
     sync_batch_norm: bool = False
-    frozen_stages: int = 0
+    frozen_stages: Annotated[int, Between(0, 5)] = 0
     freeze_bn: Literal["auto"] | bool = "auto"
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     check_data: bool = True
-    overfit: int | None = None
-    validate_every: int = 1
-    max_detections: int = 100
-    checkpoint_minutes: float = 10.0
-    log_every: int = 20
+    overfit: Count | None = None
+    validate_every: Count = 1
+    max_detections: Count = 100
+    checkpoint_minutes: Positive = 10.0
+    log_every: Count = 20
     trackers: tuple[Tracker, ...] = ("tensorboard",)
-    tracker_project: str = "protomask"
-    seed: int = 0
-    num_workers: int = 2
+    tracker_project: Text = "protomask"
+    seed: CountOrZero = 0
+    num_workers: CountOrZero = 2
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     channels_last: bool = True
 
-    def __post_init__(self) -> None:
-        for name in ("data", "output", "tracker_project"):
-            _expect(self, name, isinstance(getattr(self, name), str) and getattr(self, name) != "", "a non-empty text")
-        for name in (
-            "epochs", "batch_size", "accumulate", "validate_every", "max_detections", "log_every", "max_bad_steps"
-        ):  # fmt: skip
-            _expect(self, name, _is_integer(getattr(self, name), at_least=1), "a whole number of at least 1")
-        for name in ("image_size", "iterations", "overfit", "patience"):
-            value = getattr(self, name)
-            _expect(self, name, value is None or _is_integer(value, at_least=1), "a whole number of at least 1 or none")
-        for name in ("num_workers", "warmup_iterations", "seed"):
-            _expect(self, name, _is_integer(getattr(self, name), at_least=0), "a whole number of at least 0")
-        _expect(
-            self, "frozen_stages", _is_integer(self.frozen_stages, at_least=0) and self.frozen_stages <= 5, "0 to 5"
-        )
-        for name in ("learning_rate", "warmup_init", "checkpoint_minutes", "bias_learning_rate_factor"):
-            _expect(self, name, _is_number(getattr(self, name)) and getattr(self, name) > 0, "a positive number")
-        for name in ("momentum", "label_smoothing"):
-            value = getattr(self, name)
-            _expect(self, name, _is_number(value) and 0 <= value < 1, "a number in [0, 1)")
-        decay, norm = self.ema_decay, self.clip_gradient
-        _expect(self, "ema_decay", decay is None or (_is_number(decay) and 0 < decay < 1), "a number in (0, 1) or none")
-        _expect(self, "clip_gradient", norm is None or (_is_number(norm) and norm > 0), "a positive number or none")
-        _expect(self, "weight_decay", _is_number(self.weight_decay) and self.weight_decay >= 0, "a number >= 0")
-        known = get_args(Tracker)
-        distinct = set(self.trackers) <= set(known) and len(set(self.trackers)) == len(self.trackers)
-        _expect(self, "trackers", distinct, f"some of {', '.join(known)}, each once")
-        rising = all(_is_number(step) and 0 < step < 1 for step in self.lr_steps)
-        rising = rising and list(self.lr_steps) == sorted(self.lr_steps)
-        _expect(self, "lr_steps", rising, "rising fractions of the run, each between 0 and 1")
+    def _check(self) -> None:
+        self._expect("trackers", len(set(self.trackers)) == len(self.trackers), "each tracker once")
+        steps = self.lr_steps
+        rising = all(0 < step < 1 for step in steps) and list(steps) == sorted(steps)
+        self._expect("lr_steps", rising, "rising fractions of the run, each between 0 and 1")
         if self.weights is not None and self.backbone_weights is not None:
             raise ConfigError("backbone_weights: expected none where weights are given, they hold a backbone")
         if self.train_only is not None and self.weights is None:
             raise ConfigError(f"train_only: expected weights to leave as they are beside {self.train_only}, got none")
-        for name, choices in (
-            ("add", (None, *get_args(Part))),
-            ("train_only", (None, *get_args(Part))),
-            ("optimizer", ("sgd", "adamw")),
-            ("schedule", ("step", "cosine", "one_cycle")),
-            ("freeze_bn", ("auto", True, False)),
-            ("device", ("auto", "cpu", "cuda", "mps")),
-            ("mixed_precision", ("no", "bf16", "fp16")),
-        ):
-            _expect(self, name, getattr(self, name) in choices, f"one of {', '.join(map(str, choices))}")
         if self.image_size is not None and "image_size" in self.model_options:
             raise ConfigError(
                 "model_options: image_size is already set by the field of that name, expected one of the two"
@@ -184,27 +158,6 @@ class TrainConfig:
     def freezes_batch_norm(self) -> bool:
         """Whether batch norm is fixed, with the published rule (batch below 6) for "auto"."""
         return self.batch_size < 6 if self.freeze_bn == "auto" else bool(self.freeze_bn)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types only, as `config.yaml` holds them."""
-        values: dict[str, Any] = _plain(asdict(self))
-        return values
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """The inverse of `to_dict`; missing fields take their defaults.
-
-        Raises:
-            ConfigError: a field is unknown or has a value that cannot work.
-
-        """
-        known = _known_fields(cls, values, "settings of a training run")
-        if isinstance(known.get("augmentation"), Mapping):
-            augmentation = _known_fields(AugmentationConfig, known["augmentation"], "augmentation")
-            known["augmentation"] = AugmentationConfig(**augmentation)
-        if "data" not in known:
-            raise ConfigError("data: expected the path of a data set, got nothing")
-        return cls(**known)
 
     def save(self, path: str | Path) -> None:
         """Write the settings as YAML, whole or not at all.
@@ -235,35 +188,3 @@ class TrainConfig:
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: expected settings as 'name: value' lines, got {type(values).__name__}")
         return cls.from_dict(values)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_integer(value: object, *, at_least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= at_least
-
-
-def _expect(config: TrainConfig, name: str, holds: bool, expected: str) -> None:
-    if not holds:
-        raise ConfigError(f"{name}: expected {expected}, got {getattr(config, name)!r}")
-
-
-def _known_fields(kind: type[Any], values: Mapping[str, Any], what: str) -> dict[str, Any]:
-    known = {entry.name: entry for entry in fields(kind) if entry.init}
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        raise ConfigError(f"{what}: unknown {', '.join(unknown)}; expected some of {', '.join(sorted(known))}")
-    return {
-        name: tuple(value) if isinstance(value, list) and isinstance(known[name].default, tuple) else value
-        for name, value in values.items()
-    }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from protomask.data.loader import TrainBatch, ValidationBatch
 from protomask.engine.optim import Schedule, set_learning_rate
-from protomask.models.zoo import Network
+from protomask.models.layers.module import Module
+from protomask.models.network import Network
 from protomask.structures.geometry import Geometry
 from protomask.structures.instances import Instances, Target
 
@@ -64,7 +65,7 @@ class TrainingStep(nn.Module):
 
     """
 
-    def __init__(self, network: nn.Module, criterion: Criterion) -> None:
+    def __init__(self, network: Module, criterion: Criterion) -> None:
         super().__init__()
         self.network = network
         self.criterion = criterion

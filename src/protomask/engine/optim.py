@@ -13,7 +13,8 @@ from torch import nn
 
 from protomask.errors import ConfigError
 from protomask.models.layers.backbone import Backbone
-from protomask.models.zoo import Network
+from protomask.models.layers.module import Module
+from protomask.models.network import Network
 
 OFFICIAL_BATCH_SIZE = 8
 ScheduleKind = Literal["step", "cosine", "one_cycle"]
@@ -156,7 +157,7 @@ def schedule_for_run(
 
 
 def build_optimizer(
-    network: nn.Module,
+    network: Module,
     *,
     learning_rate: float,
     kind: OptimizerKind = "sgd",
@@ -222,7 +223,7 @@ def freeze_stages(backbone: Backbone, count: int) -> None:
         raise ConfigError(f"frozen_stages: expected 0, as the backbone {why}, got {count}")
 
 
-def freeze_batch_norm(network: nn.Module) -> int:
+def freeze_batch_norm(network: Module) -> int:
     """Fix every batch norm: running statistics are used and kept, weight and bias get no gradient.
 
     A later ``network.train()`` does not undo it. Keys of the state dict stay the same.
@@ -240,7 +241,7 @@ def freeze_batch_norm(network: nn.Module) -> int:
     return count
 
 
-def freeze_all_but(network: nn.Module, part: nn.Module) -> None:
+def freeze_all_but(network: Module, part: nn.Module) -> None:
     """Leave only one part of a network to be trained: the rest gets no gradient and its batch norm is fixed."""
     freeze_batch_norm(network)
     network.requires_grad_(False)

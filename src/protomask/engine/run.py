@@ -20,7 +20,8 @@ import torch
 from torch import nn
 
 from protomask.checkpoints.backbones import load_backbone
-from protomask.checkpoints.io import load_matching, load_network, load_weights, save_weights
+from protomask.checkpoints.io import load_matching, load_weights, save_weights
+from protomask.checkpoints.sources import load_network
 from protomask.data.augmentation import AugmentationConfig
 from protomask.data.check import CheckReport, check_dataset
 from protomask.data.coco import CocoDataset, DataWarning, open_dataset
@@ -37,7 +38,6 @@ from protomask.data.mixing import TrainingImages
 from protomask.engine.config import Part, TrainConfig
 from protomask.engine.folder import MetricsLog, Progress, RunFolder, random_state
 from protomask.engine.loop import Criterion, StepResult, TrainingStep, evaluate, train_one_epoch
-from protomask.engine.network_input import network_input
 from protomask.engine.optim import (
     AveragedWeights,
     build_optimizer,
@@ -48,16 +48,11 @@ from protomask.engine.optim import (
 )
 from protomask.engine.trackers import Trackers, external_trackers
 from protomask.errors import ConfigError, ProtomaskError
+from protomask.models.build import build_criterion, build_network
 from protomask.models.config import ModelConfig
-from protomask.models.zoo import (
-    DEFAULT_MODEL,
-    OPTIONAL_PARTS,
-    ZOO,
-    Network,
-    build_criterion,
-    build_network,
-    zoo_entry,
-)
+from protomask.models.families import family_of
+from protomask.models.network import Network
+from protomask.models.zoo import DEFAULT_MODEL, ZOO, zoo_entry
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -160,7 +155,10 @@ def train(config: TrainConfig, *, reporter: Reporter | None = None) -> TrainResu
                 dataset.keep_first(config.overfit)
     network = _network_for(config, classes, reporter)
     if report is not None:
-        for problem in report.with_network(network_input(network)).of("warning"):
+        network_input = family_of(network.config).network_input
+        if network_input is not None:
+            report = report.with_network(network_input(network.config))
+        for problem in report.of("warning"):
             reporter.message(f"warning: {problem.message}")
     return fit(
         config,
@@ -209,7 +207,7 @@ def fit(
         folder.open(config)
     device = accelerator.device
     memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
-    network.to(device, memory_format=memory_format)  # type: ignore[call-overload]
+    network.to(device, memory_format=memory_format)
     if config.train_only is not None:
         part = _part(network, config.train_only, "train_only")
         if part is None:
@@ -480,7 +478,7 @@ def _network_for(config: TrainConfig, class_names: tuple[str, ...], reporter: Re
     kept = len(network.state_dict()) - len(anew)
     reporter.message(f"{config.weights}: {kept} tensors taken" + (f", made anew: {', '.join(anew)}" if anew else ""))
     if config.train_only is not None:
-        own = f"{OPTIONAL_PARTS[config.train_only].attribute}."
+        own = f"{family_of(network.config).parts[config.train_only].attribute}."
         foreign = [key for key in anew if not key.startswith(own)]
         if foreign:
             raise ConfigError(
@@ -494,16 +492,16 @@ def _options_of_part(name: Part | None, setting: str, model: ModelConfig) -> dic
     """Config fields that give a model of this family a part."""
     if name is None:
         return {}
-    part = OPTIONAL_PARTS[name]
-    if not isinstance(model, part.family):
-        fitting = ", ".join(known for known, entry in ZOO.items() if isinstance(entry.preset(), part.family))
+    parts = family_of(model).parts
+    if name not in parts:
+        fitting = ", ".join(known for known, entry in ZOO.items() if name in family_of(entry.preset()).parts)
         raise ConfigError(f"{setting}: {name} is a part of {fitting}; {model.name} cannot have it")
-    return dict(part.options)
+    return dict(parts[name].options)
 
 
 def _part(network: Network, name: Part, setting: str) -> nn.Module | None:
     _options_of_part(name, setting, network.config)
-    part: nn.Module | None = getattr(network, OPTIONAL_PARTS[name].attribute)
+    part: nn.Module | None = getattr(network, family_of(network.config).parts[name].attribute)
     return part
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,15 +13,16 @@ from torch import Tensor
 
 from protomask import __version__
 from protomask.errors import ConfigError, DataError
+from protomask.export.graphs import OUTPUT_NAMES, export_graph, wrap
 from protomask.export.onnx import write_onnx
 from protomask.export.openvino import write_openvino
-from protomask.export.verify import ONE_STAGE, TWO_STAGES, Agreement, compare
-from protomask.export.wrappers import OUTPUT_NAMES, wrap
+from protomask.export.verify import Agreement, compare
 from protomask.inference.predictor import Predictor
 from protomask.inference.runtime import BAKED_OPTIONS, ExportInfo, in_file_size, load_exported
-from protomask.models.config import RCNNConfig, YolactConfig
+from protomask.models.families import family_of
 from protomask.models.layers.folding import prepare_for_inference
 from protomask.models.zoo import ZOO
+from protomask.structures.geometry import ImageGeometry
 
 INT8_MIN_SCORE = 0.3
 """8-bit files are compared where they matter; they are not expected to agree to the fourth digit."""
@@ -71,14 +73,15 @@ def export(
             f"model: expected it on the CPU in float32, got {predictor.device.type} and {predictor.precision}"
         )
     network = predictor.network.eval()
-    config = network.config.for_prediction(**thresholds)
-    if calibration is not None and path.suffix == ".xml" and isinstance(config, RCNNConfig):
+    config, geometry = network.config.for_prediction(**thresholds), network.geometry
+    record = export_graph(config)
+    if calibration is not None and path.suffix == ".xml" and not record.openvino_int8:
         raise ConfigError(f"int8: expected an .onnx file for {config.name}, which OpenVINO gets wrong in 8 bits")
     info = ExportInfo(
         config=config,
         class_names=network.class_names,
-        mask_frame="region" if isinstance(config, RCNNConfig) else "grid",
-        input_size=config.geometry.image_size if fixed_size and isinstance(config, YolactConfig) else None,
+        mask_frame=family_of(config).mask_frame,
+        input_size=geometry.image_size if fixed_size and isinstance(geometry, ImageGeometry) else None,
         precision="float32" if calibration is None else "int8",
         licence=licence or (ZOO[predictor.source].licence if predictor.source in ZOO else None),
         provenance={"source": Path(predictor.source).name},
@@ -97,16 +100,18 @@ def export(
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             written = Path(folder) / path.name
-            write = write_onnx if path.suffix == ".onnx" else write_openvino
-            write(graph, info, written, example=example, output_names=names, calibration=calibration)
+            write = write_onnx if path.suffix == ".onnx" else partial(write_openvino, through_onnx=record.through_onnx)
+            write(
+                graph, info, written, example=example, output_names=names, calibration=calibration,
+                float_parts=record.float_parts,
+            )  # fmt: skip
             settled = {name: getattr(config, name) for name in BAKED_OPTIONS}
             agreement = compare(
                 predictor, load_exported(written), images,
                 min_score=0.0 if calibration is None else INT8_MIN_SCORE, **settled,
             )  # fmt: skip
             if calibration is None:
-                limits = TWO_STAGES if isinstance(config, RCNNConfig) else ONE_STAGE
-                agreement.check(path.name, limits, masks=mask_size is None)
+                agreement.check(path.name, record.limits, masks=mask_size is None)
             for file in sorted(Path(folder).iterdir()):  # .bin before .xml: whoever sees the second has both
                 file.replace(path.parent / file.name)
     except OSError as error:

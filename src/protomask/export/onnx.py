@@ -27,16 +27,18 @@ def write_onnx(
     example: Tensor,
     output_names: Sequence[str],
     calibration: Sequence[Tensor] | None = None,
+    float_parts: Sequence[str] = (),
 ) -> None:
     """Translate a graph and write it to one file, in float32 or quantised to 8 bits.
 
     Args:
-        graph: one of `protomask.export.wrappers`, in evaluation mode, on the CPU.
+        graph: as `protomask.export.graphs.wrap` makes it, in evaluation mode, on the CPU.
         info: goes into the file's metadata.
         path: .onnx file.
         example: (1, 3, H, W) uint8; other sizes will do as well unless the file has a fixed one.
         output_names: names of the graph's outputs.
         calibration: (3, H, W) uint8 images that tell the ranges of 8-bit numbers; None leaves float32.
+        float_parts: attributes of the network that stay in float32.
 
     Raises:
         MissingExtraError: the packages that write ONNX, or for 8 bits NNCF, are not installed.
@@ -68,7 +70,7 @@ def write_onnx(
     model = program.model
     model.metadata_props[METADATA_KEY] = info.to_json()
     nodes = list(model.graph.all_nodes())
-    left_out = [str(node.name) for node in nodes if not is_quantized(_module(node))]
+    left_out = [str(node.name) for node in nodes if not is_quantized(_module(node), float_parts)]
     for node in nodes:
         # Stack traces with the paths of this machine.
         node.metadata_props.clear()

@@ -13,7 +13,6 @@ from protomask.errors import MissingExtraError
 from protomask.export.onnx import write_onnx
 from protomask.export.quantize import quantize, require_nncf
 from protomask.inference.runtime import METADATA_KEY, ExportInfo
-from protomask.models.config import RCNNConfig
 
 
 def write_openvino(
@@ -24,19 +23,20 @@ def write_openvino(
     example: Tensor,
     output_names: Sequence[str],
     calibration: Sequence[Tensor] | None = None,
+    through_onnx: bool = False,
+    float_parts: Sequence[str] = (),
 ) -> None:
     """Translate a graph and write it to an .xml file and the .bin beside it.
 
-    Graphs of YOLACT are made from PyTorch directly, where deformable convolutions are one operation. Those of Mask
-    R-CNN are made from an ONNX file, where shapes that depend on the image survive.
-
     Args:
-        graph: one of `protomask.export.wrappers`, in evaluation mode, on the CPU.
+        graph: as `protomask.export.graphs.wrap` makes it, in evaluation mode, on the CPU.
         info: goes into the file's rt_info.
         path: .xml file.
         example: (1, 3, H, W) uint8; other sizes will do as well unless the file has a fixed one.
         output_names: names of the graph's outputs.
-        calibration: (3, H, W) uint8 images that tell the ranges of 8-bit numbers (YOLACT alone); None leaves float32.
+        calibration: (3, H, W) uint8 images that tell the ranges of 8-bit numbers; None leaves float32.
+        through_onnx: translate an ONNX file of the graph, see `protomask.export.graphs.ExportGraph`.
+        float_parts: attributes of the network that stay in float32.
 
     Raises:
         MissingExtraError: OpenVINO, or for 8 bits NNCF, is not installed.
@@ -49,7 +49,7 @@ def write_openvino(
     if calibration is not None:
         require_nncf()
 
-    if isinstance(info.config, RCNNConfig):
+    if through_onnx:
         between = path.with_suffix(".onnx")
         write_onnx(graph, info, between, example=example, output_names=output_names)
         model = openvino.convert_model(between)
@@ -65,7 +65,8 @@ def write_openvino(
     if calibration is not None:
         names = [operation.get_friendly_name() for operation in model.get_ordered_ops()]
         # Operations are named after their module; what the graph does itself has none.
-        left_out = [name for name in names if name.startswith(("aten::", "__module.network.rescoring"))]
+        kept = ("aten::", *(f"__module.network.{part}" for part in float_parts))
+        left_out = [name for name in names if name.startswith(kept)]
         model = quantize(model, calibration, left_out)
     model.set_rt_info(info.to_json(), METADATA_KEY)
     openvino.save_model(model, path, compress_to_fp16=False)

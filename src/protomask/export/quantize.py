@@ -50,6 +50,6 @@ def quantize(model: Any, calibration: Sequence[Tensor], left_out: Sequence[str],
         )
 
 
-def is_quantized(module: str) -> bool:
-    """Whether a module computes in 8 bits, by its name within a graph: the network does, but for its mask rescoring."""
-    return module.startswith("network.") and not module.startswith(("network.rescoring", "network.mask_iou_head"))
+def is_quantized(module: str, float_parts: Sequence[str]) -> bool:
+    """Whether a module computes in 8 bits, by its name within a graph: those of the network but for some parts."""
+    return module.startswith("network.") and not module.startswith(tuple(f"network.{part}" for part in float_parts))

@@ -13,17 +13,15 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import nms
 
 from protomask.errors import ConfigError
+from protomask.export.greedy_nms import nms_by_group
 from protomask.export.resize import interpolate_as_torch, resize_as_opencv, resize_as_pillow, resized_size, shortfalls
-from protomask.models.config import RCNNConfig
+from protomask.models.rcnn.config import RCNNConfig
 from protomask.models.rcnn.model import MaskRCNN
 from protomask.models.rcnn.postprocess import MASK_ROI_SIZE, choose
 from protomask.models.rcnn.proposals import anchors_of_levels, select_proposals
 from protomask.structures.geometry import padded_size
-
-_GROUPS_IN_A_ROW = 10
 
 
 class RCNNGraph(nn.Module):
@@ -115,16 +113,6 @@ class RCNNGraph(nn.Module):
         for side in (height, width):
             torch._check(side >= 1)
         return height, width
-
-
-def nms_by_group(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, *, span: int | Tensor) -> Tensor:
-    """`torchvision.ops.batched_nms` without a question that only the graph can answer.
-
-    Groups lie on squares of a chessboard, of which no coordinate is as large as in a row: float32 rounds them less.
-    """
-    corner = torch.stack((groups % _GROUPS_IN_A_ROW, groups // _GROUPS_IN_A_ROW), dim=1) * span
-    kept: Tensor = nms(boxes + torch.cat((corner, corner), dim=1), scores, iou_threshold)
-    return kept
 
 
 def _scalar(side: int) -> Tensor:

@@ -11,7 +11,7 @@ class PublishedWeights:
     """One file of weights trained on COCO.
 
     Attributes:
-        address: URL, or the name under which torchvision knows one.
+        url: where to download the file.
         box_ap: published box AP in percent, see ``source``; None where nobody gives it.
         mask_ap: published mask AP in percent, likewise.
         licence: SPDX name.
@@ -19,20 +19,11 @@ class PublishedWeights:
 
     """
 
-    address: str
+    url: str
     box_ap: float | None
     mask_ap: float
     licence: str
     source: str
-
-    @property
-    def url(self) -> str:
-        """Where to download the file."""
-        if "://" in self.address:
-            return self.address
-        from torchvision.models import get_weight
-
-        return str(get_weight(self.address).url)
 
     @property
     def sha256_prefix(self) -> str:
@@ -41,9 +32,11 @@ class PublishedWeights:
         return match[1] if match else ""
 
 
+_TORCHVISION_URL = "https://download.pytorch.org/models/{file}.pth"
+# Name, rest of the address, box AP, mask AP.
 _TORCHVISION = (
-    ("maskrcnn_resnet50_fpn", "MaskRCNN_ResNet50_FPN_Weights.COCO_V1", 37.9, 34.6),
-    ("maskrcnn_resnet50_fpn_v2", "MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1", 47.4, 41.8),
+    ("maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_coco-bf2d0c1e", 37.9, 34.6),
+    ("maskrcnn_resnet50_fpn_v2", "maskrcnn_resnet50_fpn_v2_coco-73cbd019", 47.4, 41.8),
 )
 _MMDET_URL = "https://download.openmmlab.com/mmdetection/v2.0/{family}/{name}/{name}_{suffix}.pth"
 # Folder, name of the config, rest of the file's name, box AP, mask AP.
@@ -93,16 +86,16 @@ _MMDET = (
 )  # fmt: skip
 PUBLISHED: dict[str, PublishedWeights] = {
     name: PublishedWeights(
-        address=address,
+        url=_TORCHVISION_URL.format(file=file),
         box_ap=box_ap,
         mask_ap=mask_ap,
         licence="BSD-3-Clause",
         source="torchvision model zoo (COCO val2017)",
     )
-    for name, address, box_ap, mask_ap in _TORCHVISION
+    for name, file, box_ap, mask_ap in _TORCHVISION
 } | {
     name: PublishedWeights(
-        address=_MMDET_URL.format(family=family, name=name, suffix=suffix),
+        url=_MMDET_URL.format(family=family, name=name, suffix=suffix),
         box_ap=box_ap,
         mask_ap=mask_ap,
         licence="Apache-2.0",

@@ -1,21 +1,15 @@
-"""Names of models: their configs, class names, published weights and published results."""
+"""Names of models: their configs, class names, published weights and published results; needs no PyTorch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from protomask.errors import ConfigError
-from protomask.models.config import COCO_ANCHOR_SCALES, RCNNConfig, YolactConfig
+from protomask.models.config import ModelConfig
 from protomask.models.published import PUBLISHED
-from protomask.models.rcnn.criterion import RCNNCriterion
-from protomask.models.rcnn.model import MaskRCNN
-from protomask.models.yolact.criterion import YolactCriterion
-from protomask.models.yolact.mask_rescoring import RESCORING_CHANNELS
-from protomask.models.yolact.model import Yolact
-
-Network = Yolact | MaskRCNN
+from protomask.models.rcnn.config import RCNNConfig
+from protomask.models.yolact.config import COCO_ANCHOR_SCALES, RESCORING_CHANNELS, YolactConfig
 
 COCO_CLASS_NAMES: tuple[str, ...] = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
@@ -40,23 +34,22 @@ def yolact_resnet101() -> YolactConfig:
 
 def yolact_resnet50() -> YolactConfig:
     """The paper's ResNet-50 model."""
-    return replace(yolact_resnet101(), name="yolact_resnet50", backbone="resnet50")
+    return yolact_resnet101().replace(name="yolact_resnet50", backbone="resnet50")
 
 
 def yolact_resnet101_400() -> YolactConfig:
     """The paper's fastest model, "yolact_im400" in the official code."""
-    return replace(yolact_resnet101().at_image_size(400), name="yolact_resnet101_400")
+    return yolact_resnet101().at_image_size(400).replace(name="yolact_resnet101_400")
 
 
 def yolact_resnet101_700() -> YolactConfig:
     """The paper's largest model, "yolact_im700" in the official code."""
-    return replace(yolact_resnet101().at_image_size(700), name="yolact_resnet101_700", masks_to_train=300)
+    return yolact_resnet101().at_image_size(700).replace(name="yolact_resnet101_700", masks_to_train=300)
 
 
 def yolact_darknet53() -> YolactConfig:
     """The paper's Darknet model; its input is scaled to 0..1 and not shifted."""
-    return replace(
-        yolact_resnet101(),
+    return yolact_resnet101().replace(
         name="yolact_darknet53",
         backbone="darknet53",
         pixel_mean=(0.0, 0.0, 0.0),
@@ -66,8 +59,7 @@ def yolact_darknet53() -> YolactConfig:
 
 def yolact_resnet50_pascal() -> YolactConfig:
     """The paper's Pascal SBD model: larger anchors with real aspect ratios."""
-    return replace(
-        yolact_resnet50(),
+    return yolact_resnet50().replace(
         name="yolact_resnet50_pascal",
         num_classes=20,
         anchor_scales=((32.0,), (64.0,), (128.0,), (256.0,), (512.0,)),
@@ -77,8 +69,7 @@ def yolact_resnet50_pascal() -> YolactConfig:
 
 def yolact_plus_resnet50() -> YolactConfig:
     """YOLACT++: deformable blocks in all stages but the first, nine anchors per cell, mask rescoring."""
-    return replace(
-        yolact_resnet50(),
+    return yolact_resnet50().replace(
         name="yolact_plus_resnet50",
         deformable_layers=(0, 4, 6, 3),
         anchor_scales=tuple(
@@ -91,8 +82,7 @@ def yolact_plus_resnet50() -> YolactConfig:
 
 def yolact_plus_resnet101() -> YolactConfig:
     """YOLACT++ on ResNet-101, "yolact_plus_base" in the official code: every third block is deformable."""
-    return replace(
-        yolact_plus_resnet50(),
+    return yolact_plus_resnet50().replace(
         name="yolact_plus_resnet101",
         backbone="resnet101",
         deformable_layers=(0, 4, 23, 3),
@@ -102,8 +92,7 @@ def yolact_plus_resnet101() -> YolactConfig:
 
 def yolact_resnet18_256() -> YolactConfig:
     """A small model on ResNet-18, for machines with a little more to give than yolact_nano needs."""
-    return replace(
-        yolact_nano(), name="yolact_resnet18_256", backbone="resnet18",
+    return yolact_nano().replace(name="yolact_resnet18_256", backbone="resnet18",
         backbone_levels=("C2", "C3", "C4", "C5"), protonet_channels=64,
     )  # fmt: skip
 
@@ -135,8 +124,7 @@ def yolact_nano() -> YolactConfig:
 
 def nuclei() -> YolactConfig:
     """`yolact_nano` for microscopy images with hundreds of small nuclei; trained at 384, then at 512 px."""
-    return replace(
-        yolact_nano(),
+    return yolact_nano().replace(
         name="nuclei",
         num_classes=1,
         image_size=512,
@@ -153,22 +141,22 @@ def mask_rcnn_resnet50_fpn() -> RCNNConfig:
 
 def mask_rcnn_resnet50_fpn_v2() -> RCNNConfig:
     """Torchvision's second version: convolutions and batch norm in the heads (Li et al. 2021)."""
-    return replace(mask_rcnn_resnet50_fpn(), name="mask_rcnn_resnet50_fpn_v2", convolutional_heads=True)
+    return mask_rcnn_resnet50_fpn().replace(name="mask_rcnn_resnet50_fpn_v2", convolutional_heads=True)
 
 
 def mask_rcnn_resnet101_fpn() -> RCNNConfig:
     """Mask R-CNN on ResNet-101."""
-    return replace(mask_rcnn_resnet50_fpn(), name="mask_rcnn_resnet101_fpn", backbone="resnet101")
+    return mask_rcnn_resnet50_fpn().replace(name="mask_rcnn_resnet101_fpn", backbone="resnet101")
 
 
 def ms_rcnn_resnet50_fpn() -> RCNNConfig:
     """Mask Scoring R-CNN."""
-    return replace(mask_rcnn_resnet50_fpn(), name="ms_rcnn_resnet50_fpn", mask_iou=True)
+    return mask_rcnn_resnet50_fpn().replace(name="ms_rcnn_resnet50_fpn", mask_iou=True)
 
 
 def ms_rcnn_resnet101_fpn() -> RCNNConfig:
     """Mask Scoring R-CNN on ResNet-101."""
-    return replace(mask_rcnn_resnet101_fpn(), name="ms_rcnn_resnet101_fpn", mask_iou=True)
+    return mask_rcnn_resnet101_fpn().replace(name="ms_rcnn_resnet101_fpn", mask_iou=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +178,7 @@ class ZooEntry:
 
     """
 
-    preset: Callable[[], YolactConfig | RCNNConfig]
+    preset: Callable[[], ModelConfig]
     class_names: tuple[str, ...]
     repository: str | None = None
     filename: str | None = None
@@ -204,8 +192,7 @@ class ZooEntry:
     @property
     def scores_masks(self) -> bool:
         """Whether the model says how good each mask is."""
-        config = self.preset()
-        return config.mask_iou if isinstance(config, RCNNConfig) else bool(config.rescoring_channels)
+        return self.preset().scores_masks
 
 
 def _published(preset: Callable[[], RCNNConfig], name: str) -> ZooEntry:
@@ -270,30 +257,6 @@ ZOO: dict[str, ZooEntry] = {
 DEFAULT_MODEL = "yolact_nano"
 
 
-@dataclass(frozen=True, kw_only=True)
-class OptionalPart:
-    """A part that a trained network can be given afterwards.
-
-    Attributes:
-        family: of the networks.
-        attribute: of the network, None where it has not got the part.
-        options: config fields that give it the part.
-
-    """
-
-    family: type[YolactConfig] | type[RCNNConfig]
-    attribute: str
-    options: Mapping[str, Any]
-
-
-OPTIONAL_PARTS = {
-    "mask_rescoring": OptionalPart(
-        family=YolactConfig, attribute="rescoring", options={"rescoring_channels": RESCORING_CHANNELS}
-    ),
-    "mask_iou": OptionalPart(family=RCNNConfig, attribute="mask_iou_head", options={"mask_iou": True}),
-}
-
-
 def list_models() -> list[str]:
     """Names that `load` and `build` know."""
     return list(ZOO)
@@ -309,58 +272,3 @@ def zoo_entry(name: str) -> ZooEntry:
     if name not in ZOO:
         raise ConfigError(f"model: expected one of {', '.join(ZOO)}, got {name!r}")
     return ZOO[name]
-
-
-def build_network(
-    model: str | YolactConfig | RCNNConfig,
-    *,
-    class_names: Sequence[str] | None = None,
-    num_classes: int | None = None,
-    pretrained_backbone: bool = False,
-    **overrides: Any,
-) -> Network:
-    """An untrained network.
-
-    Args:
-        model: zoo name or config.
-        class_names: names of the classes.
-        num_classes: number of classes where they have no names yet: they become "class_0", "class_1" and so on.
-        pretrained_backbone: start from published ImageNet weights of the backbone (downloads them).
-        overrides: config fields to change, for example ``image_size=400``.
-
-    Raises:
-        ConfigError: unknown name or field, wrong value, or names and number that disagree.
-
-    """
-    if isinstance(class_names, str):
-        raise ConfigError(f"class_names: expected a list of names, got the string {class_names!r}")
-    if class_names is not None and num_classes is not None and len(class_names) != num_classes:
-        raise ConfigError(f"num_classes: expected {len(class_names)} as there are class_names, got {num_classes}")
-    if isinstance(model, str):
-        entry = zoo_entry(model)
-        config = entry.preset()
-        names: Sequence[str] | None = entry.class_names
-    else:
-        config, names = model, None
-    if class_names is not None:
-        names = class_names
-    elif num_classes is not None or names is None:
-        count = num_classes if num_classes is not None else config.num_classes
-        if names is None or len(names) != count:
-            names = [f"class_{index}" for index in range(count)]
-    if not names:
-        raise ConfigError("class_names: expected at least one name")
-    if len(set(names)) != len(names):
-        repeated = sorted({name for name in names if list(names).count(name) > 1})
-        raise ConfigError(f"class_names: expected different names, got repeated {repeated}")
-    config = config.override(num_classes=len(names), **overrides)
-    if isinstance(config, RCNNConfig):
-        return MaskRCNN(config, names, pretrained_backbone=pretrained_backbone)
-    return Yolact(config, names, pretrained_backbone=pretrained_backbone)
-
-
-def build_criterion(network: Network, *, label_smoothing: float = 0.0) -> YolactCriterion | RCNNCriterion:
-    """The training loss that belongs to a network."""
-    if isinstance(network, MaskRCNN):
-        return RCNNCriterion(network, label_smoothing=label_smoothing)
-    return YolactCriterion(network.config, network.rescoring, label_smoothing=label_smoothing)

@@ -149,7 +149,7 @@ class ShortSideGeometry:
         channel_order: of the network's input.
         resize_method: "float" interpolates normalised values without a filter, "pillow" and "opencv" as those libraries
             do with uint8.
-        rounding: of the sides, see `protomask.models.conventions.Conventions`.
+        rounding: of the sides, see `protomask.models.rcnn.conventions.Conventions`.
         pad_multiple: sides of a batch are multiples of this.
 
     """

@@ -17,8 +17,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from protomask.models.layers.efficientnet_lite import EfficientNetLite0, InvertedResidual, SeparableBlock
+from protomask.models.layers.module import Module
 
-_Network = TypeVar("_Network", bound=nn.Module)
+_Network = TypeVar("_Network", bound=Module)
 
 # Modules that run a convolution and then a batch norm, and their names; in an nn.Sequential neighbours are enough.
 _PAIRS: dict[type[nn.Module], tuple[tuple[str, str], ...]] = {

@@ -15,8 +15,9 @@ from torchvision.ops import FeaturePyramidNetwork, roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from protomask.errors import ConfigError
-from protomask.models.config import RCNNConfig
 from protomask.models.layers.backbone import build_backbone, use_caffe_strides
+from protomask.models.rcnn.config import RCNNConfig
+from protomask.models.rcnn.geometry import image_geometry
 from protomask.models.rcnn.mask_iou_head import MaskIoUHead
 from protomask.models.rcnn.postprocess import RCNNPostprocess
 from protomask.models.rcnn.proposals import anchors_of_levels, select_proposals
@@ -71,7 +72,7 @@ class MaskRCNN(nn.Module):
         self.config = config
         self.class_names = tuple(class_names)
         conventions = config.conventions
-        self.geometry = config.geometry
+        self.geometry = image_geometry(config)
         width = config.fpn_channels
         norm = nn.BatchNorm2d if config.convolutional_heads else None
         self.backbone = build_backbone(config.backbone, config.backbone_levels, pretrained=pretrained_backbone)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from protomask.models.config import RCNNConfig
+from protomask.models.rcnn.config import RCNNConfig
 from protomask.ops.anchors import cell_anchors, shifted_anchors
 from protomask.ops.boxes import decode_deltas
 

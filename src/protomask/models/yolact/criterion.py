@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from protomask.models.config import YolactConfig
+from protomask.models.yolact.config import YolactConfig
 from protomask.ops.boxes import encode_boxes
 from protomask.ops.losses import cropped_mask_bce_sums, mine_hard_negatives, shared_count, smooth_l1_sum
 from protomask.ops.masks import crop_windows
@@ -19,6 +19,7 @@ from protomask.structures.instances import Target
 if TYPE_CHECKING:
     from protomask.models.yolact.heads import YolactOutput
     from protomask.models.yolact.mask_rescoring import MaskRescoring
+    from protomask.models.yolact.model import Yolact
 
 _MASKS_AT_ONCE = 8
 MIN_EXTENT = 1e-4
@@ -48,6 +49,11 @@ class YolactCriterion(nn.Module):
         self.matcher = Matcher(
             positive_iou=config.positive_iou, negative_iou=config.negative_iou, crowd_overlap=config.crowd_overlap
         )
+
+    @classmethod
+    def for_network(cls, network: Yolact, *, label_smoothing: float = 0.0) -> YolactCriterion:
+        """The criterion of a network, mask rescoring included where it has that."""
+        return cls(network.config, network.rescoring, label_smoothing=label_smoothing)
 
     def forward(self, output: YolactOutput, targets: Sequence[Target]) -> dict[str, Tensor]:
         """Score a prediction.

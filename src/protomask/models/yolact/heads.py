@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from protomask.models.config import Norm
 from protomask.models.layers.fpn import convolution
+from protomask.models.yolact.config import Norm
 
 
 class YolactOutput(NamedTuple):

@@ -10,9 +10,6 @@ from torch.nn import functional as F
 
 from protomask.models.layers.fpn import xavier_convolutions
 
-RESCORING_CHANNELS = (8, 16, 32, 64, 128)
-"""Widths of the published network."""
-
 
 class MaskRescoring(nn.Module):
     """3x3 convolutions of stride 2 without padding, a 1x1 convolution to the classes, and the maximum over the rest.

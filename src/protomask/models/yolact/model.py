@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from protomask.errors import ConfigError
-from protomask.models.config import YolactConfig
 from protomask.models.layers.backbone import build_backbone
 from protomask.models.layers.fpn import FeaturePyramid, xavier_convolutions
+from protomask.models.yolact.config import YolactConfig
+from protomask.models.yolact.geometry import image_geometry
 from protomask.models.yolact.heads import PredictionHead, Protonet, YolactOutput
 from protomask.models.yolact.mask_rescoring import MaskRescoring
 from protomask.models.yolact.postprocess import YolactPostprocess
@@ -35,7 +36,7 @@ class Yolact(nn.Module):
             raise ConfigError(f"class_names: expected {config.num_classes} names (num_classes), got {len(class_names)}")
         self.config = config
         self.class_names = tuple(class_names)
-        self.geometry = config.geometry
+        self.geometry = image_geometry(config)
         self.backbone = build_backbone(
             config.backbone,
             config.backbone_levels,

@@ -5,18 +5,17 @@ Every key map of `protomask.checkpoints` carries the conventions of its files; n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args, get_type_hints
+from dataclasses import dataclass
+from typing import Literal
 
-from protomask.errors import ConfigError
+from protomask.settings import CountOrZero, NonNegative, Positive, Settings
 
 TINY = 2.0**-126
 """The smallest normal float32: a side of at least this is a side above zero."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conventions:
+class Conventions(Settings):
     """How a Mask R-CNN reads its input and its own numbers; the defaults are torchvision's.
 
     Attributes:
@@ -51,49 +50,21 @@ class Conventions:
 
     channel_order: Literal["RGB", "BGR"] = "RGB"
     pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
-    pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    pixel_std: tuple[Positive, Positive, Positive] = (58.395, 57.12, 57.375)
     resize: Literal["float", "pillow", "opencv"] = "float"
     resize_rounding: Literal["floor", "half_up", "short_side"] = "floor"
     stride_in_1x1: bool = False
-    batch_norm_eps: float = 1e-5
-    extent_offset: float = 0.0
+    batch_norm_eps: NonNegative = 1e-5
+    extent_offset: NonNegative = 0.0
     anchors: Literal["rounded", "exact", "legacy"] = "rounded"
     limit_delta_below: bool = False
-    min_proposal_side: float = 1e-3
-    min_detection_side: float = 1e-2
+    min_proposal_side: NonNegative = 1e-3
+    min_detection_side: NonNegative = 1e-2
     nms_inclusive: bool = False
-    level_eps: float = 1e-6
+    level_eps: NonNegative = 1e-6
     level_eps_inside: bool = False
     roi_align_aligned: bool = False
-    roi_sampling_ratio: int = 2
+    roi_sampling_ratio: CountOrZero = 2
     mask_paste: Literal["integer", "continuous"] = "integer"
-    box_smooth_l1_beta: float = 1 / 9
+    box_smooth_l1_beta: NonNegative = 1 / 9
     anchors_inside_image: bool = False
-
-    def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for field in fields(self):
-            choices = get_args(hints[field.name])
-            value = getattr(self, field.name)
-            if choices and choices[0] is not float and value not in choices:
-                raise ConfigError(f"{field.name}: expected one of {', '.join(choices)}, got {value!r}")
-        if len(self.pixel_mean) != 3:
-            raise ConfigError(f"pixel_mean: expected three numbers, got {self.pixel_mean!r}")
-        if len(self.pixel_std) != 3 or min(self.pixel_std) <= 0:
-            raise ConfigError(f"pixel_std: expected three positive numbers, got {self.pixel_std!r}")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Conventions:
-        """From plain JSON types.
-
-        Raises:
-            ConfigError: a field is unknown or wrong.
-
-        """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            raise ConfigError(f"conventions: unknown fields {unknown}")
-        plain: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-        }
-        return cls(**plain)

@@ -1,7 +1,4 @@
-"""A network with everything around it as one graph: from the pixels of an image to boxes, classes, scores and masks.
-
-Wrapping leaves the network as it is; what the exported files have in common is told in docs/export.md.
-"""
+"""YOLACT as one graph: from the pixels of an image to boxes, classes, scores and masks."""
 
 from __future__ import annotations
 
@@ -13,49 +10,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from protomask.errors import ConfigError
-from protomask.export.rcnn import RCNNGraph, nms_by_group
+from protomask.export.greedy_nms import nms_by_group
 from protomask.export.resize import interpolate_as_torch, resize_as_opencv, resize_as_torch
-from protomask.models.config import RCNNConfig, YolactConfig
-from protomask.models.rcnn.model import MaskRCNN
+from protomask.models.yolact.config import YolactConfig
 from protomask.models.yolact.heads import YolactOutput
 from protomask.models.yolact.model import Yolact
-from protomask.models.zoo import Network
 from protomask.ops.boxes import decode_boxes
 from protomask.ops.masks import assemble_masks, crop_masks
 from protomask.structures.geometry import ImageGeometry
 
 CANDIDATES_PER_DETECTION = 10
 """Fast NMS of the graph looks at so many (anchor, class) pairs for each detection it may return, the best."""
-
-
-OUTPUT_NAMES = ("boxes", "labels", "class_scores", "mask_scores", "masks")
-"""Of every graph; mask_scores only where the model has them."""
-
-
-def wrap(
-    network: Network,
-    config: YolactConfig | RCNNConfig,
-    *,
-    mask_size: tuple[int, int] | None = None,
-    fixed_size: bool = False,
-) -> nn.Module:
-    """The graph of a network.
-
-    Args:
-        network: trained, in evaluation mode, on the CPU.
-        config: the network's, with the thresholds and the NMS mode that the graph shall have.
-        mask_size: see `YolactGraph`.
-        fixed_size: see `YolactGraph`.
-
-    Raises:
-        ConfigError: this network, NMS mode or mask size has no graph.
-
-    """
-    if isinstance(network, Yolact) and isinstance(config, YolactConfig):
-        return YolactGraph(network, config, mask_size=mask_size, fixed_size=fixed_size)
-    if mask_size is not None or fixed_size:
-        raise ConfigError(f"mask_size, fixed_size: expected with the YOLACT family alone, got {config.name}")
-    return RCNNGraph(cast(MaskRCNN, network), cast(RCNNConfig, config))
 
 
 class YolactGraph(nn.Module):

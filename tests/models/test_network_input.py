@@ -3,14 +3,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from protomask.engine.network_input import network_input
-from protomask.models.zoo import build_network
+from protomask.models.build import build_network
+from protomask.models.rcnn.network_input import network_input as rcnn_input
+from protomask.models.yolact.network_input import network_input as yolact_input
 from protomask.ops.boxes import cxcywh_to_xyxy
 
 
 def test_anchors_of_yolact_are_those_of_the_network() -> None:
     network = build_network("yolact_nano", num_classes=2, image_size=100, fpn_channels=8, protonet_channels=8)
-    seen = network_input(network)
+    seen = yolact_input(network.config)
     with torch.inference_mode():
         output = network.eval()(torch.zeros(1, 3, 100, 100))
     expected = cxcywh_to_xyxy(output.anchors) * 100
@@ -24,7 +25,7 @@ def test_anchors_of_yolact_are_those_of_the_network() -> None:
 @pytest.mark.slow
 def test_anchors_of_mask_rcnn_include_those_of_the_network() -> None:
     network = build_network("mask_rcnn_resnet50_fpn", num_classes=2, image_size=64, max_image_size=128)
-    seen = network_input(network)
+    seen = rcnn_input(network.config)
     with torch.inference_mode():
         output = network.eval()(network.geometry.batch([torch.zeros(3, 64, 128)]))
     anchors = {tuple(row) for row in torch.cat(list(seen.anchors(seen.anchor_sizes))).tolist()}

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 import protomask
 from protomask.errors import ConfigError
+from protomask.export.graphs import OUTPUT_NAMES, wrap
 from protomask.export.verify import ONE_STAGE, compare
-from protomask.export.wrappers import OUTPUT_NAMES, YolactGraph, resize, wrap
+from protomask.export.yolact import YolactGraph, resize
 from protomask.inference.predictor import Predictor
 from protomask.inference.runtime import BAKED_OPTIONS, ExportedPredictor, ExportInfo
-from protomask.models.config import YolactConfig
+from protomask.models.yolact.config import YolactConfig
+from protomask.models.yolact.geometry import image_geometry
 from protomask.models.yolact.heads import YolactOutput
 from protomask.models.yolact.postprocess import YolactPostprocess
 
@@ -102,7 +104,7 @@ class FixedOutput(nn.Module):
 
     def __init__(self, config: YolactConfig, output: YolactOutput) -> None:
         super().__init__()
-        self.geometry = config.geometry
+        self.geometry = image_geometry(config)
         self.output = output
 
     def forward(self, images: Tensor) -> YolactOutput:
@@ -150,7 +152,7 @@ def test_rows_beyond_the_last_detection_are_zero() -> None:
 @pytest.mark.parametrize("size", [(64, 64), (37, 150), (500, 333)])
 @pytest.mark.parametrize("overrides", [{"antialias": True}, {}, {"resize_method": "opencv"}], ids=str)
 def test_the_resize_within_a_graph_is_that_of_the_geometry(size: tuple[int, int], overrides: dict[str, Any]) -> None:
-    geometry = YolactConfig(name="any", num_classes=1, image_size=64, **overrides).geometry
+    geometry = image_geometry(YolactConfig(name="any", num_classes=1, image_size=64, **overrides))
     image = torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(resize(image[None], geometry)[0], geometry.resize(image), rtol=0, atol=1e-3)
 

@@ -1,0 +1,142 @@
+"""The families of networks, one record each: whatever differs between them is looked up here and nowhere else.
+
+A new family is a folder with a config, a network and a criterion, and one more record in ``FAMILIES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import nn
+
+from protomask.errors import ConfigError
+from protomask.models.config import ModelConfig
+from protomask.models.network import Network
+from protomask.models.rcnn.config import RCNNConfig
+from protomask.models.rcnn.criterion import RCNNCriterion
+from protomask.models.rcnn.geometry import image_geometry as rcnn_geometry
+from protomask.models.rcnn.model import MaskRCNN
+from protomask.models.rcnn.network_input import network_input as rcnn_input
+from protomask.models.yolact.config import RESCORING_CHANNELS, YolactConfig
+from protomask.models.yolact.criterion import YolactCriterion
+from protomask.models.yolact.geometry import image_geometry as yolact_geometry
+from protomask.models.yolact.model import Yolact
+from protomask.models.yolact.network_input import network_input as yolact_input
+from protomask.ops.anchors import NetworkInput
+from protomask.structures.geometry import Geometry
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptionalPart:
+    """A part that a trained network can be given afterwards.
+
+    Attributes:
+        attribute: of the network, None where it has not got the part.
+        options: config fields that give it the part.
+
+    """
+
+    attribute: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """Everything that the rest of the package must know about one family of networks.
+
+    Attributes:
+        name: of the family, in the header of weights files.
+        config: class of its configs.
+        network: (config, class_names, pretrained_backbone=False) to an untrained network.
+        criterion: (network, label_smoothing=0.0) to its training loss: a module that takes the network's output and
+            one `Target` per image and returns the terms, among them loss_total.
+        geometry: config to the way from an image to the network's input.
+        network_input: config to what the check of a data set must know; None for a family without anchors.
+        parts: optional parts, by the name they have in the settings of a training run.
+        mask_frame: what the grid of a mask covers: "grid" the whole image, "region" the box of the instance.
+        continuous_masks: config to whether a region's mask is sampled with its fractional box, instead of being
+            enlarged to a box of whole pixels.
+        compiled_parts: attributes of the network that `torch.compile` translates; empty for the whole network.
+
+    """
+
+    name: str
+    config: type[ModelConfig]
+    network: Callable[..., Network]
+    criterion: Callable[..., nn.Module]
+    geometry: Callable[[Any], Geometry]
+    network_input: Callable[[Any], NetworkInput] | None = None
+    parts: Mapping[str, OptionalPart] = field(default_factory=dict)
+    mask_frame: Literal["grid", "region"] = "grid"
+    continuous_masks: Callable[[Any], bool] = lambda config: False
+    compiled_parts: tuple[str, ...] = ()
+
+
+YOLACT = Family(
+    name="yolact",
+    config=YolactConfig,
+    network=Yolact,
+    criterion=YolactCriterion.for_network,
+    geometry=yolact_geometry,
+    network_input=yolact_input,
+    parts={"mask_rescoring": OptionalPart(attribute="rescoring", options={"rescoring_channels": RESCORING_CHANNELS})},
+    mask_frame="grid",
+)
+RCNN = Family(
+    name="rcnn",
+    config=RCNNConfig,
+    network=MaskRCNN,
+    criterion=RCNNCriterion,
+    geometry=rcnn_geometry,
+    network_input=rcnn_input,
+    parts={"mask_iou": OptionalPart(attribute="mask_iou_head", options={"mask_iou": True})},
+    mask_frame="region",
+    continuous_masks=lambda config: bool(config.conventions.mask_paste == "continuous"),
+    compiled_parts=("backbone", "fpn", "rpn_head"),  # what comes after them depends on what was found
+)
+FAMILIES: dict[str, Family] = {family.name: family for family in (YOLACT, RCNN)}
+
+
+def register(family: Family) -> Family:
+    """Make one more family known.
+
+    Raises:
+        ConfigError: the name or the config class is taken.
+
+    """
+    for known in FAMILIES.values():
+        if family.name == known.name or family.config is known.config:
+            raise ConfigError(
+                f"family: expected a new name and config class, got {family.name} with {family.config.__name__}; "
+                f"{known.name} has {known.config.__name__}"
+            )
+    FAMILIES[family.name] = family
+    return family
+
+
+def family(name: str) -> Family:
+    """The family of a name.
+
+    Raises:
+        ConfigError: no such family.
+
+    """
+    if name not in FAMILIES:
+        raise ConfigError(f"family: expected one of {', '.join(FAMILIES)}, got {name!r}")
+    return FAMILIES[name]
+
+
+def family_of(config: ModelConfig) -> Family:
+    """The family that a config belongs to.
+
+    Raises:
+        ConfigError: a config of no known family.
+
+    """
+    for known in FAMILIES.values():
+        if type(config) is known.config:
+            return known
+    expected = ", ".join(known.config.__name__ for known in FAMILIES.values())
+    raise ConfigError(f"config: expected one of {expected}, got {type(config).__name__}")

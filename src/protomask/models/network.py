@@ -1,0 +1,37 @@
+"""What every network of this package is, whatever its family."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from protomask.models.config import ModelConfig
+from protomask.models.layers.backbone import Backbone
+from protomask.models.layers.module import Module
+from protomask.structures.geometry import Geometry
+from protomask.structures.instances import Instances
+
+
+class Network(Module, Protocol):
+    """A `torch.nn.Module` that knows its config, its classes and how an image becomes its input."""
+
+    class_names: tuple[str, ...]
+    """Name of each label."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """What defines every layer."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """The way from an image to the network's input."""
+
+    @property
+    def backbone(self) -> Backbone:
+        """What extracts the features."""
+
+    def forward(self, images: Any) -> Any:
+        """A batch as ``geometry.batch`` makes it to what the family's criterion and `postprocess` read."""
+
+    def postprocess(self, output: Any, original_sizes: Sequence[tuple[int, int]], **options: Any) -> list[Instances]:
+        """Output in evaluation mode to one `Instances` per image of an original size (H, W)."""
