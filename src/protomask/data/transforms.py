@@ -358,26 +358,20 @@ def _render_objects(
     out_masks = np.zeros((len(masks), *image_size), dtype=np.bool_)
     out_boxes = np.zeros((len(masks), 4), dtype=np.float32)
     x, y = placement.x, placement.y
-    # Bilinear weights reach this many source px around an object.
-    reach_x, reach_y = math.ceil(1 / x.scale) + 1, math.ceil(1 / y.scale) + 1
     for index, mask in enumerate(masks):
         seen = mask[source.y0 : source.y1, source.x0 : source.x1]
         bounds = _bounds(seen)
         if bounds is None:
             continue
-        # The object and its surroundings, relative to what is seen; then the network px its enlarged copy can touch.
-        left, top = max(bounds.x0 - reach_x, 0), max(bounds.y0 - reach_y, 0)
-        right, bottom = min(bounds.x1 + reach_x, source.width), min(bounds.y1 + reach_y, source.height)
-        columns = _touched(bounds.x0 + source.x0, bounds.x1 + source.x0, x, out.x0, out.x1)
-        rows = _touched(bounds.y0 + source.y0, bounds.y1 + source.y0, y, out.y0, out.y1)
-        area = (
-            max(x.to_source(columns[0]) - source.x0 - left, 0.0),
-            max(y.to_source(rows[0]) - source.y0 - top, 0.0),
-            min(x.to_source(columns[1]) - source.x0 - left, float(right - left)),
-            min(y.to_source(rows[1]) - source.y0 - top, float(bottom - top)),
-        )
-        surroundings = Image.fromarray(seen[top:bottom, left:right] * np.uint8(255))
-        resized = surroundings.resize((columns[1] - columns[0], rows[1] - rows[0]), Image.Resampling.BILINEAR, box=area)
+        # Network px that show the object, the part of the source they show, and all source px that weigh in there.
+        columns = _covered(bounds.x0 + source.x0, bounds.x1 + source.x0, x, out.x0, out.x1)
+        rows = _covered(bounds.y0 + source.y0, bounds.y1 + source.y0, y, out.y0, out.y1)
+        shown_x, weighed_x = _shown(columns, x, source.x0, source.width)
+        shown_y, weighed_y = _shown(rows, y, source.y0, source.height)
+        left, top = weighed_x[0], weighed_y[0]
+        box = (shown_x[0] - left, shown_y[0] - top, shown_x[1] - left, shown_y[1] - top)
+        surroundings = Image.fromarray(seen[slice(*weighed_y), slice(*weighed_x)] * np.uint8(255))
+        resized = surroundings.resize((columns[1] - columns[0], rows[1] - rows[0]), Image.Resampling.BILINEAR, box=box)
         patch = np.asarray(resized) >= 128
         patch_bounds = _bounds(patch)
         if patch_bounds is None:
@@ -414,8 +408,20 @@ def _bounds(mask: NDArray[np.generic]) -> _Rectangle | None:
     return _Rectangle(first, start, last, stop) if by_columns else _Rectangle(start, first, stop, last)
 
 
-def _touched(low: int, high: int, axis: _Axis, out_low: int, out_high: int) -> tuple[int, int]:
-    """Network px that source px ``low .. high`` can reach, at least one of ``out_low .. out_high``."""
-    start = max(math.floor(low * axis.scale + axis.shift - axis.scale) - 1, out_low)
-    stop = min(math.ceil(high * axis.scale + axis.shift + axis.scale) + 1, out_high)
+def _covered(low: int, high: int, axis: _Axis, out_low: int, out_high: int) -> tuple[int, int]:
+    """Network px, of ``out_low .. out_high``, that source px ``low .. high`` can fill by half or more."""
+    start = max(math.floor(low * axis.scale + axis.shift) - 1, out_low)
+    stop = min(math.ceil(high * axis.scale + axis.shift) + 1, out_high)
     return start, stop
+
+
+def _shown(
+    covered: tuple[int, int], axis: _Axis, source_low: int, source_size: int
+) -> tuple[tuple[float, float], tuple[int, int]]:
+    """What network px show of the source, and all source px that their bilinear weights reach, from ``source_low`` on.
+
+    Only the border of the source cuts either off: a part that was cut short would be stretched.
+    """
+    low, high = (min(max(axis.to_source(out) - source_low, 0.0), float(source_size)) for out in covered)
+    reach = max(1.0, 1 / axis.scale) + 1
+    return (low, high), (max(math.floor(low - reach), 0), min(math.ceil(high + reach), source_size))
