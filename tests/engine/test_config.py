@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import pytest
 
-from protomask.data.augmentation import AugmentationConfig
+from protomask.data.training.augmentation import AugmentationConfig
 from protomask.engine.config import TrainConfig
 from protomask.errors import ConfigError
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from protomask.data.augmentation import AugmentationConfig
+from protomask.data.training.augmentation import AugmentationConfig
 from protomask.errors import ConfigError
 from protomask.files import replacing
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from protomask.data.coco import CocoDataset
-from protomask.data.loader import (
+from protomask.data.synthetic import write_dataset
+from protomask.data.training.loader import (
     Share,
     TrainBatch,
     Variety,
@@ -18,7 +19,6 @@ from protomask.data.loader import (
     training_batches,
     validation_batches,
 )
-from protomask.data.synthetic import write_dataset
 from protomask.errors import ConfigError, DataError
 from protomask.structures.geometry import ImageGeometry
 from protomask.structures.instances import Target

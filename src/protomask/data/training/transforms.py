@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from protomask.data.augmentation import AugmentationConfig
+from protomask.data.training.augmentation import AugmentationConfig
 from protomask.structures.geometry import Geometry
 from protomask.structures.instances import Target
 

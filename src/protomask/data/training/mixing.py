@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import masks_to_boxes
 
-from protomask.data.augmentation import AugmentationConfig
 from protomask.data.coco import CocoDataset
-from protomask.data.transforms import MIN_SIDE, TrainTransform
+from protomask.data.training.augmentation import AugmentationConfig
+from protomask.data.training.transforms import MIN_SIDE, TrainTransform
 from protomask.structures.geometry import Geometry
 from protomask.structures.instances import Target
 

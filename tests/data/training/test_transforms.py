@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from protomask.data.augmentation import AugmentationConfig
-from protomask.data.transforms import TrainTransform
+from protomask.data.training.augmentation import AugmentationConfig
+from protomask.data.training.transforms import TrainTransform
 from protomask.errors import ConfigError
 from protomask.structures.geometry import ImageGeometry
 from protomask.structures.instances import Target

@@ -75,7 +75,7 @@ class SampleKey(NamedTuple):
 
 
 class TrainingDataset(Protocol):
-    """Images with their truth, such as `protomask.data.mixing.TrainingImages`."""
+    """Images with their truth, such as `protomask.data.training.mixing.TrainingImages`."""
 
     def __len__(self) -> int: ...
 
