@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from measuring import argument_parser, positive, report
-from protomask.data.synthetic import CLASS_NAMES, render_scene
+from protomask.data.synthetic.scene import render_scene
+from protomask.data.synthetic.shapes import CLASS_NAMES
 from protomask.data.training.augmentation import AugmentationConfig
 from protomask.data.training.loader import collate
 from protomask.data.training.transforms import TrainTransform

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from protomask.checkpoints.io import load_weights
-from protomask.data.synthetic import write_dataset
+from protomask.data.synthetic.write import write_dataset
 from protomask.engine.config import TrainConfig
 from protomask.engine.run import train
 

@@ -101,7 +101,7 @@ def _measure(
     from time import perf_counter
 
     from protomask.data.coco import CocoDataset
-    from protomask.data.synthetic import write_dataset
+    from protomask.data.synthetic.write import write_dataset
     from protomask.evaluation.coco import CocoEvaluator
     from protomask.inference.sources import read_image
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from protomask.data.coco import CocoDataset
-from protomask.data.synthetic import write_dataset
+from protomask.data.synthetic.write import write_dataset
 from protomask.data.training.loader import (
     Share,
     TrainBatch,
