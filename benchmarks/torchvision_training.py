@@ -21,7 +21,8 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 from torchvision.models.detection.rpn import AnchorGenerator
 
 from measuring import argument_parser, positive, report
-from protomask.data.coco import CocoDataset, open_dataset
+from protomask.data.coco.dataset import CocoDataset
+from protomask.data.coco.layout import open_dataset
 from protomask.data.training.augmentation import AugmentationConfig
 from protomask.data.training.loader import training_batches
 from protomask.data.training.mixing import TrainingImages

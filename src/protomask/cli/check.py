@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from protomask.data.check import CheckReport
-    from protomask.data.coco import CocoDataset
+    from protomask.data.coco.dataset import CocoDataset
 
 EXAMPLE = "protomask data check mydata --save-dir mydata-check"
 POSITIONAL = ("dataset",)
@@ -101,7 +101,7 @@ def _write_sheet(report: CheckReport, path: Path, seed: int) -> Path | None:
     """Random images with their annotations; None if the data set has none that can be shown."""
     import random
 
-    from protomask.data.coco import CocoDataset
+    from protomask.data.coco.dataset import CocoDataset
     from protomask.errors import DataError
     from protomask.files import replacing
 

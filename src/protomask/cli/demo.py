@@ -100,7 +100,7 @@ def _measure(
     from statistics import median
     from time import perf_counter
 
-    from protomask.data.coco import CocoDataset
+    from protomask.data.coco.dataset import CocoDataset
     from protomask.data.synthetic.write import write_dataset
     from protomask.evaluation.coco import CocoEvaluator
     from protomask.inference.sources import read_image

@@ -17,18 +17,10 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from protomask.data.coco import (
-    AnnotationProblem,
-    CocoDataset,
-    DatasetPaths,
-    EncodedObject,
-    Fault,
-    box_of_rle,
-    decode_masks,
-    open_dataset,
-    same_aspect,
-    wxh,
-)
+from protomask.data.coco.dataset import CocoDataset, EncodedObject
+from protomask.data.coco.layout import DatasetPaths, open_dataset
+from protomask.data.coco.schema import AnnotationProblem, Fault, wxh
+from protomask.data.coco.segmentation import box_of_rle, decode_masks, same_aspect
 from protomask.data.network_fit import AnchorFit, NetworkInput, fit_anchors, network_boxes
 from protomask.data.similar_images import Fingerprint, fingerprint, similar_pairs
 from protomask.errors import DataError
@@ -213,7 +205,7 @@ def check_dataset(
     Nothing that is wrong with the data raises; it becomes a `Problem`.
 
     Args:
-        path: as for `protomask.data.coco.open_dataset`.
+        path: as for `protomask.data.coco.layout.open_dataset`.
         splits: which to look at.
         quick: decode only some images and some annotations, taken evenly, so that it takes seconds whatever the size.
         progress: told (images done, of all).

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from protomask.data.coco import CocoDataset
+from protomask.data.coco.dataset import CocoDataset
 from protomask.data.synthetic.write import write_dataset
 from protomask.data.training.loader import (
     Share,

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from protomask.data.coco import CocoDataset, DataWarning, box_of_rle, encode_segmentation, open_dataset, read_json
+from protomask.data.coco.dataset import CocoDataset
+from protomask.data.coco.layout import open_dataset
+from protomask.data.coco.schema import DataWarning, read_json
+from protomask.data.coco.segmentation import box_of_rle, encode_segmentation
 from protomask.data.formats.records import (
     DatasetRecord,
     ImageRecord,

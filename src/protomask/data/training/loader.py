@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from protomask.data.coco import CocoDataset
+from protomask.data.coco.dataset import CocoDataset
 from protomask.errors import ConfigError, DataError
 from protomask.structures.geometry import Geometry, PaddedImages, padded_size
 from protomask.structures.instances import Target

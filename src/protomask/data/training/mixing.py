@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import masks_to_boxes
 
-from protomask.data.coco import CocoDataset
+from protomask.data.coco.dataset import CocoDataset
 from protomask.data.training.augmentation import AugmentationConfig
 from protomask.data.training.transforms import MIN_SIDE, TrainTransform
 from protomask.structures.geometry import Geometry

@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 from pycocotools import mask as mask_codec
 
-from protomask.data.coco import CocoDataset, DatasetPaths, DataWarning, open_dataset
+from protomask.data.coco.dataset import CocoDataset
+from protomask.data.coco.layout import open_dataset
+from protomask.data.coco.schema import DataWarning
 from protomask.errors import DataError
-from protomask.structures.image import to_rgb_array
 
 SQUARE = [2.0, 3.0, 10.0, 3.0, 10.0, 9.0, 2.0, 9.0]
 HEIGHT, WIDTH = 20, 30
@@ -295,91 +296,6 @@ def test_unreadable_image(tmp_path: Path) -> None:
     (tmp_path / "images" / "a.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"a\.png: image 7 cannot be read"):
         dataset[0]
-
-
-def test_open_dataset(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"train_annotations is missing, expected the file .*annotations.train\.json"):
-        open_dataset(tmp_path)
-    for part in ("annotations/train.json", "annotations/val.json", "images/train/x", "images/val/x"):
-        (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / part).touch()
-    paths = open_dataset(tmp_path)
-    assert paths.val_images == tmp_path / "images" / "val"
-    yaml = tmp_path / "set.yaml"
-    yaml.write_text(
-        "train_annotations: annotations/train.json\ntrain_images: images/train\n"
-        "val_annotations: annotations/val.json\nval_images: images/val\n"
-    )
-    assert open_dataset(yaml) == paths == DatasetPaths(**vars(paths))
-    (tmp_path / "annotations" / "val.json").unlink()
-    with pytest.raises(DataError, match=r"val_annotations is missing, expected the file .*annotations.val\.json"):
-        open_dataset(yaml)
-
-
-@pytest.mark.parametrize("text", ["train_annotations: x", "[1]", "a: [", "val_images: 3", ""])
-def test_open_dataset_bad_yaml(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "set.yaml"
-    file.write_text(text)
-    with pytest.raises(DataError, match=r"set\.yaml: (expected the keys|cannot be read as YAML)"):
-        open_dataset(file)
-
-
-def test_open_dataset_of_another_kind(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="a path that does not exist"):
-        open_dataset(tmp_path / "nothing")
-
-
-WHITE, BLACK, GRAY = [255] * 3, [0] * 3, [128] * 3
-
-
-def _with_palette(transparency: int | None) -> Image.Image:
-    image = Image.new("P", (2, 2), 1)
-    image.putpalette([0, 0, 0, 200, 100, 50])
-    if transparency is not None:
-        image.info["transparency"] = transparency
-    return image
-
-
-@pytest.mark.parametrize(
-    ("image", "expected"),
-    [
-        (Image.new("1", (2, 2), 1), WHITE),
-        (Image.new("L", (2, 2), 128), GRAY),
-        (Image.new("LA", (2, 2), (10, 0)), WHITE),
-        (Image.new("LA", (2, 2), (128, 255)), GRAY),
-        (Image.new("RGBA", (2, 2), (255, 0, 0, 0)), WHITE),
-        (Image.new("RGBA", (2, 2), (255, 0, 0, 128)), [255, 127, 127]),
-        (Image.new("RGBA", (2, 2), (1, 2, 3, 255)), [1, 2, 3]),
-        (_with_palette(None), [200, 100, 50]),
-        (_with_palette(1), WHITE),
-        (_with_palette(0), [200, 100, 50]),
-        (Image.new("CMYK", (2, 2), (0, 255, 255, 0)), [255, 0, 0]),
-        (Image.new("YCbCr", (2, 2), (128, 128, 128)), GRAY),
-        (Image.new("HSV", (2, 2), (0, 255, 255)), [255, 0, 0]),
-        (Image.new("LAB", (2, 2), (0, 128, 128)), BLACK),
-        (Image.fromarray(np.full((2, 2), 65535, dtype=np.uint16)), WHITE),
-        (Image.fromarray(np.full((2, 2), 128 * 257, dtype=np.uint16)), GRAY),
-        (Image.fromarray(np.full((2, 2), 128 * 257, dtype=np.int32)), GRAY),
-        (Image.fromarray(np.full((2, 2), -5, dtype=np.int32)), BLACK),
-        (Image.fromarray(np.full((2, 2), 0.5, dtype=np.float32)), GRAY),
-        (Image.fromarray(np.full((2, 2), 128.0, dtype=np.float32)), GRAY),
-        (Image.fromarray(np.full((2, 2), np.nan, dtype=np.float32)), BLACK),
-    ],
-    ids=lambda value: value.mode if isinstance(value, Image.Image) else "",
-)
-def test_pixel_modes(image: Image.Image, expected: list[int]) -> None:
-    pixels = to_rgb_array(image)
-    assert pixels.shape == (2, 2, 3)
-    assert pixels.dtype == np.uint8
-    assert pixels.flags.writeable
-    assert np.abs(pixels[0, 0].astype(int) - expected).max() <= 1  # LAB rounds
-
-
-def test_stated_maximum_of_a_12_bit_tiff(tmp_path: Path) -> None:
-    file = tmp_path / "a.tif"
-    Image.fromarray(np.full((2, 2), 4095, dtype=np.uint16)).save(file, tiffinfo={281: 4095})
-    with Image.open(file) as image:
-        assert to_rgb_array(image)[0, 0].tolist() == WHITE
 
 
 @pytest.mark.data
