@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from protomask.data.network_fit import AnchorSizes, NetworkInput
+from protomask.data.doctor.network_fit import AnchorSizes, NetworkInput
 from protomask.models.config import RCNNConfig, YolactConfig
 from protomask.models.rcnn.proposals import LEVEL_STRIDES, anchors_of_levels
 from protomask.models.zoo import Network

@@ -21,10 +21,11 @@ from torch import nn
 
 from protomask.checkpoints.backbones import load_backbone
 from protomask.checkpoints.io import load_matching, load_network, load_weights, save_weights
-from protomask.data.check import CheckReport, check_dataset
 from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.layout import open_dataset
 from protomask.data.coco.schema import DataWarning
+from protomask.data.doctor.check import check_dataset
+from protomask.data.doctor.report import CheckReport
 from protomask.data.training.augmentation import AugmentationConfig
 from protomask.data.training.loader import (
     NO_VARIETY,

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from damaged_data import DAMAGES, Damage, edited, rectangle, write_sound_dataset
-from protomask.data import check
-from protomask.data.check import CheckReport, check_dataset
-from protomask.data.network_fit import NetworkInput
+from protomask.data.doctor import split
+from protomask.data.doctor.check import check_dataset
+from protomask.data.doctor.network_fit import NetworkInput
+from protomask.data.doctor.report import CheckReport
 from protomask.errors import DataError
 
 
@@ -123,8 +124,8 @@ def test_one_split_alone(sound: Path) -> None:
 
 
 def test_a_quick_look_takes_a_few_of_each_split(sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "_QUICK_IMAGES", 2)
-    monkeypatch.setattr(check, "_QUICK_ANNOTATIONS", 6)
+    monkeypatch.setattr(split, "_QUICK_IMAGES", 2)
+    monkeypatch.setattr(split, "_QUICK_ANNOTATIONS", 6)
     told: list[tuple[int, int]] = []
     report = check_dataset(sound, quick=True, progress=lambda done, total: told.append((done, total)))
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]

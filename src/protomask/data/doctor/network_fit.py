@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from protomask.data.doctor.problems import Findings, Severity
 from protomask.ops.boxes import pairwise_iou
 
 AnchorSizes = tuple[tuple[float, ...], ...]
@@ -19,6 +21,9 @@ _CANDIDATES = 24
 _ROUNDS = 8
 _IOU_WEIGHT = 0.1  # of the mean IoU beside recall
 _LEAST_GAIN = 1e-3
+_TINY_SIDE = 4  # network px: one cell of the prototypes, or of the finest level of a Mask R-CNN
+_WORTH_A_SUGGESTION, _WORTH_A_WARNING = 0.02, 0.05  # of recall
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +85,65 @@ class AnchorFit:
     suggested_sizes: AnchorSizes | None = None
     suggested_recall: float | None = None
     suggested_options: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkFit:
+    """How the training objects look to a network.
+
+    Attributes:
+        name: of the network, with its input size.
+        side_quantiles: square root of the area of the boxes, network pixels, by share of the objects that are smaller.
+        anchors: how well its anchors fit.
+
+    """
+
+    name: str
+    side_quantiles: dict[str, float]
+    anchors: AnchorFit
+
+
+class SplitObjects(NamedTuple):
+    """The usable objects of a split, crowds left out."""
+
+    boxes: Tensor  # (N, 4) xyxy px
+    image_sizes: Tensor  # (N, 2) H, W
+    places: list[str]
+    per_image: list[tuple[str, int]]
+
+
+def check_network_fit(objects: SplitObjects, network: NetworkInput, findings: Findings) -> NetworkFit | None:
+    """Look for what can be said only of the size at which a network sees the objects; None where none has an area."""
+    boxes = network_boxes(objects.boxes, objects.image_sizes, network)
+    sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1).sqrt()
+    if not (sides > 0).any():
+        return None
+    tiny = (sides < _TINY_SIDE).nonzero()[:, 0].tolist()
+    severity: Severity = "warning" if len(tiny) > 0.05 * len(sides) else "note"
+    text = f"box smaller than {_TINY_SIDE}x{_TINY_SIDE} px in the input of {network.name}; --image-size enlarges it"
+    for index in tiny:
+        findings.add(severity, "tiny object", objects.places[index], text)
+    for place, count in objects.per_image:
+        if count > network.max_detections:
+            text = (
+                f"{count} objects, but {network.name} finds at most {network.max_detections}: raise max_detections "
+                "(--model-options), and --max-detections for validation"
+            )
+            findings.add("warning", "more objects than detections", place, text)
+    anchors = fit_anchors(boxes, network)
+    gain = (anchors.suggested_recall or 0.0) - anchors.recall
+    if gain >= _WORTH_A_SUGGESTION:
+        text = (
+            f"{anchors.recall:.1%} of the objects have an anchor of IoU {anchors.positive_iou:g} or more in "
+            f"{network.name}; {anchors.suggested_recall:.1%} with --model-options '{anchors.suggested_options}'"
+        )
+        findings.add("warning" if gain >= _WORTH_A_WARNING else "note", "anchors", "", text)
+    quantiles = torch.quantile(sides[:: len(sides) // 1_000_000 + 1], torch.tensor(_QUANTILES)).tolist()
+    return NetworkFit(
+        name=network.name,
+        side_quantiles={f"{share:.0%}": value for share, value in zip(_QUANTILES, quantiles, strict=True)},
+        anchors=anchors,
+    )
 
 
 def network_boxes(boxes: Tensor, image_sizes: Tensor, network: NetworkInput) -> Tensor:

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from protomask.data.network_fit import best_anchor_iou, fit_anchors, network_boxes
+from protomask.data.doctor.network_fit import best_anchor_iou, fit_anchors, network_boxes
 from protomask.engine.network_input import network_input
 from protomask.models.zoo import build_network
 from protomask.ops.boxes import pairwise_iou
