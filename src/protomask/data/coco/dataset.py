@@ -23,15 +23,10 @@ from protomask.data.coco.schema import (
     Annotation,
     AnnotationProblem,
     Box,
+    CocoFile,
     DataWarning,
     Fault,
-    match_categories,
-    orphaned_ids,
-    read_annotations,
-    read_entries,
-    read_images,
-    read_json,
-    refuse,
+    read_schema,
     wxh,
 )
 from protomask.data.coco.segmentation import CompressedRle, box_of_rle, choose_box, decode_masks, encode
@@ -66,7 +61,7 @@ class CocoDataset(Dataset[Sample]):
     about once.
 
     Args:
-        annotation_file: COCO instance JSON.
+        annotation_file: COCO instance JSON, or what was parsed of it.
         image_dir: folder of the images. ``file_name`` may hold subfolders of it; they are also found without them.
         class_names: names in label order; categories are matched by name. By default the file's categories in order of
             their ids.
@@ -87,36 +82,30 @@ class CocoDataset(Dataset[Sample]):
 
     def __init__(
         self,
-        annotation_file: str | Path,
+        annotation_file: str | Path | CocoFile,
         image_dir: str | Path,
         *,
         class_names: Sequence[str] | None = None,
         faults: list[Fault] | None = None,
     ) -> None:
-        self.annotation_file = Path(annotation_file)
+        file = annotation_file if isinstance(annotation_file, CocoFile) else CocoFile.read(annotation_file)
+        self.annotation_file = file.path
         self.image_dir = Path(image_dir)
-        content = read_json(self.annotation_file, "images, annotations and categories")
-        images, categories, annotations = (
-            read_entries(content, key, self.annotation_file, faults) for key in ("images", "categories", "annotations")
-        )
-        self.class_names, self.category_ids = match_categories(categories, class_names, self.annotation_file, faults)
-        sizes, file_names = read_images(images, self.annotation_file, faults)
-        self.image_ids, self._image_sizes = tuple(sizes), list(sizes.values())
-        self._image_files = find_images(file_names, self.image_dir, self.annotation_file, faults)
-        # What belongs to an entry left out is no fault of its own.
-        orphaned = (orphaned_ids(images, self.image_ids), orphaned_ids(categories, self.category_ids))
-        records, problems = read_annotations(
-            annotations, sizes, self.category_ids, orphaned, self.annotation_file, faults
-        )
-        self.problems: tuple[AnnotationProblem, ...] = tuple(problems)
+        schema, found = read_schema(file, class_names)
+        _refuse(found, faults)
+        self.class_names, self.category_ids = schema.class_names, schema.category_ids
+        self.image_ids, self._image_sizes = schema.image_ids, schema.image_sizes
+        self._image_files, missing = find_images(schema.file_names, self.image_dir, self.annotation_file)
+        _refuse(missing, faults)
+        self.problems = tuple(schema.problems)
         # One buffer instead of millions of Python objects: worker processes share it, and it is small.
-        packed = [pickle.dumps(record, protocol=pickle.HIGHEST_PROTOCOL) for record in records]
+        packed = [pickle.dumps(record, protocol=pickle.HIGHEST_PROTOCOL) for record in schema.annotations]
         self._offsets = np.cumsum([0, *map(len, packed)])
         self._records = np.frombuffer(b"".join(packed), dtype=np.uint8)
-        self._num_annotations = sum(map(len, records))
+        self._num_annotations = sum(map(len, schema.annotations))
         self._warned = False
         if faults is None:
-            _warn(self.annotation_file, problems)
+            _warn(self.annotation_file, schema.problems)
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -233,7 +222,10 @@ class CocoDataset(Dataset[Sample]):
             try:
                 rle = encode(annotation.segmentation, stated_size, size)
             except (ValueError, TypeError, OverflowError) as error:
-                refuse(self._undecodable(image_id, annotation, error), faults)
+                fault = self._undecodable(image_id, annotation, error)
+                if faults is None:
+                    raise fault from error
+                faults.append(fault)
                 continue
             mask_box = None if rle is None else box_of_rle(rle)
             if rle is None or mask_box is None:
@@ -249,6 +241,13 @@ class CocoDataset(Dataset[Sample]):
     def _undecodable(self, image_id: int, annotation: Annotation, error: Exception) -> Fault:
         where = f"image {image_id} annotation {annotation.annotation_id}"
         return Fault(self.annotation_file, "segmentation", where, f"segmentation cannot be decoded: {error}")
+
+
+def _refuse(found: Sequence[Fault], faults: list[Fault] | None) -> None:
+    if found and faults is None:
+        raise found[0]
+    if faults is not None:
+        faults += found
 
 
 def _warn(file: Path, problems: Sequence[AnnotationProblem], note: str = "") -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from protomask.data.coco.schema import Fault, few, refuse
+from protomask.data.coco.schema import Fault, few
 from protomask.errors import DataError
 
 
@@ -71,11 +72,24 @@ def _read_dataset_yaml(path: Path) -> dict[str, Path]:
     return {key: path.parent / content[key] for key in expected}
 
 
-def find_images(file_names: list[str], image_dir: Path, file: Path, faults: list[Fault] | None) -> list[str]:
-    """Path of each image relative to ``image_dir``; each folder is listed once instead of asking for every file."""
+def find_images(file_names: Sequence[str], image_dir: Path, annotation_file: Path) -> tuple[list[str], list[Fault]]:
+    """Look for image files; each folder is listed once instead of asking for every file.
+
+    Args:
+        file_names: as the annotation file has them, with or without subfolders.
+        image_dir: folder of the images.
+        annotation_file: for messages.
+
+    Returns:
+        Path of each image relative to ``image_dir``, and a fault if any is missing.
+
+    Raises:
+        Fault: there is no such folder.
+
+    """
     if not image_dir.is_dir():
         reason = f"expected the images in the folder {image_dir}, which does not exist"
-        raise Fault(file, "image folder", "", reason)
+        raise Fault(annotation_file, "image folder", "", reason)
     listings: dict[str, set[str]] = defaultdict(set)
     listed: set[str] = set()
 
@@ -96,7 +110,7 @@ def find_images(file_names: list[str], image_dir: Path, file: Path, faults: list
         if choice is None:
             missing.append(name)
         found.append(str(choice or path))
-    if missing:
-        reason = f"{len(missing)} of {len(file_names)} image files are missing in {image_dir}: {few(missing)}"
-        refuse(Fault(file, "missing files", "", reason, missing), faults)
-    return found
+    if not missing:
+        return found, []
+    reason = f"{len(missing)} of {len(file_names)} image files are missing in {image_dir}: {few(missing)}"
+    return found, [Fault(annotation_file, "missing files", "", reason, missing)]

@@ -1,9 +1,13 @@
-"""COCO instance JSON: reading it and checking its structure, entry by entry."""
+"""COCO instance JSON: reading it and checking its structure, entry by entry.
+
+Checking finds all faults; the caller decides whether the first of them is an error or all of them are findings.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,6 +73,103 @@ class Annotation(NamedTuple):
     segmentation: list[list[float]] | dict[str, Any]
 
 
+@dataclass(frozen=True)
+class CocoFile:
+    """An annotation file that was parsed once for everything that needs it.
+
+    Attributes:
+        path: of the file.
+        content: of the file, not checked; nobody changes it.
+
+    """
+
+    path: Path
+    content: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: str | Path) -> CocoFile:
+        """Parse a file.
+
+        Raises:
+            Fault: it cannot be read, or is no JSON object.
+
+        """
+        return cls(Path(path), read_json(Path(path), "images, annotations and categories"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """What an annotation file says, as far as it can be used.
+
+    Attributes:
+        class_names: name of each label, 0-based, background excluded.
+        category_ids: category id of each label.
+        image_ids: id of each image, in the file's order.
+        image_sizes: (H, W) of each image.
+        file_names: file name of each image, as written.
+        annotations: well-formed annotations of each image.
+        problems: what was dropped or repaired.
+
+    """
+
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    image_ids: tuple[int, ...]
+    image_sizes: list[tuple[int, int]]
+    file_names: list[str]
+    annotations: list[list[Annotation]]
+    problems: list[AnnotationProblem]
+
+
+class _Faults:
+    """Gathers the faults of one file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.found: list[Fault] = []
+
+    def add(self, kind: str, where: str, reason: str) -> None:
+        self.found.append(Fault(self.file, kind, where, reason))
+
+
+def read_schema(file: CocoFile, class_names: Sequence[str] | None = None) -> tuple[Schema, list[Fault]]:
+    """Check the structure of an annotation file.
+
+    Args:
+        file: parsed file.
+        class_names: names in label order; categories are matched by name. By default the file's categories in order of
+            their ids.
+
+    Returns:
+        What can be used, and all faults: of single entries, which are left out with what belongs to them, and of class
+        names that do not match.
+
+    Raises:
+        Fault: a list is missing.
+
+    """
+    faults = _Faults(file.path)
+    images, categories, annotations = (
+        _read_entries(file, key, faults) for key in ("images", "categories", "annotations")
+    )
+    names, category_ids = _match_categories(categories, class_names, faults)
+    sizes, file_names = _read_images(images, faults)
+    # What belongs to an entry left out is no fault of its own.
+    orphaned = {"image_id": _lost_ids(images, sizes), "category_id": _lost_ids(categories, category_ids)}
+    kept = [entry for entry in enumerate(annotations) if not _is_orphaned(entry[1], orphaned)]
+    records, problems = _read_annotations(kept, sizes, category_ids, faults)
+    schema = Schema(
+        class_names=names,
+        category_ids=category_ids,
+        image_ids=tuple(sizes),
+        image_sizes=list(sizes.values()),
+        file_names=file_names,
+        annotations=records,
+        problems=problems,
+    )
+    return schema, faults.found
+
+
 def read_json(file: Path, expected: str) -> dict[str, Any]:
     """The object in a JSON file; ``expected`` says what it should have.
 
@@ -91,55 +192,52 @@ def read_json(file: Path, expected: str) -> dict[str, Any]:
     return content
 
 
-def read_entries(content: Mapping[str, Any], key: str, file: Path, faults: list[Fault] | None) -> list[dict[str, Any]]:
-    if key not in content:
+def _read_entries(file: CocoFile, key: str, faults: _Faults) -> list[dict[str, Any]]:
+    if key not in file.content:
         reason = f"key {key!r} is missing, a COCO instance JSON has images, annotations and categories"
-        raise Fault(file, "annotation file", "", reason)
-    entries = content[key]
+        raise Fault(file.path, "annotation file", "", reason)
+    entries = file.content[key]
     if not isinstance(entries, list):
-        raise Fault(file, "annotation file", "", f"expected {key!r} to be a list, got {type(entries).__name__}")
+        reason = f"expected {key!r} to be a list, got {type(entries).__name__}"
+        raise Fault(file.path, "annotation file", "", reason)
     kept = []
     for position, entry in enumerate(entries):
         if isinstance(entry, dict):
             kept.append(entry)
         else:
-            got = type(entry).__name__
-            refuse(Fault(file, "entry", "", f"expected {key}[{position}] to be an object, got {got}"), faults)
+            faults.add("entry", "", f"expected {key}[{position}] to be an object, got {type(entry).__name__}")
     return kept
 
 
-def match_categories(
-    categories: list[dict[str, Any]], class_names: Sequence[str] | None, file: Path, faults: list[Fault] | None
+def _match_categories(
+    categories: list[dict[str, Any]], class_names: Sequence[str] | None, faults: _Faults
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
     name_of: dict[int, str] = {}
     for position, category in enumerate(categories):
         category_id, name = category.get("id"), category.get("name")
         if type(category_id) is not int or not isinstance(name, str):
             reason = f"expected an integer id and a name, got {category!r}"
-            refuse(Fault(file, "category", f"categories[{position}]", reason), faults)
+            faults.add("category", f"categories[{position}]", reason)
         elif category_id in name_of:
-            refuse(Fault(file, "category id twice", "", f"category id {category_id} occurs twice"), faults)
+            faults.add("category id twice", "", f"category id {category_id} occurs twice")
         else:
             name_of[category_id] = name
     names = list(name_of.values())
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        reason = f"category names occur more than once: {few(twice)}"
-        refuse(Fault(file, "category name twice", "", reason), faults)
+        faults.add("category name twice", "", f"category names occur more than once: {few(twice)}")
     elif class_names is not None:
         wanted = tuple(class_names)
         id_of = {name: category_id for category_id, name in name_of.items()}
         if len(set(wanted)) == len(wanted) and set(wanted) == set(id_of):
             return wanted, tuple(id_of[name] for name in wanted)
         shown = f"\n  class names: {', '.join(wanted)}\n  categories:  {', '.join(id_of)}"
-        refuse(Fault(file, "class names", "", f"the categories do not match the class names{shown}"), faults)
+        faults.add("class names", "", f"the categories do not match the class names{shown}")
     category_ids = tuple(sorted(name_of))
     return tuple(name_of[category_id] for category_id in category_ids), category_ids
 
 
-def read_images(
-    images: list[dict[str, Any]], file: Path, faults: list[Fault] | None
-) -> tuple[dict[int, tuple[int, int]], list[str]]:
+def _read_images(images: list[dict[str, Any]], faults: _Faults) -> tuple[dict[int, tuple[int, int]], list[str]]:
     """Sizes (H, W) by id, and file names, in the file's order."""
     sizes: dict[int, tuple[int, int]] = {}
     names: list[str] = []
@@ -147,8 +245,7 @@ def read_images(
         try:
             image_id, size, name = _read_image(entry, sizes)
         except _Flaw as flaw:
-            where = f"images[{position}] (image {entry.get('id')})"
-            refuse(Fault(file, flaw.kind, where, flaw.reason), faults)
+            faults.add(flaw.kind, f"images[{position}] (image {entry.get('id')})", flaw.reason)
         else:
             sizes[image_id] = size
             names.append(name)
@@ -173,32 +270,43 @@ def _read_image(entry: Mapping[str, Any], seen: Mapping[int, Any]) -> tuple[int,
     return image_id, (int(height), int(width)), name
 
 
-def read_annotations(
-    entries: list[dict[str, Any]],
+def _lost_ids(entries: Sequence[Mapping[str, Any]], read: Iterable[int]) -> set[str]:
+    """As texts, so that "7" stands for 7, the ids of entries without those that were read."""
+    return {str(entry.get("id")) for entry in entries} - set(map(str, read))
+
+
+def _is_orphaned(annotation: Mapping[str, Any], lost_ids: Mapping[str, set[str]]) -> bool:
+    return any(lost and str(annotation.get(key)) in lost for key, lost in lost_ids.items())
+
+
+def _read_annotations(
+    entries: Iterable[tuple[int, dict[str, Any]]],
     images: Mapping[int, tuple[int, int]],
     category_ids: Sequence[int],
-    orphaned: tuple[set[str], set[str]],
-    file: Path,
-    faults: list[Fault] | None,
+    faults: _Faults,
 ) -> tuple[list[list[Annotation]], list[AnnotationProblem]]:
-    """Group the annotations by image, in one pass; raise on structure, report noise."""
+    """The annotations of each image, and what was dropped or repaired in them.
+
+    Args:
+        entries: position in the file, and what is there.
+        images: size (H, W) of each by id.
+        category_ids: category id of each label.
+        faults: gets those of the entries left out.
+
+    """
     label_of = {category_id: label for label, category_id in enumerate(category_ids)}
     index_of = {image_id: index for index, image_id in enumerate(images)}
     records: list[list[Annotation]] = [[] for _ in images]
     problems: list[AnnotationProblem] = []
     seen: set[int] = set()
-    for position, entry in enumerate(entries):
-        where = f"image {entry.get('image_id')} annotation {entry.get('id')}"
-        if faults is not None and any(
-            str(entry.get(key)) in ids for key, ids in zip(("image_id", "category_id"), orphaned, strict=True)
-        ):
-            continue
+    for position, entry in entries:
         try:
             image_id, annotation, messages = _read_annotation(entry, seen, images, label_of)
         except _Flaw as flaw:
+            where = f"image {entry.get('image_id')} annotation {entry.get('id')}"
             if flaw.kind == "annotation key":
                 where = f"annotations[{position}] ({where})"
-            refuse(Fault(file, flaw.kind, where, flaw.reason), faults)
+            faults.add(flaw.kind, where, flaw.reason)
             continue
         problems += [AnnotationProblem(image_id, annotation.annotation_id, message) for message in messages]
         if annotation.segmentation:
@@ -275,17 +383,6 @@ def _check_rle(segmentation: Any, image_size: tuple[int, int]) -> list[str]:
     return []
 
 
-def refuse(fault: Fault, faults: list[Fault] | None) -> None:
-    if faults is None:
-        raise fault
-    faults.append(fault)
-
-
-def orphaned_ids(entries: Sequence[Mapping[str, Any]], read: Sequence[int]) -> set[str]:
-    """As texts, so that "7" stands for 7, the ids of entries without those that were read."""
-    return {str(entry.get("id")) for entry in entries} - set(map(str, read))
-
-
 def _is_number(value: Any) -> bool:
     return type(value) is float or type(value) is int
 
@@ -296,5 +393,6 @@ def wxh(size: tuple[int, int]) -> str:
 
 
 def few(items: Sequence[object]) -> str:
+    """The first items, and how many more there are."""
     more = f", and {len(items) - NAMED} more" if len(items) > NAMED else ""
     return ", ".join(map(str, items[:NAMED])) + more
