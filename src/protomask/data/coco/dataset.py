@@ -1,4 +1,4 @@
-"""COCO instance annotations as a dataset of (image, :class:`Target`).
+"""COCO instance annotations as a dataset of (image, `Target`).
 
 The whole annotation file is checked once when the dataset is made; masks are decoded when an image is asked for.
 """
@@ -38,7 +38,7 @@ Sample = tuple[Tensor, Target]
 
 
 class EncodedObject(NamedTuple):
-    """One annotation that can be used: its mask as compressed RLE, its box xyxy, both in px of the same frame."""
+    """A usable annotation: its mask as compressed RLE and its box xyxy, both in px of the same frame."""
 
     annotation: Annotation
     rle: CompressedRle
@@ -56,23 +56,22 @@ class CocoDataset(Dataset[Sample]):
     share the frame stated in the JSON: EXIF orientation is applied only if it, and not the stored size, leads there.
 
     Annotations that cannot be used (empty mask, fewer than three points) are dropped, repairable ones (box outside the
-    image or far from its mask, image file of another size) repaired. What the file alone tells is in ``problems`` and
-    in one :class:`DataWarning` when the dataset is made; what only decoding tells is in :meth:`load_target` and warned
-    about once.
+    image or far from its mask, image file of another size) repaired. What the file shows is in ``problems`` and in
+    one `DataWarning` when the dataset is made; `load_target` reports what only decoding shows, with one warning.
 
     Args:
-        annotation_file: COCO instance JSON, or what was parsed of it.
+        annotation_file: COCO instance JSON, parsed or not.
         image_dir: folder of the images. ``file_name`` may hold subfolders of it; they are also found without them.
         class_names: names in label order; categories are matched by name. By default the file's categories in order of
             their ids.
-        faults: takes what would be raised about single entries, which are left out, or about class names and missing
-            files; nothing is warned about then.
+        faults: receives the faults of single entries, class names and missing files, which would be raised otherwise;
+            nothing is warned about then.
 
     Attributes:
         class_names: name of each label, 0-based, background excluded.
         category_ids: the file's category id of each label.
         image_ids: the file's image id of each item.
-        problems: what was dropped or repaired on sight of the file.
+        problems: what was dropped or repaired before decoding.
 
     Raises:
         DataError: the annotation file cannot be read, is not COCO instance JSON or contradicts itself, or image files
@@ -120,7 +119,7 @@ class CocoDataset(Dataset[Sample]):
         target, problems = self.load_target(index, (image.shape[1], image.shape[2]))
         if problems and not self._warned:
             self._warned = True
-            _warn(self.annotation_file, problems, "; more of this kind are repaired without a word")
+            _warn(self.annotation_file, problems, "; more of this kind are repaired silently")
         return image, target
 
     def keep_first(self, count: int) -> None:
@@ -158,7 +157,7 @@ class CocoDataset(Dataset[Sample]):
         return self._image_sizes[index]
 
     def load_annotations(self, index: int) -> list[Annotation]:
-        """Annotations of item ``index`` as the file has them, less what ``problems`` says was dropped."""
+        """Annotations of item ``index`` as the file has them, without what ``problems`` says was dropped."""
         annotations: list[Annotation] = pickle.loads(
             self._records[self._offsets[index] : self._offsets[index + 1]].data
         )
@@ -167,10 +166,10 @@ class CocoDataset(Dataset[Sample]):
     def load_target(
         self, index: int, image_size: tuple[int, int] | None = None
     ) -> tuple[Target, list[AnnotationProblem]]:
-        """Truth of item ``index``, and what had to be dropped or repaired to decode it.
+        """Truth of item ``index``, and what was dropped or repaired to decode it.
 
         Args:
-            index: item.
+            index: index of the item.
             image_size: (H, W) of the pixels, by default what the JSON says. Annotations of another size are scaled to
                 it if they have its aspect ratio (the image was resized), else cut or padded at the right and bottom.
 
@@ -205,10 +204,10 @@ class CocoDataset(Dataset[Sample]):
     def encode_objects(
         self, index: int, size: tuple[int, int], faults: list[Fault] | None = None
     ) -> tuple[list[EncodedObject], list[AnnotationProblem]]:
-        """The annotations of item ``index`` that can be used, on the frame ``size`` (H, W), and what was repaired.
+        """The usable annotations of item ``index`` in the frame ``size`` (H, W), and what was repaired.
 
         Raises:
-            Fault: a segmentation cannot be encoded; with ``faults`` it is put there, and the annotation left out.
+            Fault: a segmentation cannot be encoded; with ``faults`` it goes there, and the annotation is left out.
 
         """
         image_id, stated_size = self.image_ids[index], self._image_sizes[index]

@@ -1,4 +1,4 @@
-"""Where the files of a data set lie."""
+"""Where the files of a data set are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from protomask.errors import DataError
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetPaths:
-    """Where the two splits of a dataset lie; all four exist."""
+    """Paths of the two splits of a data set; all four exist."""
 
     train_annotations: Path
     train_images: Path
@@ -23,7 +23,7 @@ class DatasetPaths:
 
 
 def open_dataset(path: str | Path) -> DatasetPaths:
-    """Find the four parts of a dataset.
+    """Find the four parts of a data set.
 
     Args:
         path: a folder with ``annotations/{train,val}.json`` and ``images/{train,val}/``, or a YAML file with exactly
@@ -31,7 +31,7 @@ def open_dataset(path: str | Path) -> DatasetPaths:
             YAML).
 
     Raises:
-        DataError: a part is missing; the message names the path expected.
+        DataError: a part is missing; the message names the expected path.
 
     """
     path = Path(path)

@@ -16,23 +16,23 @@ from protomask.errors import DataError
 Box = tuple[float, float, float, float]
 
 NAMED = 5
-"""How many items a message names before it only counts."""
+"""Number of items that a message lists before it only counts."""
 
-_MAX_PIXELS = 2**31 - 1  # what run-length codes can count, and far more than any picture that can be read
+_MAX_PIXELS = 2**31 - 1  # what run-length codes can count, and far more than any readable image has
 
 
 class DataWarning(UserWarning):
-    """Annotations that were dropped or repaired; the message counts them and names the first few."""
+    """Annotations were dropped or repaired; the message counts them and names the first few."""
 
 
 class Fault(DataError):
-    """What contradicts the format or itself in an annotation file.
+    """A contradiction to the format, or within the file, in an annotation file.
 
     Attributes:
         kind: short name of the broken rule, the same for everything that breaks it.
-        where: place in the file: ids, or key and position; empty for the file itself.
+        where: place in the file: ids, or key and position; empty if it is the file itself.
         reason: expected and got.
-        items: what it is about where that is more than one thing.
+        items: everything concerned, if that is more than one thing.
 
     """
 
@@ -42,7 +42,7 @@ class Fault(DataError):
 
 
 class _Flaw(Exception):
-    """A `Fault` on its way to those who know where it is."""
+    """A `Fault` before its place is known."""
 
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(reason)
@@ -64,7 +64,7 @@ class AnnotationProblem(NamedTuple):
 
 
 class Annotation(NamedTuple):
-    """One object as the file has it: ``label`` is 0-based, ``segmentation`` polygons in px or an RLE."""
+    """One object as the file has it; ``label`` is 0-based, ``segmentation`` polygons in px or an RLE."""
 
     annotation_id: int
     label: int
@@ -75,11 +75,11 @@ class Annotation(NamedTuple):
 
 @dataclass(frozen=True)
 class CocoFile:
-    """An annotation file that was parsed once for everything that needs it.
+    """An annotation file, parsed once for everything that needs it.
 
     Attributes:
-        path: of the file.
-        content: of the file, not checked; nobody changes it.
+        path: path of the file.
+        content: its content, not checked and never changed.
 
     """
 
@@ -91,7 +91,7 @@ class CocoFile:
         """Parse a file.
 
         Raises:
-            Fault: it cannot be read, or is no JSON object.
+            Fault: the file cannot be read, or is not a JSON object.
 
         """
         return cls(Path(path), read_json(Path(path), "images, annotations and categories"))
@@ -99,7 +99,7 @@ class CocoFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Schema:
-    """What an annotation file says, as far as it can be used.
+    """The usable content of an annotation file.
 
     Attributes:
         class_names: name of each label, 0-based, background excluded.
@@ -122,7 +122,7 @@ class Schema:
 
 
 class _Faults:
-    """Gathers the faults of one file."""
+    """Collects the faults of one file."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -141,8 +141,8 @@ def read_schema(file: CocoFile, class_names: Sequence[str] | None = None) -> tup
             their ids.
 
     Returns:
-        What can be used, and all faults: of single entries, which are left out with what belongs to them, and of class
-        names that do not match.
+        The usable content and all faults: of single entries, which are left out with what belongs to them, and of
+        class names that do not match.
 
     Raises:
         Fault: a list is missing.
@@ -154,7 +154,7 @@ def read_schema(file: CocoFile, class_names: Sequence[str] | None = None) -> tup
     )
     names, category_ids = _match_categories(categories, class_names, faults)
     sizes, file_names = _read_images(images, faults)
-    # What belongs to an entry left out is no fault of its own.
+    # What belongs to a left-out entry is not another fault.
     orphaned = {"image_id": _lost_ids(images, sizes), "category_id": _lost_ids(categories, category_ids)}
     kept = [entry for entry in enumerate(annotations) if not _is_orphaned(entry[1], orphaned)]
     records, problems = _read_annotations(kept, sizes, category_ids, faults)
@@ -171,9 +171,14 @@ def read_schema(file: CocoFile, class_names: Sequence[str] | None = None) -> tup
 
 
 def read_json(file: Path, expected: str) -> dict[str, Any]:
-    """The object in a JSON file; ``expected`` says what it should have.
+    """Read the object in a JSON file.
 
-    Raises: DataError naming file, line and column.
+    Args:
+        file: path of the file.
+        expected: what the object should have, for messages.
+
+    Raises:
+        Fault: the file cannot be read, or is not a JSON object; the message names file, line and column.
 
     """
     try:
@@ -266,12 +271,12 @@ def _read_image(entry: Mapping[str, Any], seen: Mapping[int, Any]) -> tuple[int,
     if not all(_is_number(side) and float(side).is_integer() and side > 0 for side in (width, height)):
         raise _Flaw("image size", f"expected a positive width and height, got {width!r} and {height!r}")
     if width * height > _MAX_PIXELS:
-        raise _Flaw("image size", f"expected the width and height of a picture, got {width!r} and {height!r}")
+        raise _Flaw("image size", f"expected the width and height of an image, got {width!r} and {height!r}")
     return image_id, (int(height), int(width)), name
 
 
 def _lost_ids(entries: Sequence[Mapping[str, Any]], read: Iterable[int]) -> set[str]:
-    """As texts, so that "7" stands for 7, the ids of entries without those that were read."""
+    """Ids of the entries that were not read, as text, so that "7" stands for 7."""
     return {str(entry.get("id")) for entry in entries} - set(map(str, read))
 
 
@@ -288,10 +293,10 @@ def _read_annotations(
     """The annotations of each image, and what was dropped or repaired in them.
 
     Args:
-        entries: position in the file, and what is there.
-        images: size (H, W) of each by id.
+        entries: position in the file and entry.
+        images: size (H, W) of each image by id.
         category_ids: category id of each label.
-        faults: gets those of the entries left out.
+        faults: receives the faults of the entries left out.
 
     """
     label_of = {category_id: label for label, category_id in enumerate(category_ids)}
@@ -317,7 +322,7 @@ def _read_annotations(
 def _read_annotation(
     entry: Mapping[str, Any], seen: set[int], images: Mapping[int, tuple[int, int]], label_of: Mapping[int, int]
 ) -> tuple[int, Annotation, list[str]]:
-    """Id of its image, the annotation with the parts that can be used, and what to say about the others."""
+    """Id of the image, the annotation with its usable parts, and messages about the other parts."""
     try:
         annotation_id, image_id = entry["id"], entry["image_id"]
         category_id, segmentation = entry["category_id"], entry["segmentation"]
@@ -351,7 +356,7 @@ def _read_annotation(
 
 
 def _check_polygons(segmentation: list[Any]) -> tuple[list[list[float]], list[str]]:
-    """The parts that can be rasterised, and what to say about the others."""
+    """The parts that can be rasterised, and messages about the others."""
     for part in segmentation:
         if not isinstance(part, list) or not set(map(type, part)) <= {int, float}:
             raise _Flaw("polygons", f"expected polygons as lists [x1, y1, x2, y2, ...], got {str(part)[:60]}")
@@ -388,11 +393,11 @@ def _is_number(value: Any) -> bool:
 
 
 def wxh(size: tuple[int, int]) -> str:
-    """(H, W) as people write it."""
+    """A size (H, W) as text, width first."""
     return f"{size[1]}x{size[0]}"
 
 
 def few(items: Sequence[object]) -> str:
-    """The first items, and how many more there are."""
+    """The first items as text, and the number of the others."""
     more = f", and {len(items) - NAMED} more" if len(items) > NAMED else ""
     return ", ".join(map(str, items[:NAMED])) + more

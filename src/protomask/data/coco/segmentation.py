@@ -25,17 +25,18 @@ _RLE_COUNTS = re.compile("[0-o]*[0-O]")
 
 
 def encode_segmentation(segmentation: list[list[float]] | dict[str, Any], size: tuple[int, int]) -> Rle | None:
-    """Run-length code of a COCO segmentation, rasterised as the COCO API does.
+    """Run-length code of a COCO segmentation, rasterised as the COCO API does it.
 
     Args:
         segmentation: polygons in px, each with 3 points or more, or an RLE (of another size: it is scaled, cut or
-            padded as :meth:`CocoDataset.load_target` says).
+            padded, as `CocoDataset.load_target` says).
         size: (H, W) of the image.
 
     Returns:
-        The code in the frame ``size``; None where coordinates are not finite or absurdly large.
+        The code in the frame ``size``; None if coordinates are not finite or absurdly large.
 
-    Raises: ValueError for an RLE that cannot be decoded.
+    Raises:
+        ValueError: an RLE cannot be decoded.
 
     """
     encoded = encode(segmentation, size, size)
@@ -45,7 +46,7 @@ def encode_segmentation(segmentation: list[list[float]] | dict[str, Any], size: 
 def encode(
     segmentation: list[list[float]] | dict[str, Any], stated_size: tuple[int, int], size: tuple[int, int]
 ) -> CompressedRle | None:
-    """Compressed RLE in the frame ``size``; None where polygon coordinates cannot be rasterised."""
+    """Compressed RLE in the frame ``size``; None if polygon coordinates cannot be rasterised."""
     from pycocotools import mask as mask_codec
 
     encoded: CompressedRle
@@ -76,7 +77,7 @@ def decode_masks(encoded: list[CompressedRle]) -> NDArray[np.bool_]:
 
 
 def box_of_rle(rle: Mapping[str, Any]) -> Box | None:
-    """Tight box (x1, y1, x2, y2) of a compressed code, px, right and bottom exclusive; None of an empty mask."""
+    """Tight box (x1, y1, x2, y2) of a compressed code, px, right and bottom exclusive; None for an empty mask."""
     from pycocotools import mask as mask_codec
 
     x, y, w, h = mask_codec.toBbox(rle).tolist()
@@ -84,7 +85,7 @@ def box_of_rle(rle: Mapping[str, Any]) -> Box | None:
 
 
 def _fit(rle: CompressedRle, size: tuple[int, int]) -> CompressedRle:
-    """The same mask on another frame: scaled to it if that has its aspect ratio, else cut or padded."""
+    """The same mask in another frame: scaled if the aspect ratio is the same, otherwise cut or padded."""
     from pycocotools import mask as mask_codec
 
     mask = decode_masks([rle])[0]
@@ -108,7 +109,7 @@ def same_aspect(size: tuple[int, int], other: tuple[int, int]) -> bool:
 def choose_box(
     bbox: Box | None, mask_box: Box, stated_size: tuple[int, int], size: tuple[int, int]
 ) -> tuple[Box, str | None]:
-    """Box xyxy in the frame of ``size``: the file's where it is sane, else the mask's, with the reason."""
+    """Box xyxy in the frame of ``size``: the file's if it is sane, otherwise the mask's, with the reason."""
     if bbox is None:
         return mask_box, None
     x, y, w, h = bbox

@@ -1,1 +1,1 @@
-"""What is wrong or odd in a data set, all of it at once, before training meets the first of it."""
+"""The check of a data set: it finds everything wrong or odd at once, before training meets the first of it."""

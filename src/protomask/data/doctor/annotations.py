@@ -1,4 +1,4 @@
-"""What is wrong or odd in the annotations of a split."""
+"""Check of the annotations of a split."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NUMBERS = re.compile(r"\[[^\]]*\]|\d[\d.x]*")
 
 
 def check_annotations(split: Split) -> None:
-    """Decode annotations, look at them, and count them."""
+    """Decode, check and count the annotations."""
     dataset, inventory = split.dataset, split.inventory
     for problem in dataset.problems:
         _add_repair(split, problem)
@@ -59,7 +59,7 @@ def _add_repair(split: Split, problem: AnnotationProblem) -> None:
 
 
 def _check_objects(split: Split, index: int, kept: list[EncodedObject]) -> None:
-    """Outlines, shapes and repetitions of the objects of one image."""
+    """Check outlines, shapes and repetitions of the objects of one image."""
     from pycocotools import mask as mask_codec
 
     dataset, inventory, add = split.dataset, split.inventory, split.findings.add
@@ -79,7 +79,7 @@ def _check_objects(split: Split, index: int, kept: list[EncodedObject]) -> None:
                 add("error", "segmentation", place, f"segmentation cannot be decoded: {error}")
                 continue
         if annotation.is_crowd:
-            add("note", "crowd", place, "crowd region: it excuses detections, nothing is learnt from it")
+            add("note", "crowd", place, "crowd region: it excuses detections, and nothing is learned from it")
             continue
         if euler > 1:
             add("note", "parts", place, "mask of several separate parts")
@@ -104,7 +104,7 @@ def _check_objects(split: Split, index: int, kept: list[EncodedObject]) -> None:
 
 
 def _overhang(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> float:
-    """How far the outline reaches outside the image, px."""
+    """Distance that the outline reaches outside the image, px."""
     height, width = size
     return max(
         max(-min(part[0::2]), -min(part[1::2]), max(part[0::2]) - width, max(part[1::2]) - height) for part in polygons

@@ -1,4 +1,4 @@
-"""What is wrong or odd between the two splits of a data set: classes, and images that are in both."""
+"""Comparison of the two splits of a data set: classes, and images that are in both."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from protomask.data.doctor.split import Split
 
 
 def check_classes(train: Split, val: Split, findings: Findings) -> None:
-    """Names in both splits, and which of them have objects."""
+    """Compare the class names of the splits, and check which classes have objects."""
     names, other_names = train.dataset.class_names, val.dataset.class_names
     only = [sorted(set(names) - set(other_names)), sorted(set(other_names) - set(names))]
     if any(only):
@@ -34,32 +34,32 @@ def check_classes(train: Split, val: Split, findings: Findings) -> None:
     )
     if id_of != other_id_of:
         findings.add("note", "category ids differ", "", "the two splits number the classes differently; names count")
-    any_learnt, any_measured = (any(split.count(label) for label in range(len(names))) for split in (train, val))
+    any_learned, any_measured = (any(split.count(label) for label in range(len(names))) for split in (train, val))
     for label, name in enumerate(names):
-        learnt, measured = train.count(label), val.count(other_names.index(name))
-        if not learnt and not measured:
+        learned, measured = train.count(label), val.count(other_names.index(name))
+        if not learned and not measured:
             findings.add("note", "class without objects", f"class {name}", "no object in either split")
-        elif not learnt and any_learnt:
-            text = f"no object in train ({measured} in val), so it cannot be learnt"
+        elif not learned and any_learned:
+            text = f"no object in train ({measured} in val), so it cannot be learned"
             findings.add("warning", "class only in val", f"class {name}", text)
         elif not measured and any_measured:
-            text = f"no object in val ({learnt} in train), so its AP cannot be measured"
+            text = f"no object in val ({learned} in train), so its AP cannot be measured"
             findings.add("warning", "class only in train", f"class {name}", text)
 
 
 def check_leakage(train: Split, val: Split, findings: Findings) -> None:
-    """Pictures that are in both splits, the same file or one that looks the same."""
+    """Look for images in both splits: the same file, or one that looks the same."""
     of_digest = {read.digest: index for index, read in train.fingerprints.items()}
     same = [(of_digest[read.digest], index) for index, read in val.fingerprints.items() if read.digest in of_digest]
     similar = similar_pairs(list(train.fingerprints.values()), list(val.fingerprints.values()))
     indices, other_indices = list(train.fingerprints), list(val.fingerprints)
     near = [(indices[first], other_indices[second]) for first, second in similar]
     for kind, pairs, text in (
-        ("image in both splits", same, "the same picture in both splits makes validation look better than it is"),
+        ("image in both splits", same, "the same image in both splits makes validation look better than it is"),
         (
             "similar images in both splits",
             near,
-            "pictures in both splits that look the same: is one a copy of the other?",
+            "images in both splits that look the same: is one a copy of the other?",
         ),
     ):
         for first, second in pairs:

@@ -1,4 +1,4 @@
-"""The check of a data set."""
+"""Check of a whole data set."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def check_dataset(
 ) -> CheckReport:
     """Look for everything that makes a data set unusable, or less useful than it seems.
 
-    Nothing that is wrong with the data raises; it becomes a `Problem`.
+    Bad data never raises: it becomes a `Problem`.
 
     Args:
         path: as for `protomask.data.coco.layout.open_dataset`.
-        splits: which to look at.
-        quick: decode only some images and some annotations, taken evenly, so that it takes seconds whatever the size.
-        progress: told (images done, of all).
+        splits: splits to look at.
+        quick: decode only some images and some annotations, evenly spaced, so that any data set takes only seconds.
+        progress: called as ``progress(done, total)`` after each image.
 
     """
     dataset = str(path)
@@ -48,7 +48,7 @@ def check_dataset(
     total, before = sum(len(split.seen_images) for split in readable.values()), 0
     for split in readable.values():
         check_annotations(split)
-        check_images(split, partial(_progress_after, progress or _told_nobody, before, total))
+        check_images(split, partial(_progress_after, progress or _no_progress, before, total))
         before += len(split.seen_images)
     between = Findings(None, dataset)
     if {"train", "val"} <= readable.keys():
@@ -65,7 +65,7 @@ def check_dataset(
     )
 
 
-def _told_nobody(done: int, total: int) -> None:
+def _no_progress(done: int, total: int) -> None:
     pass
 
 

@@ -1,4 +1,4 @@
-"""What is wrong or odd in the image files of a data set."""
+"""Check of the image files of a data set."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from protomask.data.doctor.split import Split
 
 
 def check_images(split: Split, progress: Callable[[int], None]) -> None:
-    """Read images, and look at their files, their sizes and whether any of them occurs twice.
+    """Read the images; check their files, their sizes, and whether one occurs twice.
 
     Args:
-        split: gets the fingerprints.
-        progress: told how many images are done.
+        split: receives the fingerprints.
+        progress: called with the number of images done.
 
     """
     dataset = split.dataset
@@ -43,7 +43,7 @@ def check_images(split: Split, progress: Callable[[int], None]) -> None:
                 _check_size(split, index, read)
                 other = first_with.setdefault(read.digest, index)
                 if dataset.image_path(other) != dataset.image_path(index):
-                    text = f"the same picture as {split.place(other)}"
+                    text = f"the same image as {split.place(other)}"
                     split.findings.add("note", "image twice", split.place(index), text)
 
 
@@ -60,10 +60,10 @@ def _check_size(split: Split, index: int, read: Fingerprint) -> None:
 
 
 def check_unnamed_files(splits: Sequence[Split]) -> None:
-    """Pictures in the folders that are in no split."""
+    """Look for image files in the folders that no split names."""
     Image.init()
     suffixes = set(Image.registered_extensions())
-    real_folder = cache(os.path.realpath)  # asked for every file it would take seconds
+    real_folder = cache(os.path.realpath)  # for every file it would take seconds
     known = {
         (real_folder(file.parent), file.name)
         for split in splits
@@ -80,12 +80,12 @@ def check_unnamed_files(splits: Sequence[Split]) -> None:
 
 
 def _read(path: Path) -> Fingerprint | str | None:
-    """What the picture is, or why it cannot be read; None where there is no file, which is known already."""
+    """Fingerprint of an image, or why it cannot be read; None if there is no file, which is already known."""
     try:
         return fingerprint(path)
     except FileNotFoundError:
         return "the file is a link to nothing" if path.is_symlink() else None
     except UnidentifiedImageError:
-        return "the file is no image that can be read" if path.stat().st_size else "the file is empty"
+        return "the file is not a readable image" if path.stat().st_size else "the file is empty"
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return f"the image cannot be read: {error}"

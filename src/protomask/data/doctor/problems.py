@@ -1,4 +1,4 @@
-"""Problems of a data set: each kind once, with all its places."""
+"""Problems of a data set, each kind once with all its places."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from protomask.data.coco.schema import Fault
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
-"""An error stops a training or makes it learn something wrong; a warning should be looked at; a note may be meant."""
+"""An error stops training or makes it learn something wrong; a warning deserves a look; a note may be intended."""
 
 NAMED = 4
-"""How many places or names a message names before it only counts."""
+"""Number of places or names that a message lists before it only counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One kind of trouble.
+    """One kind of problem.
 
     Attributes:
         severity: see `SEVERITIES`.
         kind: short name, the same whatever the data set.
-        split: "train" or "val"; None where it is about both, or about neither.
-        message: one line for people: file, the first place, what is wrong there, how often it occurs, further places.
-        places: everything concerned.
+        split: "train" or "val"; None if it concerns both, or neither.
+        message: one line to read: file, first place, what is wrong there, how often it occurs, more places.
+        places: every place where it occurs.
 
     """
 
@@ -38,7 +38,7 @@ class Problem:
 
 
 class Findings:
-    """Gathers what is found, and makes one `Problem` of each kind."""
+    """Collects what is found, and makes one `Problem` of each kind."""
 
     def __init__(self, split: str | None, file: str) -> None:
         self.split = split

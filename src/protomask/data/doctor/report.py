@@ -13,18 +13,18 @@ from protomask.errors import DataError
 
 @dataclass(frozen=True, kw_only=True)
 class SplitSummary:
-    """What a split holds, as far as it can be used.
+    """The usable content of a split.
 
     Attributes:
         annotation_file: COCO JSON.
         image_dir: folder.
         images: number of images listed.
-        images_without_objects: how many of them have no object; crowds do not count as objects.
+        images_without_objects: number of images without an object; crowds are not objects.
         objects: number of objects.
         crowds: number of crowd regions.
-        most_objects: in one image.
-        objects_of_class: number for each class, in label order.
-        images_of_class: number of images with such objects.
+        most_objects: largest number of objects in one image.
+        objects_of_class: number of objects of each class, in label order.
+        images_of_class: number of images with objects of each class.
 
     """
 
@@ -41,13 +41,13 @@ class SplitSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckReport:
-    """What `check_dataset` found.
+    """Everything `check_dataset` found.
 
     Attributes:
-        dataset: as given.
-        splits: by name, those that could be read.
+        dataset: path of the data set, as given.
+        splits: the readable splits, by name.
         problems: errors first, then warnings, then notes.
-        network: see `with_network`.
+        network: how the objects look to a network; None until `with_network`.
 
     """
 
@@ -58,19 +58,19 @@ class CheckReport:
     _objects: Mapping[str, SplitObjects] = field(default_factory=dict, repr=False)
 
     def of(self, severity: Severity) -> list[Problem]:
-        """The problems of one severity."""
+        """Problems of one severity."""
         return [problem for problem in self.problems if problem.severity == severity]
 
     def raise_errors(self) -> None:
-        """Raise: DataError if there are errors; the message has them all."""
+        """Raise one DataError with all errors, if there are any."""
         errors = [problem.message for problem in self.of("error")]
         if errors:
-            more = f"\n`protomask data check {self.dataset}` tells all about it"
+            more = f"\n`protomask data check {self.dataset}` reports everything"
             head = f"{self.dataset}: {len(errors)} errors\n" if len(errors) > 1 else ""
             raise DataError(head + "\n".join(errors) + more)
 
     def with_network(self, network: NetworkInput) -> CheckReport:
-        """The same report with what can be said only of the size at which a network sees the objects."""
+        """The same report, with the problems that appear at the size at which a network sees the objects."""
         objects = self._objects.get("train")
         if objects is None or not len(objects.boxes):
             return self
@@ -81,7 +81,7 @@ class CheckReport:
         return replace(self, problems=worst_first([*self.problems, *findings.problems()]), network=fit)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, with all places."""
+        """Plain JSON types, all places included."""
         return {
             "dataset": self.dataset,
             "splits": {name: asdict(split) for name, split in self.splits.items()},

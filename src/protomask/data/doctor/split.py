@@ -1,4 +1,4 @@
-"""One readable split while it is looked at."""
+"""A readable split during the check."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _QUICK_IMAGES, _QUICK_ANNOTATIONS = 64, 2000  # of each split; a second or two
 
 @dataclass
 class Inventory:
-    """What a split holds, as far as it can be used; counts and boxes are those of objects, not of crowds.
+    """The usable content of a split; crowds are counted apart from objects.
 
     Attributes:
-        objects_of_class: number by label.
-        images_of_class: number of images with such objects, by label.
+        objects_of_class: number of objects by label.
+        images_of_class: number of images with such objects by label.
         per_image: number of objects of each image.
         crowds: number of crowd regions.
         boxes: xyxy px of the objects that were decoded.
-        image_sizes: (H, W) of the image of each.
-        places: where each is.
+        image_sizes: (H, W) of the image of each decoded object.
+        places: place of each decoded object.
 
     """
 
@@ -43,16 +43,16 @@ class Inventory:
 
 
 class Split:
-    """A split and what was found in it.
+    """A split and everything found in it.
 
     Attributes:
-        dataset: what could be read of it.
-        findings: of this split.
-        whole: no entry was left out: what follows from a damaged one is not told a second time.
+        dataset: its readable part.
+        findings: problems of this split.
+        whole: no entry was left out. What follows from a damaged entry is not reported again.
         seen_images: indices of the images to decode.
-        decode_every: the annotations of every such image are decoded.
+        decode_every: step from one image whose annotations are decoded to the next.
         inventory: filled by `check_annotations`.
-        fingerprints: by index of the image, filled by `check_images`.
+        fingerprints: by image index, filled by `check_images`.
 
     """
 
@@ -68,7 +68,7 @@ class Split:
 
     @classmethod
     def open(cls, paths: DatasetPaths, name: str, findings: Findings, *, quick: bool) -> Split | None:
-        """None if the annotation file cannot be read at all."""
+        """Read a split; None if its annotation file cannot be read at all."""
         faults: list[Fault] = []
         dataset = None
         try:
@@ -85,7 +85,7 @@ class Split:
         return cls(dataset, findings, whole=whole, quick=quick)
 
     def place(self, index: int) -> str:
-        """Image as messages name it."""
+        """Name of an image in messages."""
         return f"image {self.dataset.image_ids[index]} ({self.dataset.image_path(index).name})"
 
     def count(self, label: int) -> int:
@@ -93,7 +93,7 @@ class Split:
         return self.inventory.objects_of_class[label]
 
     def summary(self) -> SplitSummary:
-        """Numbers of images and objects."""
+        """Number of images and objects."""
         inventory = self.inventory
         names = list(enumerate(self.dataset.class_names))
         return SplitSummary(
@@ -109,7 +109,7 @@ class Split:
         )
 
     def objects(self) -> SplitObjects:
-        """The objects that were decoded."""
+        """The decoded objects."""
         inventory = self.inventory
         return SplitObjects(
             boxes=torch.tensor(inventory.boxes, dtype=torch.float32).reshape(-1, 4),

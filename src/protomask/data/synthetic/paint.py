@@ -26,7 +26,7 @@ FloatArray = NDArray[np.float32]
 @dataclass(frozen=True, kw_only=True)
 class _Light:
     direction: tuple[float, float]  # unit (x, y), from the light into the scene
-    shadow_strength: float  # 0 where the scene casts none
+    shadow_strength: float  # 0 if there are no shadows
     shadow_length: float  # px
     shadow_blur: float  # px
 

@@ -1,4 +1,4 @@
-"""Plan of a synthetic scene: which objects lie where, how they are stacked, and what of each stays visible."""
+"""Plan of a synthetic scene: which objects are where, how they are stacked, and what stays visible of each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MIN_IMAGE_SIDE = 32
 # Shares and diameters (px at 256 x 256) of tiny, small, medium and large objects.
 _SIZE_SHARES = (0.06, 0.17, 0.44, 0.33)
 _SIZE_RANGES = ((9.0, 13.0), (14.0, 28.0), (28.0, 60.0), (60.0, 120.0))
-# Below these diameters (px) a shape can no longer be told from its neighbours: a ring's hole closes, a bar is a line.
+# Below these diameters (px) a shape is no longer recognisable: the hole of a ring closes, a bar becomes a line.
 _MIN_DIAMETER = {"ring": 13.0, "star": 11.0, "crescent": 13.0, "heart": 11.0, "arrow": 15.0, "bar": 24.0}
 # Thin shapes are drawn longer, so that their areas are like those of compact ones.
 _LENGTH_FACTOR = {"bar": 1.45, "arrow": 1.2, "crescent": 1.1}
@@ -46,7 +46,7 @@ class PlacedObject:
         top, left: image row and column of the window's first pixel.
         coverage: (h, w) uint8, share of each pixel inside the shape, 0..255.
         visible: (h, w) bool, pixels that show this object.
-        full_area: in-frame area in px, were nothing in front of it.
+        full_area: in-frame area in px, as if nothing were in front of it.
         centre, diameter: position (x, y) and size of the shape in px.
 
     """
@@ -70,12 +70,14 @@ class PlacedObject:
 def plan_scene(seed: int, index: int, *, image_size: tuple[int, int] = (256, 256)) -> list[PlacedObject]:
     """Choose and stack the objects of one scene, without painting it.
 
-    Objects are placed from the front to the back, each keeping what the ones before it leave visible; a place that
-    leaves too little (``MIN_VISIBLE_SHARE``, ``MIN_VISIBLE_AREA``) is tried again elsewhere and finally given up.
+    Objects are placed from the front to the back, each keeping what the ones before it leave visible; an object
+    with too little left (``MIN_VISIBLE_SHARE``, ``MIN_VISIBLE_AREA``) is tried elsewhere and finally given up.
 
-    Returns: objects from front to back; their visible masks are disjoint and not empty. About 2 % of scenes have none.
+    Returns:
+        Objects from front to back; their visible masks are disjoint and not empty. About 2 % of scenes have none.
 
-    Raises: ConfigError for a negative seed or index or an image side below 32.
+    Raises:
+        ConfigError: a negative seed or index, or an image side below 32.
 
     """
     height, width = check_scene(seed, index, image_size)
@@ -99,7 +101,7 @@ def plan_scene(seed: int, index: int, *, image_size: tuple[int, int] = (256, 256
 
 
 def check_scene(seed: int, index: int, image_size: tuple[int, int]) -> tuple[int, int]:
-    """The image size, if there can be such a scene.
+    """The image size of a scene, if such a scene is possible.
 
     Raises:
         ConfigError: a negative seed or index, or an image side below 32.
@@ -127,7 +129,7 @@ def _place(
     height, width = taken.shape
     rings = deformed_rings(CLASS_NAMES[label], diameter, rng)
     margin = 0.35 * diameter
-    # A corner of a small shape is a few pixels that could be anything.
+    # A corner of a small shape is only a few pixels, which could be anything.
     least_share = MIN_VISIBLE_SHARE_SMALL if diameter < SMALL_DIAMETER else MIN_VISIBLE_SHARE
     for _ in range(_PLACEMENT_ATTEMPTS):
         x, y = rng.uniform(margin, width - margin), rng.uniform(margin, height - margin)
@@ -168,7 +170,7 @@ def _place(
 
 
 def _pick_by_size(placed: list[PlacedObject], rng: np.random.Generator) -> int:
-    """Index of a random object, the larger the likelier: piles of small things would be unreadable."""
+    """Index of a random object, larger ones preferred: piles of small things would be unreadable."""
     reach = np.cumsum([item.diameter**2 for item in placed])
     return int(np.searchsorted(reach, rng.uniform(0, reach[-1])))
 
@@ -176,8 +178,10 @@ def _pick_by_size(placed: list[PlacedObject], rng: np.random.Generator) -> int:
 def _rasterise(rings: tuple[Points, ...], height: int, width: int) -> tuple[ByteArray, int, int, float] | None:
     """Antialiased coverage of polygons inside the image.
 
-    Returns: coverage (h, w) uint8 0..255, its top row and left column, and the share of the whole shape's area that
-    lies in the image; None if nothing does.
+    Returns:
+        Coverage (h, w) uint8 0..255, its top row and left column, and the share of the shape's area that is in the
+        image; None if nothing is.
+
     """
     low = np.floor(rings[0].min(axis=0)).astype(int) - 1
     high = np.ceil(rings[0].max(axis=0)).astype(int) + 1

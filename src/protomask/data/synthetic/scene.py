@@ -1,6 +1,6 @@
 """Synthetic scenes as images with their truth.
 
-A scene is a pure function of ``(seed, index, image_size)``. It is made in two steps: `plan_scene` decides what lies
+A scene is a pure function of ``(seed, index, image_size)``. It is made in two steps: `plan_scene` decides what is
 where (shapes, stacking order, visible masks), and `paint_scene` gives the plan colours, textures, light and noise.
 Texture and colour are drawn independently of the class, so only shape tells classes apart.
 """
@@ -23,7 +23,7 @@ GENERATOR_VERSION = 1
 """Raised whenever the pixels or masks of an existing (seed, index) change."""
 
 VAL_INDEX_START = 1_000_000_000
-"""Index of the first validation scene: far behind any training index, so the two splits never share a scene."""
+"""Index of the first validation scene: far above any training index, so the two splits never share a scene."""
 
 
 def render_scene(seed: int, index: int, *, image_size: tuple[int, int] = (256, 256)) -> tuple[ByteArray, Target]:
@@ -34,10 +34,12 @@ def render_scene(seed: int, index: int, *, image_size: tuple[int, int] = (256, 2
         index: scene number, 0 or more; validation scenes start at ``VAL_INDEX_START``.
         image_size: (H, W), each at least 32; objects scale with sqrt(H * W).
 
-    Returns: the image (H, W, 3) uint8 RGB, and its truth in the same frame: masks are the visible parts, disjoint,
-    each of at least 24 px; boxes are tight around them; ``image_id`` is ``index``.
+    Returns:
+        The image (H, W, 3) uint8 RGB, and its truth in the same frame: masks are the visible parts, disjoint, each of
+        at least 24 px; boxes are tight around them; ``image_id`` is ``index``.
 
-    Raises: ConfigError for a negative seed or index or an image side below 32.
+    Raises:
+        ConfigError: a negative seed or index, or an image side below 32.
 
     """
     import torch

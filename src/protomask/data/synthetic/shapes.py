@@ -23,7 +23,7 @@ def _circle(radius: float = 1.0) -> Points:
 
 
 def _subdivide(corners: Points, parts: int) -> Points:
-    """Cut every edge into equal parts, so that a warp bends edges rather than only moving corners."""
+    """Cut every edge into equal parts, so that a warp bends edges and does not only move corners."""
     following = np.roll(corners, -1, axis=0)
     steps = np.arange(parts)[None, :, None] / parts
     return (corners[:, None] + (following - corners)[:, None] * steps).reshape(-1, 2)
@@ -112,7 +112,7 @@ _SHAPES: dict[str, Callable[[np.random.Generator], list[Points]]] = {
     "arrow": _arrow,
     "bar": _bar,
 }
-"""One random member of each class: its exterior (K, 2), then its holes, x right and y down, within radius 1."""
+"""Makes one random member of each class: its exterior (K, 2), then its holes, x right and y down, within radius 1."""
 
 CLASS_NAMES: tuple[str, ...] = tuple(_SHAPES)
 

@@ -26,7 +26,7 @@ _SETTINGS_FILE = "synthetic.json"
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticSummary:
-    """What :func:`write_dataset` left on disk: images and objects per split, and whether they were there already."""
+    """Result of `write_dataset`: images and objects per split, and whether they were already there."""
 
     directory: Path
     train_images: int
@@ -61,8 +61,7 @@ def write_dataset(
     depends only on the seed, k, the split and the image size, never on how many images or workers there are.
 
     Args:
-        directory: folder to make. One that holds a complete data set of the same settings is kept as it is; one where
-            the same command was interrupted is finished.
+        directory: folder to make. A complete data set of the same settings is kept; an interrupted one is finished.
         images: training images, 0 or more.
         seed: 0 or more.
         image_size: (H, W) of every image.
@@ -71,7 +70,9 @@ def write_dataset(
         progress: called as ``progress(done, total)`` after each image.
         overwrite: write into a folder that is not empty, replacing a synthetic data set in it; other files stay.
 
-    Raises: ConfigError for impossible settings; DataError if the folder holds anything else and ``overwrite`` is off.
+    Raises:
+        ConfigError: impossible settings.
+        DataError: the folder has other content, and ``overwrite`` is off.
 
     """
     directory = Path(directory)
@@ -159,7 +160,7 @@ def _summary(directory: Path, counts: dict[str, int], objects: dict[str, int], *
 
 
 def _claim(directory: Path, settings: dict[str, Any], *, overwrite: bool) -> bool:
-    """Make the folder ours to write. True if it already holds this very data set, complete."""
+    """Make the folder ours to write. True if it already has this very data set, complete."""
     marker = directory / _SETTINGS_FILE
     if directory.exists() and not directory.is_dir():
         raise DataError(f"{directory}: expected a folder to write the data set to, got a file")
@@ -199,8 +200,8 @@ def _is_complete(directory: Path, counts: dict[str, int]) -> bool:
 def _remove_previous(directory: Path) -> None:
     for split in ("train", "val"):
         (directory / "annotations" / f"{split}.json").unlink(missing_ok=True)
-        for picture in (directory / "images" / split).glob("[0-9]" * 6 + ".jpg"):
-            picture.unlink()
+        for image in (directory / "images" / split).glob("[0-9]" * 6 + ".jpg"):
+            image.unlink()
 
 
 def _count_annotations(directory: Path, split: str) -> int:
