@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from protomask.data.synthetic.plan import plan_scene
-from protomask.data.synthetic.scene import VAL_INDEX_START, render_scene
+from protomask.data.synthetic.scene import GENERATOR_VERSION, VAL_INDEX_START, render_scene
 from protomask.data.synthetic.shapes import CLASS_NAMES
 from protomask.errors import ConfigError
 
@@ -16,6 +16,24 @@ def test_same_seed_and_index_give_the_same_scene() -> None:
     assert np.array_equal(first_image, again_image)
     assert torch.equal(first.masks, again.masks)
     assert torch.equal(first.labels, again.labels)
+
+
+@pytest.mark.parametrize(
+    ("seed", "index", "labels", "areas", "colour"),
+    [
+        (3, 5, [8, 8, 8], [56, 287, 110], [122.2, 123.9, 90.8]),
+        (0, VAL_INDEX_START, [6, 3, 4, 2, 0, 5, 1], [77, 201, 104, 1044, 749, 308, 436], [101.5, 85.0, 98.5]),
+    ],
+)
+def test_scenes_of_generator_version_1(
+    seed: int, index: int, labels: list[int], areas: list[int], colour: list[float]
+) -> None:
+    assert GENERATOR_VERSION == 1
+    image, target = render_scene(seed, index, image_size=(96, 128))
+    assert target.labels.tolist() == labels
+    # Other versions of Pillow and NumPy may change single pixels.
+    assert target.masks.flatten(1).sum(dim=1).tolist() == pytest.approx(areas, abs=3)
+    assert image.reshape(-1, 3).mean(axis=0) == pytest.approx(colour, abs=0.3)
 
 
 @pytest.mark.parametrize(("seed", "index"), [(3, 6), (4, 5), (3, VAL_INDEX_START + 5)])

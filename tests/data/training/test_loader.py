@@ -151,7 +151,7 @@ def test_workers_change_nothing() -> None:
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> CocoDataset:
     folder = tmp_path_factory.mktemp("scenes") / "set"
-    write_dataset(folder, images=3, seed=1, image_size=(48, 64), val_images=1, workers=1)
+    write_dataset(folder, images=3, seed=1, image_size=(48, 64), val_images=1)
     return CocoDataset(folder / "annotations" / "train.json", Path(folder, "images", "train"))
 
 
