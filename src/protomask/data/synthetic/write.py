@@ -98,54 +98,62 @@ def write_dataset(
         return _summary(directory, counts, objects, reused=True)
 
     total, done = sum(counts.values()), 0
-    objects = dict.fromkeys(counts, 0)
-    for split, count in counts.items():
-        if count == 0:
-            continue
-        folder = directory / "images" / split
-        folder.mkdir(parents=True, exist_ok=True)
-        start = 0 if split == "train" else VAL_INDEX_START
-        jobs = [
-            _Job(path=folder / f"{number + 1:06d}.jpg", seed=seed, index=start + number, image_size=image_size)
-            for number in range(count)
-        ]
-        records: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
-        for found in _run(jobs, workers):
-            image_id = len(records) + 1
-            records.append(
-                {
-                    "id": image_id,
-                    "file_name": jobs[image_id - 1].path.name,
-                    "height": image_size[0],
-                    "width": image_size[1],
-                }
-            )
-            for annotation in found:
-                annotations.append({"id": len(annotations) + 1, "image_id": image_id, **annotation})
-            done += 1
-            if progress is not None:
-                progress(done, total)
-        objects[split] = len(annotations)
-        _write_json(
-            directory / "annotations" / f"{split}.json",
-            {
-                "info": {
-                    "description": f"Synthetic instance segmentation scenes, {split} split",
-                    "version": str(GENERATOR_VERSION),
-                    "split": split,
-                    "seed": seed,
-                    "first_index": start,
-                },
-                "licenses": [],
-                "images": records,
-                "annotations": annotations,
-                "categories": [
-                    {"id": label + 1, "name": name, "supercategory": "shape"} for label, name in enumerate(CLASS_NAMES)
-                ],
-            },
-        )
+
+    def on_image() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    objects = {
+        split: _write_split(directory, split, count, seed, image_size, workers, on_image) if count else 0
+        for split, count in counts.items()
+    }
     return _summary(directory, counts, objects, reused=False)
+
+
+def _write_split(
+    directory: Path,
+    split: str,
+    count: int,
+    seed: int,
+    image_size: tuple[int, int],
+    workers: int,
+    on_image: Callable[[], None],
+) -> int:
+    """Render a split, its annotations last; returns the number of objects."""
+    folder = directory / "images" / split
+    folder.mkdir(parents=True, exist_ok=True)
+    start = 0 if split == "train" else VAL_INDEX_START
+    jobs = [
+        _Job(path=folder / f"{number + 1:06d}.jpg", seed=seed, index=start + number, image_size=image_size)
+        for number in range(count)
+    ]
+    height, width = image_size
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image_id, (job, found) in enumerate(zip(jobs, _run(jobs, workers), strict=True), 1):
+        images.append({"id": image_id, "file_name": job.path.name, "height": height, "width": width})
+        for annotation in found:
+            annotations.append({"id": len(annotations) + 1, "image_id": image_id, **annotation})
+        on_image()
+    content = {
+        "info": {
+            "description": f"Synthetic instance segmentation scenes, {split} split",
+            "version": str(GENERATOR_VERSION),
+            "split": split,
+            "seed": seed,
+            "first_index": start,
+        },
+        "licenses": [],
+        "images": images,
+        "annotations": annotations,
+        "categories": [
+            {"id": label + 1, "name": name, "supercategory": "shape"} for label, name in enumerate(CLASS_NAMES)
+        ],
+    }
+    _write_json(directory / "annotations" / f"{split}.json", content)
+    return len(annotations)
 
 
 def _summary(directory: Path, counts: dict[str, int], objects: dict[str, int], *, reused: bool) -> SyntheticSummary:
