@@ -30,9 +30,10 @@ from torch import Tensor
 
 from measuring import milliseconds, positive
 from protomask.checkpoints.sources import load_network
-from protomask.data.augmentation import AugmentationConfig
-from protomask.data.coco import CocoDataset, open_dataset
-from protomask.data.loader import validation_batches
+from protomask.data.coco.dataset import CocoDataset
+from protomask.data.coco.layout import open_dataset
+from protomask.data.training.augmentation import AugmentationConfig
+from protomask.data.training.loader import validation_batches
 from protomask.engine.config import TrainConfig
 from protomask.engine.loop import evaluate
 from protomask.engine.run import train

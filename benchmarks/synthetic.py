@@ -8,7 +8,9 @@ import numpy as np
 import torch
 
 from measuring import argument_parser, milliseconds, report
-from protomask.data.synthetic import CLASS_NAMES, plan_scene, render_scene
+from protomask.data.synthetic.plan import plan_scene
+from protomask.data.synthetic.scene import render_scene
+from protomask.data.synthetic.shapes import CLASS_NAMES
 
 
 def main() -> None:

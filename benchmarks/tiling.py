@@ -17,7 +17,7 @@ from torch import Tensor
 
 from measuring import argument_parser, positive, report
 from protomask.cli.average_precision import open_val_split, predict_dataset
-from protomask.data.coco import CocoDataset
+from protomask.data.coco.dataset import CocoDataset
 from protomask.evaluation.coco import CocoEvaluator
 from protomask.inference.predictor import load
 from protomask.inference.tiling import Tiling

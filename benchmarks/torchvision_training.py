@@ -21,10 +21,11 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 from torchvision.models.detection.rpn import AnchorGenerator
 
 from measuring import argument_parser, positive, report
-from protomask.data.augmentation import AugmentationConfig
-from protomask.data.coco import CocoDataset, open_dataset
-from protomask.data.loader import training_batches
-from protomask.data.mixing import TrainingImages
+from protomask.data.coco.dataset import CocoDataset
+from protomask.data.coco.layout import open_dataset
+from protomask.data.training.augmentation import AugmentationConfig
+from protomask.data.training.loader import training_batches
+from protomask.data.training.mixing import TrainingImages
 from protomask.evaluation.coco import CocoEvaluator
 from protomask.structures.geometry import ShortSideGeometry
 from protomask.structures.instances import Instances, Target

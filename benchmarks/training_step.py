@@ -17,10 +17,11 @@ from typing import Any
 import torch
 
 from measuring import argument_parser, positive, report
-from protomask.data.augmentation import AugmentationConfig
-from protomask.data.loader import collate
-from protomask.data.synthetic import CLASS_NAMES, render_scene
-from protomask.data.transforms import TrainTransform
+from protomask.data.synthetic.scene import render_scene
+from protomask.data.synthetic.shapes import CLASS_NAMES
+from protomask.data.training.augmentation import AugmentationConfig
+from protomask.data.training.loader import collate
+from protomask.data.training.transforms import TrainTransform
 from protomask.engine.optim import build_optimizer, freeze_batch_norm
 from protomask.models.build import build_criterion, build_network
 from protomask.models.zoo import DEFAULT_MODEL

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from protomask.data.coco import CocoDataset
+from protomask.data.coco.dataset import CocoDataset
 from protomask.ops.masks import encode_rle
 
 Found = dict[str, list[tuple[str, bool, bytes]]]

@@ -262,7 +262,7 @@ DAMAGES: dict[str, Damage] = {
     "image file missing": Damage(_image(None), "error", "missing files", "1 of 6 image files are missing in"),
     "image file empty": Damage(_image(b""), "error", "unreadable image", "image 2 (2.png): the file is empty"),
     "image file is text": Damage(
-        _image(b"<html>"), "error", "unreadable image", "image 2 (2.png): the file is no image"
+        _image(b"<html>"), "error", "unreadable image", "image 2 (2.png): the file is not a readable image"
     ),
     "image file cut off": Damage(_cut("images/train/2.png", 0.5), "error", "unreadable image", "image cannot be read"),
     "image file is a bomb": Damage(_image(_bomb()), "error", "unreadable image", "decompression bomb"),
@@ -283,7 +283,7 @@ DAMAGES: dict[str, Damage] = {
         "image 70 (2.png): names the same file as image 2",
     ),
     "image twice": Damage(
-        _copied("train/2.png", "train/4.png"), "note", "image twice", "image 4 (4.png): the same picture"
+        _copied("train/2.png", "train/4.png"), "note", "image twice", "image 4 (4.png): the same image"
     ),
     "image in both splits": Damage(
         _copied("train/2.png", "val/4.png"),

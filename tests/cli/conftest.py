@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from protomask.cli.main import main
-from protomask.data.synthetic import CLASS_NAMES, write_dataset
+from protomask.data.synthetic.shapes import CLASS_NAMES
+from protomask.data.synthetic.write import write_dataset
 from protomask.inference.predictor import build
 
 TINY = {

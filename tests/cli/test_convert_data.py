@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from coco_folders import BLOB, RING, read_coco, write_coco
-from protomask.data.coco import CocoDataset, open_dataset
+from protomask.data.coco.dataset import CocoDataset
+from protomask.data.coco.layout import open_dataset
 
 if TYPE_CHECKING:
     from cli.conftest import Run

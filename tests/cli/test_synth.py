@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from protomask.data.coco import CocoDataset, open_dataset
+from protomask.data.coco.dataset import CocoDataset
+from protomask.data.coco.layout import open_dataset
 
 if TYPE_CHECKING:
     from cli.conftest import Run

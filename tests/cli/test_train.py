@@ -9,7 +9,7 @@ import yaml
 
 from protomask.checkpoints.io import read_header
 from protomask.cli.train import RECIPES
-from protomask.data.synthetic import CLASS_NAMES
+from protomask.data.synthetic.shapes import CLASS_NAMES
 from protomask.engine.config import TrainConfig
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from protomask.data.augmentation import AugmentationConfig
+from protomask.data.training.augmentation import AugmentationConfig
 from protomask.engine.config import TrainConfig
 from protomask.errors import ConfigError
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from protomask.checkpoints.io import load_weights
-from protomask.data.synthetic import write_dataset
+from protomask.data.synthetic.write import write_dataset
 from protomask.engine.config import TrainConfig
 from protomask.engine.run import train
 
@@ -27,7 +27,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.jo
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes") / "shapes"
-    write_dataset(folder, images=8, val_images=3, seed=0, image_size=(64, 64), workers=1)
+    write_dataset(folder, images=8, val_images=3, seed=0, image_size=(64, 64))
     return folder
 
 

@@ -15,8 +15,8 @@ from PIL import Image
 from torchvision.models import get_model
 
 from protomask.checkpoints.io import load_weights
-from protomask.data.augmentation import AugmentationConfig
-from protomask.data.loader import training_batches
+from protomask.data.training.augmentation import AugmentationConfig
+from protomask.data.training.loader import training_batches
 from protomask.engine import run
 from protomask.engine.config import TrainConfig
 from protomask.engine.folder import Progress, RunFolder, random_state

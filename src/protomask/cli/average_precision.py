@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from protomask.cli.output import progress
-from protomask.data.coco import CocoDataset, open_dataset
-from protomask.data.loader import image_batches
+from protomask.data.coco.dataset import CocoDataset
+from protomask.data.coco.layout import open_dataset
+from protomask.data.training.loader import image_batches
 from protomask.errors import DataError
 from protomask.evaluation.coco import CocoEvaluator
 

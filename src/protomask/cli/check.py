@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from protomask.data.check import CheckReport
-    from protomask.data.coco import CocoDataset
+    from protomask.data.coco.dataset import CocoDataset
+    from protomask.data.doctor.report import CheckReport
 
 EXAMPLE = "protomask data check mydata --save-dir mydata-check"
 POSITIONAL = ("dataset",)
@@ -44,7 +44,7 @@ def run(
     from pathlib import Path
 
     from protomask.cli.output import check_writable, dump_json, progress
-    from protomask.data.check import check_dataset
+    from protomask.data.doctor.check import check_dataset
     from protomask.models.families import family_of
     from protomask.models.zoo import DEFAULT_MODEL, zoo_entry
 
@@ -70,7 +70,7 @@ def run(
 
 def _print(report: CheckReport) -> None:
     from protomask.cli.output import print_table
-    from protomask.data.check import SEVERITIES
+    from protomask.data.doctor.problems import SEVERITIES
 
     for name, split in report.splits.items():
         print(
@@ -104,7 +104,7 @@ def _write_sheet(report: CheckReport, path: Path, seed: int) -> Path | None:
     """Random images with their annotations; None if the data set has none that can be shown."""
     import random
 
-    from protomask.data.coco import CocoDataset
+    from protomask.data.coco.dataset import CocoDataset
     from protomask.errors import DataError
     from protomask.files import replacing
 

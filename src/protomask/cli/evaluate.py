@@ -62,7 +62,7 @@ def run(
     from pathlib import Path
 
     from protomask.cli.output import check_writable, dump_json, progress
-    from protomask.data.coco import open_dataset
+    from protomask.data.coco.layout import open_dataset
     from protomask.errors import ConfigError
     from protomask.evaluation.coco import CocoEvaluator, evaluate_coco
     from protomask.evaluation.quality import QualityMeter
@@ -91,7 +91,7 @@ def run(
         metrics = evaluate_coco(annotations, rows, iou_types=kinds, max_detections=limits)
     else:
         from protomask.cli.average_precision import check_classes, encoded_masks, predict_dataset
-        from protomask.data.coco import CocoDataset
+        from protomask.data.coco.dataset import CocoDataset
         from protomask.inference.predictor import load
         from protomask.inference.tiling import Tiling
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from protomask.data.coco import CocoDataset, same_aspect
+from protomask.data.coco.dataset import CocoDataset
+from protomask.data.coco.segmentation import same_aspect
 from protomask.inference.draw import draw_instances
 from protomask.ops.masks import box_of_masks, decode_rle
 from protomask.structures.instances import Instances, Target

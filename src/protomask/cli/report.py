@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from protomask.cli.output import Bar
     from protomask.cli.report_page import Example
-    from protomask.data.coco import CocoDataset
+    from protomask.data.coco.dataset import CocoDataset
     from protomask.engine.config import TrainConfig
     from protomask.evaluation.coco import CocoEvaluator
     from protomask.evaluation.confusion import Confusion, ImageScore
@@ -91,7 +91,7 @@ def write_report(
     from protomask.cli.average_precision import check_classes
     from protomask.cli.output import check_writable, progress
     from protomask.cli.report_page import DIAGRAM, ReportContent, render_page
-    from protomask.data.coco import DataWarning
+    from protomask.data.coco.schema import DataWarning
     from protomask.engine.config import TrainConfig
     from protomask.engine.folder import RunFolder, read_metrics
     from protomask.errors import ConfigError
@@ -161,7 +161,8 @@ def _predict(
 
 def _validation_images(config: TrainConfig) -> CocoDataset:
     """The images that the run validated on."""
-    from protomask.data.coco import CocoDataset, open_dataset
+    from protomask.data.coco.dataset import CocoDataset
+    from protomask.data.coco.layout import open_dataset
 
     paths = open_dataset(config.data)
     if config.overfit is None:

@@ -37,7 +37,7 @@ def run(
     from dataclasses import asdict
 
     from protomask.cli.output import dump_json, progress
-    from protomask.data.synthetic import write_dataset
+    from protomask.data.synthetic.write import write_dataset
 
     started = time.perf_counter()
     held_out = max(1, images // 10) if val_images is None else val_images

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from protomask.data.augmentation import AugmentationConfig
+from protomask.data.training.augmentation import AugmentationConfig
 from protomask.errors import ConfigError
 from protomask.files import replacing
 from protomask.settings import (

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from protomask.data.loader import TrainBatch
+from protomask.data.training.loader import TrainBatch
 from protomask.engine.config import TrainConfig
 from protomask.errors import CheckpointError, ConfigError
 from protomask.files import replacing

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from protomask.data.loader import TrainBatch, ValidationBatch
+from protomask.data.training.loader import TrainBatch, ValidationBatch
 from protomask.engine.optim import Schedule, set_learning_rate
 from protomask.models.layers.module import Module
 from protomask.models.network import Network

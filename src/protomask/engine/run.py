@@ -22,10 +22,13 @@ from torch import nn
 from protomask.checkpoints.backbones import load_backbone
 from protomask.checkpoints.io import load_matching, load_weights, save_weights
 from protomask.checkpoints.sources import load_network
-from protomask.data.augmentation import AugmentationConfig
-from protomask.data.check import CheckReport, check_dataset
-from protomask.data.coco import CocoDataset, DataWarning, open_dataset
-from protomask.data.loader import (
+from protomask.data.coco.dataset import CocoDataset
+from protomask.data.coco.layout import open_dataset
+from protomask.data.coco.schema import DataWarning
+from protomask.data.doctor.check import check_dataset
+from protomask.data.doctor.report import CheckReport
+from protomask.data.training.augmentation import AugmentationConfig
+from protomask.data.training.loader import (
     NO_VARIETY,
     Share,
     TrainingDataset,
@@ -34,7 +37,7 @@ from protomask.data.loader import (
     training_batches,
     validation_batches,
 )
-from protomask.data.mixing import TrainingImages
+from protomask.data.training.mixing import TrainingImages
 from protomask.engine.config import Part, TrainConfig
 from protomask.engine.folder import MetricsLog, Progress, RunFolder, random_state
 from protomask.engine.loop import Criterion, StepResult, TrainingStep, evaluate, train_one_epoch

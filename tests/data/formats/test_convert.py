@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from coco_folders import BLOB, RING, drawn, read_coco, write_coco
-from protomask.data.coco import encode_segmentation
+from protomask.data.coco.segmentation import encode_segmentation
 from protomask.data.formats import yolo
 from protomask.data.formats.convert import WRITERS, convert_dataset, detect_format
 from protomask.data.formats.records import ImageRecord, ObjectRecord, Remarks, segmentation_of_mask

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from protomask.data.coco import CocoDataset, DataWarning, box_of_rle, encode_segmentation, open_dataset, read_json
+from protomask.data.coco.dataset import CocoDataset
+from protomask.data.coco.layout import open_dataset
+from protomask.data.coco.schema import CocoFile, DataWarning
+from protomask.data.coco.segmentation import box_of_rle, encode_segmentation
 from protomask.data.formats.records import (
     DatasetRecord,
     ImageRecord,
@@ -29,7 +32,7 @@ def detect(source: Path) -> str | None:
     """What shows that ``source`` is COCO, or None."""
     if source.is_file():
         if source.suffix.lower() == ".json":
-            keys = set(read_json(source, "images, annotations and categories"))
+            keys = set(CocoFile.read(source).content)
             return "a JSON with images and annotations" if {"images", "annotations"} <= keys else None
         return "a YAML with train_annotations" if _names_annotations(source) else None
     files = _annotation_files(source)
@@ -87,16 +90,15 @@ def read(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # they are in problems, too
             dataset = CocoDataset(file, folder, class_names=first.class_names if first else None)
-        content = read_json(file, "images, annotations and categories")
         if first is None:
             first = dataset
-            by_id = {category["id"]: category for category in content["categories"]}
+            by_id = {category["id"]: category for category in file.content["categories"]}
             categories = tuple(by_id[category_id] for category_id in dataset.category_ids)
         for problem in dataset.problems:
-            remarks.add("annotations dropped or repaired", f"{file}: {problem}")
+            remarks.add("annotations dropped or repaired", f"{file.path}: {problem}")
         entries = {
-            "images": {entry["id"]: entry for entry in content["images"]},
-            "annotations": {entry["id"]: entry for entry in content["annotations"]},
+            "images": {entry["id"]: entry for entry in file.content["images"]},
+            "annotations": {entry["id"]: entry for entry in file.content["annotations"]},
         }
         splits.setdefault(split, []).extend(
             _read_image(dataset, index, entries, remarks) for index in range(len(dataset))
@@ -106,20 +108,22 @@ def read(
     return DatasetRecord(class_names=first.class_names, splits=splits, categories=categories)
 
 
-def _parts(source: Path, image_dir: Path | None) -> list[tuple[str, Path, Path]]:
+def _parts(source: Path, image_dir: Path | None) -> Iterator[tuple[str, CocoFile, Path]]:
+    """Splits with their annotations and the folders of their images, one after the other."""
     if source.suffix.lower() in (".yaml", ".yml"):
         paths = open_dataset(source)
-        return [
-            ("train", paths.train_annotations, paths.train_images),
-            ("val", paths.val_annotations, paths.val_images),
-        ]
+        yield "train", CocoFile.read(paths.train_annotations), paths.train_images
+        yield "val", CocoFile.read(paths.val_annotations), paths.val_images
+        return
     files = [(split_name(source.stem) or "train", source)] if source.is_file() else _annotation_files(source)
-    return [(split, file, image_dir or _image_folder(file, split)) for split, file in files]
+    for split, path in files:
+        file = CocoFile.read(path)
+        yield split, file, image_dir or _image_folder(file, split)
 
 
-def _image_folder(file: Path, split: str) -> Path:
+def _image_folder(annotations: CocoFile, split: str) -> Path:
     """Where the images of an annotation file usually are: the first place that has the file's first image."""
-    images = read_json(file, "images, annotations and categories").get("images")
+    file, images = annotations.path, annotations.content.get("images")
     name = images[0].get("file_name") if isinstance(images, list) and images and isinstance(images[0], dict) else None
     root = file.parent.parent
     year = file.stem.removeprefix("instances_")

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from protomask.data.coco import MAX_COORDINATE, encode_segmentation, read_json
+from protomask.data.coco.schema import read_json
+from protomask.data.coco.segmentation import MAX_COORDINATE, encode_segmentation
 from protomask.data.formats.records import (
     DatasetRecord,
     ImageRecord,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from protomask.data.coco import encode_segmentation
+from protomask.data.coco.segmentation import encode_segmentation
 from protomask.errors import DataError
 from protomask.ops.masks import Rle, decode_rle, encode_rle, mask_to_polygons, rle_area
 from protomask.structures.image import EXIF_ORIENTATION, IMAGE_SUFFIXES

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protomask.data.coco import encode_segmentation
+from protomask.data.coco.segmentation import encode_segmentation
 from protomask.data.formats.records import (
     DatasetRecord,
     ImageRecord,

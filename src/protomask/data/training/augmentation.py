@@ -1,4 +1,4 @@
-"""How much training images are varied: settings alone, so that the command line can read them without torch."""
+"""Augmentation settings, apart from the code that uses them, so that the command line can read them without torch."""
 
 from __future__ import annotations
 
@@ -10,29 +10,28 @@ from protomask.settings import Between, Settings, Unit
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationConfig(Settings):
-    """How much training images are varied. The defaults are YOLACT's, in intent.
+    """Augmentation of training images. The defaults follow YOLACT.
 
     Attributes:
         photometric: probability of each of the four colour changes.
-        brightness: largest value added to or taken from all channels, 0..255 scale.
+        brightness: largest value added to or subtracted from all channels, 0..255 scale.
         contrast: pixels are multiplied by 1 - contrast .. 1 + contrast.
         saturation: chroma is multiplied by 1 - saturation .. 1 + saturation.
         hue: largest turn of the hue in degrees, either way.
         zoom_out: probability of placing the image on a larger canvas of the mean colour.
-        zoom_out_max: largest ratio of the canvas' sides to the image's.
+        zoom_out_max: largest ratio of the canvas side to the image side.
         crop: probability of cropping.
-        crop_min: smallest side of the crop relative to the canvas' side.
+        crop_min: smallest side of the crop relative to the canvas side.
         horizontal_flip: probability of mirroring left to right.
-        vertical_flip: probability of mirroring top to bottom; for pictures without an up, such as aerial ones.
-        rotate90: probability of a quarter turn to the left or right; for such pictures too.
-        scale_jitter: probability of large-scale jitter (Ghiasi et al. 2021) in place of zoom out and crop: the image is
-            enlarged or shrunk without a change of its shape, then cropped or padded.
-        scale_jitter_min: smallest factor of it, of the images of a mosaic and of those that objects are pasted from.
-        scale_jitter_max: largest.
-        mosaic: probability that an image is put together from four (Bochkovskiy et al. 2020).
+        vertical_flip: probability of mirroring top to bottom; for images without an up, such as aerial ones.
+        rotate90: probability of a quarter turn to the left or right; for such images too.
+        scale_jitter: probability of large-scale jitter (Ghiasi et al. 2021) instead of zoom out and crop: the image
+            is enlarged or shrunk with its aspect ratio kept, then cropped or padded.
+        scale_jitter_min: smallest factor of the jitter, also for mosaics and for images that objects are pasted from.
+        scale_jitter_max: largest factor of the jitter.
+        mosaic: probability that an image is assembled from four (Bochkovskiy et al. 2020).
         copy_paste: probability that objects of another image are pasted in (Ghiasi et al. 2021).
-        multi_scale: the network's input is smaller or larger by up to this share, anew in each step (Redmon & Farhadi
-            2017).
+        multi_scale: largest share by which the input of each step is smaller or larger (Redmon & Farhadi 2017).
         plain_end: share of the run, at its end, without mosaic and copy-paste (Ge et al. 2021).
 
     Raises:
@@ -66,5 +65,5 @@ class AugmentationConfig(Settings):
 
     @classmethod
     def off(cls) -> AugmentationConfig:
-        """No variation at all: images are only resized. For overfitting checks."""
+        """No augmentation: images are only resized. For overfitting checks."""
         return cls(photometric=0.0, zoom_out=0.0, crop=0.0, horizontal_flip=0.0)

@@ -11,53 +11,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pycocotools import mask as mask_codec
 
-from protomask.data.coco import CocoDataset, DatasetPaths, DataWarning, open_dataset
+from coco_content import HEIGHT, IMAGE, SQUARE, WIDTH, annotation, compressed, content, square_mask, uncompressed
+from protomask.data.coco.dataset import CocoDataset
+from protomask.data.coco.layout import open_dataset
+from protomask.data.coco.schema import CocoFile, DataWarning, Fault
 from protomask.errors import DataError
-from protomask.structures.image import to_rgb_array
-
-SQUARE = [2.0, 3.0, 10.0, 3.0, 10.0, 9.0, 2.0, 9.0]
-HEIGHT, WIDTH = 20, 30
-
-
-def square_mask() -> np.ndarray:
-    mask = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
-    mask[3:9, 2:10] = 1
-    return mask
-
-
-def compressed(mask: np.ndarray) -> dict[str, Any]:
-    rle = mask_codec.encode(np.asfortranarray(mask))
-    return {"size": list(rle["size"]), "counts": rle["counts"].decode()}
-
-
-def uncompressed(mask: np.ndarray) -> dict[str, Any]:
-    flat = mask.flatten(order="F")
-    edges = np.flatnonzero(np.diff(flat)) + 1
-    counts = np.diff([0, *edges, flat.size]).tolist()
-    return {"size": list(mask.shape), "counts": counts if flat[0] == 0 else [0, *counts]}
-
-
-def annotation(**changes: Any) -> dict[str, Any]:
-    entry = {
-        "id": 11,
-        "image_id": 7,
-        "category_id": 3,
-        "segmentation": [SQUARE],
-        "bbox": [2.0, 3.0, 8.0, 6.0],
-        "area": 48.0,
-        "iscrowd": 0,
-    } | changes
-    return {key: value for key, value in entry.items() if value is not None}
-
-
-def content(*annotations: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    return {
-        "images": [{"id": 7, "file_name": "a.png", "width": WIDTH, "height": HEIGHT}],
-        "categories": [{"id": 9, "name": "cat"}, {"id": 3, "name": "dog"}],
-        "annotations": list(annotations),
-    } | changes
 
 
 def write(folder: Path, data: dict[str, Any] | str, *, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:
@@ -127,52 +86,27 @@ def test_class_names_that_differ(tmp_path: Path) -> None:
         make(tmp_path, content(), class_names=["cat", "bird"])
 
 
+def test_content_parsed_before_is_not_read_again(tmp_path: Path) -> None:
+    file = CocoFile.read(write(tmp_path, content(annotation())))
+    file.path.unlink()
+    dataset = CocoDataset(file, tmp_path / "images")
+    assert dataset.annotation_file == tmp_path / "a.json"
+    assert dataset[0][1].labels.tolist() == [0]
+
+
+def test_the_first_fault_is_raised_unless_they_are_asked_for(tmp_path: Path) -> None:
+    data = content(annotation(category_id=5), annotation(bbox=[1]), images=[IMAGE, IMAGE | {"id": 8, "width": 0}])
+    with pytest.raises(Fault, match=r"a\.json: images\[1\] \(image 8\): expected a positive width"):
+        make(tmp_path, data)
+    faults: list[Fault] = []
+    dataset = make(tmp_path, data, faults=faults)
+    assert [fault.kind for fault in faults] == ["image size", "unknown category", "annotation id twice"]
+    assert len(dataset) == 1
+
+
 def test_dataset_can_be_sent_to_a_worker(tmp_path: Path) -> None:
     dataset = pickle.loads(pickle.dumps(make(tmp_path, content(annotation()))))
     assert len(dataset[0][1]) == 1
-
-
-IMAGE = {"id": 7, "file_name": "a.png", "width": WIDTH, "height": HEIGHT}
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        ('{"images": [],\n "annotations": [}', r"a\.json: line 2 column 18: not valid JSON"),
-        ("[]", r"a\.json: expected an object .* got a list"),
-        ({"images": [], "annotations": []}, r"a\.json: key 'categories' is missing"),
-        (content(images={}), r"expected 'images' to be a list, got dict"),
-        (content(images=[3]), r"expected images\[0\] to be an object, got int"),
-        (content(images=[{"id": 7, "file_name": "a.png", "width": 3}]), r"image 7\): key 'height' is missing"),
-        (content(images=[IMAGE, IMAGE]), r"images\[1\] \(image 7\): the image id occurs twice"),
-        (content(images=[IMAGE | {"id": "7"}]), r"expected an integer image id, got '7'"),
-        (content(images=[IMAGE | {"width": 0}]), r"image 7\): expected a positive width and height, got 0 and 20"),
-        (
-            content(images=[IMAGE | {"width": float("inf")}]),
-            r"image 7\): expected a positive width and height, got inf",
-        ),
-        (content(categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]), r"category id 1 occurs twice"),
-        (content(categories=[{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]), r"names occur more than once: a"),
-        (content(categories=[{"id": 1}]), r"categories\[0\]: expected an integer id and a name"),
-        (content(annotation(category_id=None)), r"image 7 annotation 11\): key 'category_id' is missing"),
-        (content(annotation(category_id=5)), r"a\.json: image 7 annotation 11: unknown category_id 5.* are 3, 9"),
-        (content(annotation(), annotation()), r"image 7 annotation 11: the annotation id occurs twice"),
-        (content(annotation(image_id=8)), r"image 8 annotation 11: no image has the id 8"),
-        (content(annotation(id="x")), r"expected an integer annotation id, got 'x'"),
-        (content(annotation(bbox=[1, 2, 3])), r"image 7 annotation 11: expected a bbox of four numbers"),
-        (content(annotation(segmentation="x")), r"image 7 annotation 11: expected a segmentation"),
-        (content(annotation(segmentation=SQUARE)), r"image 7 annotation 11: expected polygons as lists"),
-        (content(annotation(segmentation={"size": [20, 30], "counts": [1, 2]})), r"counts that sum to 20 x 30 = 600"),
-        (content(annotation(segmentation={"size": [20], "counts": "x"})), r"expected an RLE size"),
-        (
-            content(annotation(segmentation={"size": [20, 30], "counts": 5})),
-            r"expected RLE counts as a list or a string",
-        ),
-    ],
-)
-def test_structural_errors_name_the_item(tmp_path: Path, data: dict[str, Any] | str, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        make(tmp_path, data)
 
 
 LARGER = np.ones((2 * HEIGHT, 2 * WIDTH), dtype=np.uint8)
@@ -295,91 +229,6 @@ def test_unreadable_image(tmp_path: Path) -> None:
     (tmp_path / "images" / "a.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"a\.png: image 7 cannot be read"):
         dataset[0]
-
-
-def test_open_dataset(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"train_annotations is missing, expected the file .*annotations.train\.json"):
-        open_dataset(tmp_path)
-    for part in ("annotations/train.json", "annotations/val.json", "images/train/x", "images/val/x"):
-        (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / part).touch()
-    paths = open_dataset(tmp_path)
-    assert paths.val_images == tmp_path / "images" / "val"
-    yaml = tmp_path / "set.yaml"
-    yaml.write_text(
-        "train_annotations: annotations/train.json\ntrain_images: images/train\n"
-        "val_annotations: annotations/val.json\nval_images: images/val\n"
-    )
-    assert open_dataset(yaml) == paths == DatasetPaths(**vars(paths))
-    (tmp_path / "annotations" / "val.json").unlink()
-    with pytest.raises(DataError, match=r"val_annotations is missing, expected the file .*annotations.val\.json"):
-        open_dataset(yaml)
-
-
-@pytest.mark.parametrize("text", ["train_annotations: x", "[1]", "a: [", "val_images: 3", ""])
-def test_open_dataset_bad_yaml(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "set.yaml"
-    file.write_text(text)
-    with pytest.raises(DataError, match=r"set\.yaml: (expected the keys|cannot be read as YAML)"):
-        open_dataset(file)
-
-
-def test_open_dataset_of_another_kind(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="a path that does not exist"):
-        open_dataset(tmp_path / "nothing")
-
-
-WHITE, BLACK, GRAY = [255] * 3, [0] * 3, [128] * 3
-
-
-def _with_palette(transparency: int | None) -> Image.Image:
-    image = Image.new("P", (2, 2), 1)
-    image.putpalette([0, 0, 0, 200, 100, 50])
-    if transparency is not None:
-        image.info["transparency"] = transparency
-    return image
-
-
-@pytest.mark.parametrize(
-    ("image", "expected"),
-    [
-        (Image.new("1", (2, 2), 1), WHITE),
-        (Image.new("L", (2, 2), 128), GRAY),
-        (Image.new("LA", (2, 2), (10, 0)), WHITE),
-        (Image.new("LA", (2, 2), (128, 255)), GRAY),
-        (Image.new("RGBA", (2, 2), (255, 0, 0, 0)), WHITE),
-        (Image.new("RGBA", (2, 2), (255, 0, 0, 128)), [255, 127, 127]),
-        (Image.new("RGBA", (2, 2), (1, 2, 3, 255)), [1, 2, 3]),
-        (_with_palette(None), [200, 100, 50]),
-        (_with_palette(1), WHITE),
-        (_with_palette(0), [200, 100, 50]),
-        (Image.new("CMYK", (2, 2), (0, 255, 255, 0)), [255, 0, 0]),
-        (Image.new("YCbCr", (2, 2), (128, 128, 128)), GRAY),
-        (Image.new("HSV", (2, 2), (0, 255, 255)), [255, 0, 0]),
-        (Image.new("LAB", (2, 2), (0, 128, 128)), BLACK),
-        (Image.fromarray(np.full((2, 2), 65535, dtype=np.uint16)), WHITE),
-        (Image.fromarray(np.full((2, 2), 128 * 257, dtype=np.uint16)), GRAY),
-        (Image.fromarray(np.full((2, 2), 128 * 257, dtype=np.int32)), GRAY),
-        (Image.fromarray(np.full((2, 2), -5, dtype=np.int32)), BLACK),
-        (Image.fromarray(np.full((2, 2), 0.5, dtype=np.float32)), GRAY),
-        (Image.fromarray(np.full((2, 2), 128.0, dtype=np.float32)), GRAY),
-        (Image.fromarray(np.full((2, 2), np.nan, dtype=np.float32)), BLACK),
-    ],
-    ids=lambda value: value.mode if isinstance(value, Image.Image) else "",
-)
-def test_pixel_modes(image: Image.Image, expected: list[int]) -> None:
-    pixels = to_rgb_array(image)
-    assert pixels.shape == (2, 2, 3)
-    assert pixels.dtype == np.uint8
-    assert pixels.flags.writeable
-    assert np.abs(pixels[0, 0].astype(int) - expected).max() <= 1  # LAB rounds
-
-
-def test_stated_maximum_of_a_12_bit_tiff(tmp_path: Path) -> None:
-    file = tmp_path / "a.tif"
-    Image.fromarray(np.full((2, 2), 4095, dtype=np.uint16)).save(file, tiffinfo={281: 4095})
-    with Image.open(file) as image:
-        assert to_rgb_array(image)[0, 0].tolist() == WHITE
 
 
 @pytest.mark.data

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from protomask.data.network_fit import best_anchor_iou, fit_anchors, network_boxes
+from protomask.data.doctor.network_fit import best_anchor_iou, fit_anchors, network_boxes
 from protomask.models.families import family_of
 from protomask.models.zoo import zoo_entry
 from protomask.ops.anchors import NetworkInput

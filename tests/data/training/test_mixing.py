@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protomask.data.augmentation import AugmentationConfig
-from protomask.data.mixing import TrainingImages, join_targets, paste_objects
+from protomask.data.training.augmentation import AugmentationConfig
+from protomask.data.training.mixing import TrainingImages, join_targets, paste_objects
 from protomask.structures.geometry import Geometry, ImageGeometry, ShortSideGeometry
 from protomask.structures.instances import Target
 

@@ -1,4 +1,4 @@
-"""From a dataset's (image, target) to what the network trains on or is evaluated on."""
+"""Augmentation of a training sample, and its way into the network frame."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from protomask.data.augmentation import AugmentationConfig
+from protomask.data.training.augmentation import AugmentationConfig
 from protomask.structures.geometry import Geometry
 from protomask.structures.instances import Target
 
 _CROP_TRIALS = 50
 _MAX_CROP_ASPECT = 2.0
-_MIN_SEEN = 0.25  # share of its box; of an object of which less is seen nobody could say what it is
+_MIN_SEEN = 0.25  # share of the box; nobody could recognise an object of which less is seen
 _STRIDE = 32  # of the coarsest level of every backbone
 MIN_SIDE = 1.0
-"""px of the network frame; anything thinner is no object to learn."""
+"""px of the network frame; anything thinner cannot be learned."""
 
 # Luma and two chroma axes (NTSC YIQ): hue and saturation are a turn and a stretch of the chroma plane.
 _RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
@@ -51,7 +51,7 @@ class _Rectangle(NamedTuple):
 
 
 class _Scene(NamedTuple):
-    """What is looked at: pixels (H, W, 3), masks (N, H, W) of 0 and 1, boxes (N, 4) xyxy, and the other truth."""
+    """What a view shows a part of: pixels (H, W, 3), masks (N, H, W) of 0 and 1, boxes (N, 4) xyxy, other truth."""
 
     pixels: NDArray[np.uint8]
     masks: NDArray[np.uint8]
@@ -69,23 +69,23 @@ class _Scene(NamedTuple):
 
     @property
     def centres(self) -> NDArray[np.float32]:
-        """(N, 2) of the boxes."""
+        """(N, 2) centres of the boxes."""
         return (self.boxes[:, :2] + self.boxes[:, 2:]) * np.float32(0.5)
 
     @property
     def learnable_centres(self) -> NDArray[np.float32]:
-        """(M, 2) of the objects that are not crowds."""
+        """(M, 2) centres of the objects that are not crowds."""
         centres: NDArray[np.float32] = self.centres[~self.target.is_crowd.numpy()]
         return centres
 
     def centred_in(self, view: _Rectangle) -> NDArray[np.bool_]:
-        """(N,) which objects have their centre strictly inside."""
+        """(N,) whether the centre of each object is strictly inside."""
         inside: NDArray[np.bool_] = (self.centres > (view.x0, view.y0)) & (self.centres < (view.x1, view.y1))
         both: NDArray[np.bool_] = np.all(inside, axis=1)
         return both
 
     def shows(self, view: _Rectangle) -> NDArray[np.bool_]:
-        """(N,) of which objects enough is seen to learn from."""
+        """(N,) whether enough of each object is seen to learn from."""
         low = np.maximum(self.boxes[:, :2], (view.x0, view.y0))
         high = np.minimum(self.boxes[:, 2:], (view.x1, view.y1))
         seen: NDArray[np.float32] = np.prod(np.maximum(high - low, 0), axis=1)
@@ -95,8 +95,8 @@ class _Scene(NamedTuple):
     def first_with_objects(
         self, start: NDArray[np.int64], stop: NDArray[np.int64], valid: NDArray[np.bool_]
     ) -> _Rectangle | None:
-        """The first valid one of (T, 2) corners that sees an object, or any of an image that has none."""
-        # A view of the fill alone teaches nothing.
+        """The first valid rectangle of (T, 2) corners that shows an object; any valid one if the image has none."""
+        # A view that shows only the fill teaches nothing.
         valid = valid & np.all((stop > 0) & (start < (self.whole.x1, self.whole.y1)), axis=1)
         centres = self.learnable_centres
         if len(self.boxes):
@@ -107,7 +107,7 @@ class _Scene(NamedTuple):
 
 
 class _Axis(NamedTuple):
-    """One axis of the way from source px to network px: ``out = source * scale + shift``."""
+    """One axis of the map from source px to network px: ``out = source * scale + shift``."""
 
     scale: float
     shift: float
@@ -117,7 +117,7 @@ class _Axis(NamedTuple):
 
 
 class _Placement(NamedTuple):
-    """Which part of the source is seen, and where in the network frame it goes."""
+    """The part of the source that is seen, and its place in the network frame."""
 
     source: _Rectangle
     out: _Rectangle
@@ -167,7 +167,7 @@ class TrainTransform:
         self._fill = np.rint(geometry.mean).astype(np.uint8)
 
     def __call__(self, image: Tensor, target: Target, *, scale: float = 1.0) -> tuple[Tensor, Target]:
-        """One varied sample; ``scale`` times the size that the geometry gives, in multiples of 32 px."""
+        """One augmented sample, ``scale`` times the size that the geometry gives, in multiples of 32 px."""
         scene = self._orient(_Scene.of(image, target))
         jitter = self.augmentation.scale_jitter
         jitters = jitter > 0 and float(torch.rand(())) < jitter
@@ -176,7 +176,7 @@ class TrainTransform:
         return self._render(scene, view, inside, self.frame((view.height, view.width), scale))
 
     def frame(self, size: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:
-        """(h, w) of the network frame of something of a size (H, W) px; other scales than 1 give multiples of 32."""
+        """Size (h, w) of the network frame for an image of size (H, W) px; scales other than 1 give multiples of 32."""
         height, width = self.geometry.resized_size(size)
         if scale == 1:
             return height, width
@@ -184,13 +184,13 @@ class TrainTransform:
         return height, width
 
     def window(self, image: Tensor, target: Target, window: tuple[int, int], scale: float) -> tuple[Tensor, Target]:
-        """One varied sample of a given size (h, w), with large-scale jitter in place of zoom out and crop.
+        """One augmented sample of a given size (h, w), with large-scale jitter instead of zoom out and crop.
 
         Args:
             image: (3, H, W) uint8 RGB.
-            target: in its frame.
-            window: (h, w) of the result, network px.
-            scale: of the network frame that the window is a part of, as of `__call__`.
+            target: truth in its frame.
+            window: size (h, w) of the result, network px.
+            scale: scale of the network frame that the window is a part of, as in `__call__`.
 
         """
         scene = self._orient(_Scene.of(image, target))
@@ -226,7 +226,7 @@ class TrainTransform:
         )
 
     def _orient(self, scene: _Scene) -> _Scene:
-        """Flips and quarter turns; views of the same memory."""
+        """Flip and turn the scene; the result shares its memory."""
         augmentation = self.augmentation
         pixels, masks, boxes, target = scene
         mirror, flip, turn, side = torch.rand(4).tolist()
@@ -275,8 +275,8 @@ class TrainTransform:
         """Large-scale jitter (Ghiasi et al. 2021, section 3): the image is enlarged or shrunk, then cropped or padded.
 
         Args:
-            scene: the image and its objects.
-            share: (height, width) of what is seen, relative to the frame of the whole image.
+            scene: image and its objects.
+            share: (height, width) of the view, relative to the frame of the whole image.
 
         """
         augmentation = self.augmentation
@@ -284,7 +284,7 @@ class TrainTransform:
         enlarged = low + (high - low) * float(torch.rand(()))
         whole = np.array([scene.whole.width, scene.whole.height])
         size = np.maximum(np.rint(whole * share[::-1] / enlarged), 1).astype(np.int64)
-        # Where the image is larger than the view, the view lies inside of it, else it inside of the view.
+        # The smaller of image and view lies inside the larger.
         start = np.rint((whole - size) * torch.rand(_CROP_TRIALS, 2, dtype=torch.float64).numpy()).astype(np.int64)
         stop = start + size
         found = scene.first_with_objects(start, stop, np.ones(_CROP_TRIALS, dtype=np.bool_))
@@ -358,26 +358,20 @@ def _render_objects(
     out_masks = np.zeros((len(masks), *image_size), dtype=np.bool_)
     out_boxes = np.zeros((len(masks), 4), dtype=np.float32)
     x, y = placement.x, placement.y
-    # Bilinear weights reach this many source px around an object.
-    reach_x, reach_y = math.ceil(1 / x.scale) + 1, math.ceil(1 / y.scale) + 1
     for index, mask in enumerate(masks):
         seen = mask[source.y0 : source.y1, source.x0 : source.x1]
         bounds = _bounds(seen)
         if bounds is None:
             continue
-        # The object and its surroundings, relative to what is seen; then the network px its enlarged copy can touch.
-        left, top = max(bounds.x0 - reach_x, 0), max(bounds.y0 - reach_y, 0)
-        right, bottom = min(bounds.x1 + reach_x, source.width), min(bounds.y1 + reach_y, source.height)
-        columns = _touched(bounds.x0 + source.x0, bounds.x1 + source.x0, x, out.x0, out.x1)
-        rows = _touched(bounds.y0 + source.y0, bounds.y1 + source.y0, y, out.y0, out.y1)
-        area = (
-            max(x.to_source(columns[0]) - source.x0 - left, 0.0),
-            max(y.to_source(rows[0]) - source.y0 - top, 0.0),
-            min(x.to_source(columns[1]) - source.x0 - left, float(right - left)),
-            min(y.to_source(rows[1]) - source.y0 - top, float(bottom - top)),
-        )
-        surroundings = Image.fromarray(seen[top:bottom, left:right] * np.uint8(255))
-        resized = surroundings.resize((columns[1] - columns[0], rows[1] - rows[0]), Image.Resampling.BILINEAR, box=area)
+        # Network px that show the object, the part of the source they show, and all source px that weigh in there.
+        columns = _covered(bounds.x0 + source.x0, bounds.x1 + source.x0, x, out.x0, out.x1)
+        rows = _covered(bounds.y0 + source.y0, bounds.y1 + source.y0, y, out.y0, out.y1)
+        shown_x, weighed_x = _shown(columns, x, source.x0, source.width)
+        shown_y, weighed_y = _shown(rows, y, source.y0, source.height)
+        left, top = weighed_x[0], weighed_y[0]
+        box = (shown_x[0] - left, shown_y[0] - top, shown_x[1] - left, shown_y[1] - top)
+        surroundings = Image.fromarray(seen[slice(*weighed_y), slice(*weighed_x)] * np.uint8(255))
+        resized = surroundings.resize((columns[1] - columns[0], rows[1] - rows[0]), Image.Resampling.BILINEAR, box=box)
         patch = np.asarray(resized) >= 128
         patch_bounds = _bounds(patch)
         if patch_bounds is None:
@@ -402,7 +396,7 @@ def _render_objects(
 
 
 def _bounds(mask: NDArray[np.generic]) -> _Rectangle | None:
-    """Smallest rectangle around what is set; reduces along the fast axis first and then only where that found any."""
+    """Smallest rectangle around the set pixels; reduces the fast axis first, then only where that found any."""
     by_columns = mask.strides[0] < mask.strides[1]
     lines = mask.T if by_columns else mask
     outer = np.flatnonzero(lines.any(axis=1))
@@ -414,8 +408,20 @@ def _bounds(mask: NDArray[np.generic]) -> _Rectangle | None:
     return _Rectangle(first, start, last, stop) if by_columns else _Rectangle(start, first, stop, last)
 
 
-def _touched(low: int, high: int, axis: _Axis, out_low: int, out_high: int) -> tuple[int, int]:
-    """Network px that source px ``low .. high`` can reach, at least one of ``out_low .. out_high``."""
-    start = max(math.floor(low * axis.scale + axis.shift - axis.scale) - 1, out_low)
-    stop = min(math.ceil(high * axis.scale + axis.shift + axis.scale) + 1, out_high)
+def _covered(low: int, high: int, axis: _Axis, out_low: int, out_high: int) -> tuple[int, int]:
+    """Network px, of ``out_low .. out_high``, that source px ``low .. high`` can fill by half or more."""
+    start = max(math.floor(low * axis.scale + axis.shift) - 1, out_low)
+    stop = min(math.ceil(high * axis.scale + axis.shift) + 1, out_high)
     return start, stop
+
+
+def _shown(
+    covered: tuple[int, int], axis: _Axis, source_low: int, source_size: int
+) -> tuple[tuple[float, float], tuple[int, int]]:
+    """What network px show of the source, and all source px that their bilinear weights reach, from ``source_low`` on.
+
+    Only the border of the source cuts either off: a part that was cut short would be stretched.
+    """
+    low, high = (min(max(axis.to_source(out) - source_low, 0.0), float(source_size)) for out in covered)
+    reach = max(1.0, 1 / axis.scale) + 1
+    return (low, high), (max(math.floor(low - reach), 0), min(math.ceil(high + reach), source_size))

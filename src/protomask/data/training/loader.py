@@ -1,4 +1,4 @@
-"""Training and validation images in batches; what a run sees depends on the seed and the iteration alone."""
+"""Training and validation images in batches; what a run sees depends only on the seed and the iteration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from protomask.data.coco import CocoDataset
+from protomask.data.coco.dataset import CocoDataset
 from protomask.errors import ConfigError, DataError
 from protomask.structures.geometry import Geometry, PaddedImages, padded_size
 from protomask.structures.instances import Target
@@ -25,11 +25,11 @@ _SCALES = 1  # keeps the random sizes apart from other random numbers of the sam
 
 
 class Share(NamedTuple):
-    """Which part of every step this process takes.
+    """The part of every step that this process takes.
 
     Attributes:
         process: number of this process, from 0.
-        processes: in all.
+        processes: number of processes.
         accumulate: batches of every process that make up one step.
 
     """
@@ -45,15 +45,15 @@ class Share(NamedTuple):
 
 
 EVERYTHING = Share()
-"""For a process that is alone."""
+"""The share of a single process."""
 
 
 class Variety(NamedTuple):
-    """What differs from step to step of a run.
+    """Differences between the steps of a run.
 
     Attributes:
-        multi_scale: the images are smaller or larger by up to this share.
-        plain_from: iteration from which on images are not mixed; None for never.
+        multi_scale: largest share by which images are smaller or larger.
+        plain_from: first iteration without mixed images; None for never.
 
     """
 
@@ -62,11 +62,11 @@ class Variety(NamedTuple):
 
 
 NO_VARIETY = Variety()
-"""All steps are alike."""
+"""All steps are the same."""
 
 
 class SampleKey(NamedTuple):
-    """Which sample to draw, and how; see `TrainingDataset.draw`."""
+    """A sample to draw, see `TrainingDataset.draw`."""
 
     epoch: int
     image: int
@@ -75,7 +75,7 @@ class SampleKey(NamedTuple):
 
 
 class TrainingDataset(Protocol):
-    """Images with their truth, such as `protomask.data.mixing.TrainingImages`."""
+    """Images with their truth, for example `protomask.data.training.mixing.TrainingImages`."""
 
     def __len__(self) -> int: ...
 
@@ -111,7 +111,7 @@ def collate(samples: Sequence[tuple[Tensor, Target]], *, pad_multiple: int | Non
 
 
 def batches_per_epoch(num_images: int, batch_size: int) -> int:
-    """Full batches (of all processes) in a pass over the images; the rest is drawn in another epoch. At least 1."""
+    """Full batches (of all processes) in a pass over the images; the rest comes in another epoch. At least 1."""
     return max(num_images // batch_size, 1)
 
 
@@ -217,7 +217,7 @@ def _check_options(batch_size: int, num_workers: int) -> None:
 
 
 class _RunOrder(Sampler[list[SampleKey]]):
-    """Yields this process' lists of keys, its own of each iteration; each epoch has its own shuffle."""
+    """Yields this process' keys of each iteration; each epoch has its own shuffle."""
 
     def __init__(
         self, num_images: int, batch_size: int, share: Share, seed: int, iterations: range, variety: Variety
@@ -253,7 +253,7 @@ class _RunOrder(Sampler[list[SampleKey]]):
 
 
 class _SeededSamples(Dataset[tuple[Tensor, Target]]):
-    """Draws the augmentation of a sample from the seed, the epoch and the image, and from nothing else."""
+    """Draws the augmentation of a sample only from the seed, the epoch and the image."""
 
     def __init__(self, dataset: TrainingDataset, seed: int) -> None:
         self.dataset = dataset

@@ -1,4 +1,4 @@
-"""Images that occur twice: the same file, or the same picture resized, recompressed or slightly edited."""
+"""Images that occur twice: the same file, or the same image resized, recompressed or slightly edited."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _HASH_SIDE = 8
 _THUMBNAIL_SIDE = 16
 _MAX_DISTANCE = 10  # of 64 bits
 _MIN_CORRELATION = 0.98
-_MIN_CONTRAST = 2.0  # grey levels; the hash of an even picture is noise
+_MIN_CONTRAST = 2.0  # grey levels; the hash of a uniform image is noise
 _ROWS = 4096
 
 
 @dataclass(frozen=True, eq=False)
 class Fingerprint:
-    """What tells a picture from others.
+    """Features that tell one image from another.
 
     Attributes:
         size: (H, W) as stored, EXIF orientation not applied.
         upright_size: (H, W) with EXIF orientation applied.
-        digest: of the bytes of the file.
+        digest: hash of the bytes of the file.
         bits: (64,) bool: whether brightness falls from each cell of an 8 x 9 grid to its right neighbour (a "difference
             hash").
-        thumbnail: (768,) float32, 16 x 16 RGB pixels, mean 0 and length 1; zeros for an even picture.
+        thumbnail: (768,) float32, 16 x 16 RGB pixels, mean 0 and length 1; zeros for a uniform image.
 
     """
 
@@ -45,10 +45,10 @@ class Fingerprint:
 
 
 def fingerprint(path: Path) -> Fingerprint:
-    """Read a picture once; JPEGs are decoded at a fraction of their size.
+    """Read an image once; a JPEG is decoded at a fraction of its size.
 
     Raises:
-        OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError: it cannot be read.
+        OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError: the image cannot be read.
 
     """
     content = path.read_bytes()
@@ -75,7 +75,7 @@ def fingerprint(path: Path) -> Fingerprint:
 
 
 def similar_pairs(first: Sequence[Fingerprint], second: Sequence[Fingerprint]) -> list[tuple[int, int]]:
-    """Pairs (index into ``first``, index into ``second``) of pictures that look the same, identical files left out.
+    """Pairs (index into ``first``, index into ``second``) of images that look the same, identical files left out.
 
     Their hashes differ in at most 10 of 64 bits, and their thumbnails correlate by at least 0.98.
     """
@@ -85,7 +85,7 @@ def similar_pairs(first: Sequence[Fingerprint], second: Sequence[Fingerprint]) -
     bits, thumbnails = _matrix(second, "bits"), _matrix(second, "thumbnail")
     for start in range(0, len(first), _ROWS):
         rows = first[start : start + _ROWS]
-        # Of +-1 the product is the number of equal bits minus that of different ones.
+        # The product of vectors of +-1 is the number of equal bits minus the number of different ones.
         near = (_matrix(rows, "bits") * 2 - 1) @ (bits * 2 - 1).T >= _HASH_SIDE**2 - 2 * _MAX_DISTANCE
         candidates = near.nonzero()
         alike = (_matrix(rows, "thumbnail")[candidates[:, 0]] * thumbnails[candidates[:, 1]]).sum(dim=1)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from protomask.data.coco import CocoDataset
-from protomask.data.loader import (
+from protomask.data.coco.dataset import CocoDataset
+from protomask.data.synthetic.write import write_dataset
+from protomask.data.training.loader import (
     Share,
     TrainBatch,
     Variety,
@@ -18,7 +19,6 @@ from protomask.data.loader import (
     training_batches,
     validation_batches,
 )
-from protomask.data.synthetic import write_dataset
 from protomask.errors import ConfigError, DataError
 from protomask.structures.geometry import ImageGeometry
 from protomask.structures.instances import Target
@@ -151,7 +151,7 @@ def test_workers_change_nothing() -> None:
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> CocoDataset:
     folder = tmp_path_factory.mktemp("scenes") / "set"
-    write_dataset(folder, images=3, seed=1, image_size=(48, 64), val_images=1, workers=1)
+    write_dataset(folder, images=3, seed=1, image_size=(48, 64), val_images=1)
     return CocoDataset(folder / "annotations" / "train.json", Path(folder, "images", "train"))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from protomask.data.similar_images import fingerprint, similar_pairs
+from protomask.data.doctor.similar_images import fingerprint, similar_pairs
 
 
 def picture(seed: int, size: tuple[int, int] = (96, 128)) -> Image.Image:

@@ -8,26 +8,26 @@ import torch
 from torch import Tensor
 from torchvision.ops import masks_to_boxes
 
-from protomask.data.augmentation import AugmentationConfig
-from protomask.data.coco import CocoDataset
-from protomask.data.transforms import MIN_SIDE, TrainTransform
+from protomask.data.coco.dataset import CocoDataset
+from protomask.data.training.augmentation import AugmentationConfig
+from protomask.data.training.transforms import MIN_SIDE, TrainTransform
 from protomask.structures.geometry import Geometry
 from protomask.structures.instances import Target
 
 Sample = tuple[Tensor, Target]
 
-_MARGIN = 0.25  # the four images of a mosaic meet at least so far from the border, as a share of the side
+_MARGIN = 0.25  # smallest distance of the meeting point of a mosaic from the border, as a share of the side
 
 
 class TrainingImages:
-    """The images of a data set as training sees them: varied, and mixed where the augmentation says so.
+    """The images of a data set as training sees them: augmented, and mixed where the augmentation says so.
 
     Random numbers come from torch's global generator.
 
     Args:
-        dataset: images and truth as they are.
+        dataset: images and truth, not augmented.
         augmentation: probabilities and strengths.
-        geometry: the model's.
+        geometry: geometry of the model.
 
     """
 
@@ -43,9 +43,9 @@ class TrainingImages:
         """One training sample.
 
         Args:
-            index: of the image, the first of several where it is mixed.
+            index: index of the image, the first of several if it is mixed.
             scale: size of the network frame relative to the model's, see `TrainTransform.frame`.
-            mixes: whether it may be mixed with others.
+            mixes: whether it may be mixed with other images.
 
         Returns:
             image (3, h, w) uint8 RGB and its truth in that frame.
@@ -66,7 +66,7 @@ class TrainingImages:
         return int(torch.randint(len(self), ()))
 
     def _mosaic(self, index: int, scale: float) -> Sample:
-        """Four images around a point, each in large-scale jitter; the truth has the id of the first."""
+        """Four images around a point, each with large-scale jitter; the truth has the id of the first."""
         first = self.dataset[index]
         height, width = self.transform.frame(first[1].image_size, scale)
         y, x = (_MARGIN + (1 - 2 * _MARGIN) * torch.rand(2)).tolist()
@@ -89,7 +89,7 @@ class TrainingImages:
 
 
 def join_targets(targets: list[Target]) -> Target:
-    """The objects of several targets of one frame; it has the id of the first."""
+    """The objects of several targets of one frame, with the id of the first."""
     return replace(
         targets[0],
         boxes=torch.cat([target.boxes for target in targets]),

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from damaged_data import DAMAGES, Damage, edited, rectangle, write_sound_dataset
-from protomask.data import check
-from protomask.data.check import CheckReport, check_dataset
+from protomask.data.doctor import split
+from protomask.data.doctor.check import check_dataset
+from protomask.data.doctor.report import CheckReport
 from protomask.errors import DataError
 from protomask.ops.anchors import NetworkInput
 
@@ -123,8 +124,8 @@ def test_one_split_alone(sound: Path) -> None:
 
 
 def test_a_quick_look_takes_a_few_of_each_split(sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "_QUICK_IMAGES", 2)
-    monkeypatch.setattr(check, "_QUICK_ANNOTATIONS", 6)
+    monkeypatch.setattr(split, "_QUICK_IMAGES", 2)
+    monkeypatch.setattr(split, "_QUICK_ANNOTATIONS", 6)
     told: list[tuple[int, int]] = []
     report = check_dataset(sound, quick=True, progress=lambda done, total: told.append((done, total)))
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
@@ -155,7 +156,7 @@ def test_anchors_that_do_not_fit(sound: Path) -> None:
     [problem] = [problem for problem in large.problems if problem.kind == "anchors"]
     assert problem.severity == "warning"
     assert "0.0% of the objects have an anchor of IoU 0.5 or more" in problem.message
-    assert "; 100.0% with --model-options '" in problem.message
+    assert "; 100.0% with model_options '" in problem.message
 
 
 def test_report_as_plain_types(sound: Path) -> None:

@@ -1,0 +1,256 @@
+"""COCO instance annotations as a dataset of (image, `Target`).
+
+The whole annotation file is checked once when the dataset is made; masks are decoded when an image is asked for.
+"""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from protomask.data.coco.layout import find_images
+from protomask.data.coco.schema import (
+    NAMED,
+    Annotation,
+    AnnotationProblem,
+    Box,
+    CocoFile,
+    DataWarning,
+    Fault,
+    read_schema,
+    wxh,
+)
+from protomask.data.coco.segmentation import CompressedRle, box_of_rle, choose_box, decode_masks, encode
+from protomask.errors import DataError
+from protomask.structures.image import to_rgb_array
+from protomask.structures.instances import Target
+
+Sample = tuple[Tensor, Target]
+
+
+class EncodedObject(NamedTuple):
+    """A usable annotation: its mask as compressed RLE and its box xyxy, both in px of the same frame."""
+
+    annotation: Annotation
+    rle: CompressedRle
+    box: Box
+
+
+class CocoDataset(Dataset[Sample]):
+    """The images of one COCO instance JSON, in the file's order, images without objects included.
+
+    ``dataset[i]`` is ``(image, target)``: image (3, H, W) uint8 RGB, 0..255; target in px of that image, annotations in
+    the file's order.
+
+    Polygons (multi-part too), compressed and uncompressed RLE, and crowds are read. Boxes are the file's
+    ``[x, y, x + w, y + h]``, unclipped, and those of the mask where the file's are not sane. Pixels and annotations
+    share the frame stated in the JSON: EXIF orientation is applied only if it, and not the stored size, leads there.
+
+    Annotations that cannot be used (empty mask, fewer than three points) are dropped, repairable ones (box outside the
+    image or far from its mask, image file of another size) repaired. What the file shows is in ``problems`` and in
+    one `DataWarning` when the dataset is made; `load_target` reports what only decoding shows, with one warning.
+
+    Args:
+        annotation_file: COCO instance JSON, parsed or not.
+        image_dir: folder of the images. ``file_name`` may hold subfolders of it; they are also found without them.
+        class_names: names in label order; categories are matched by name. By default the file's categories in order of
+            their ids.
+        faults: receives the faults of single entries, class names and missing files, which would be raised otherwise;
+            nothing is warned about then.
+
+    Attributes:
+        class_names: name of each label, 0-based, background excluded.
+        category_ids: the file's category id of each label.
+        image_ids: the file's image id of each item.
+        problems: what was dropped or repaired before decoding.
+
+    Raises:
+        DataError: the annotation file cannot be read, is not COCO instance JSON or contradicts itself, or image files
+            are missing; the message names file, image id and annotation id.
+
+    """
+
+    def __init__(
+        self,
+        annotation_file: str | Path | CocoFile,
+        image_dir: str | Path,
+        *,
+        class_names: Sequence[str] | None = None,
+        faults: list[Fault] | None = None,
+    ) -> None:
+        file = annotation_file if isinstance(annotation_file, CocoFile) else CocoFile.read(annotation_file)
+        self.annotation_file = file.path
+        self.image_dir = Path(image_dir)
+        schema, found = read_schema(file, class_names)
+        _refuse(found, faults)
+        self.class_names, self.category_ids = schema.class_names, schema.category_ids
+        self.image_ids, self._image_sizes = schema.image_ids, schema.image_sizes
+        self._image_files, missing = find_images(schema.file_names, self.image_dir, self.annotation_file)
+        _refuse(missing, faults)
+        self.problems = tuple(schema.problems)
+        # One buffer instead of millions of Python objects: worker processes share it, and it is small.
+        packed = [pickle.dumps(record, protocol=pickle.HIGHEST_PROTOCOL) for record in schema.annotations]
+        self._offsets = np.cumsum([0, *map(len, packed)])
+        self._records = np.frombuffer(b"".join(packed), dtype=np.uint8)
+        self._num_annotations = sum(map(len, schema.annotations))
+        self._warned = False
+        if faults is None:
+            _warn(self.annotation_file, schema.problems)
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    @property
+    def num_annotations(self) -> int:
+        """Well-formed annotations of all images."""
+        return self._num_annotations
+
+    def __getitem__(self, index: int) -> Sample:
+        image = self.load_image(index)
+        target, problems = self.load_target(index, (image.shape[1], image.shape[2]))
+        if problems and not self._warned:
+            self._warned = True
+            _warn(self.annotation_file, problems, "; more of this kind are repaired silently")
+        return image, target
+
+    def keep_first(self, count: int) -> None:
+        """Forget all but the first ``count`` images."""
+        self.image_ids = self.image_ids[:count]
+        self._image_sizes = self._image_sizes[:count]
+        self._image_files = self._image_files[:count]
+
+    def image_path(self, index: int) -> Path:
+        """File of item ``index``."""
+        return self.image_dir / self._image_files[index]
+
+    def load_image(self, index: int) -> Tensor:
+        """Pixels of item ``index``: (3, H, W) uint8 RGB, 0..255.
+
+        Raises:
+            DataError: the file cannot be decoded.
+
+        """
+        path = self.image_path(index)
+        height, width = self._image_sizes[index]
+        try:
+            with Image.open(path) as opened:
+                image: Image.Image = opened
+                if image.size != (width, height):
+                    upright = ImageOps.exif_transpose(image)
+                    image = upright if upright.size == (width, height) else image
+                pixels = to_rgb_array(image)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise DataError(f"{path}: image {self.image_ids[index]} cannot be read: {error}") from error
+        return torch.from_numpy(pixels).permute(2, 0, 1)
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """(H, W) of item ``index`` as the JSON states it."""
+        return self._image_sizes[index]
+
+    def load_annotations(self, index: int) -> list[Annotation]:
+        """Annotations of item ``index`` as the file has them, without what ``problems`` says was dropped."""
+        annotations: list[Annotation] = pickle.loads(
+            self._records[self._offsets[index] : self._offsets[index + 1]].data
+        )
+        return annotations
+
+    def load_target(
+        self, index: int, image_size: tuple[int, int] | None = None
+    ) -> tuple[Target, list[AnnotationProblem]]:
+        """Truth of item ``index``, and what was dropped or repaired to decode it.
+
+        Args:
+            index: index of the item.
+            image_size: (H, W) of the pixels, by default what the JSON says. Annotations of another size are scaled to
+                it if they have its aspect ratio (the image was resized), else cut or padded at the right and bottom.
+
+        Raises:
+            DataError: an RLE cannot be decoded.
+
+        """
+        image_id = self.image_ids[index]
+        size = self._image_sizes[index] if image_size is None else image_size
+        kept, problems = self.encode_objects(index, size)
+        masks = torch.zeros((0, *size), dtype=torch.bool)
+        if kept:
+            try:
+                masks = torch.from_numpy(decode_masks([item.rle for item in kept]))
+            except ValueError:
+                for item in kept:
+                    try:
+                        decode_masks([item.rle])
+                    except ValueError as error:
+                        raise self._undecodable(image_id, item.annotation, error) from error
+                raise
+        target = Target(
+            boxes=torch.tensor([item.box for item in kept], dtype=torch.float32).reshape(-1, 4),
+            labels=torch.tensor([item.annotation.label for item in kept], dtype=torch.int64),
+            masks=masks,
+            is_crowd=torch.tensor([item.annotation.is_crowd for item in kept], dtype=torch.bool),
+            image_size=size,
+            image_id=image_id,
+        )
+        return target, problems
+
+    def encode_objects(
+        self, index: int, size: tuple[int, int], faults: list[Fault] | None = None
+    ) -> tuple[list[EncodedObject], list[AnnotationProblem]]:
+        """The usable annotations of item ``index`` in the frame ``size`` (H, W), and what was repaired.
+
+        Raises:
+            Fault: a segmentation cannot be encoded; with ``faults`` it goes there, and the annotation is left out.
+
+        """
+        image_id, stated_size = self.image_ids[index], self._image_sizes[index]
+        problems: list[AnnotationProblem] = []
+        if size != stated_size:
+            problems.append(
+                AnnotationProblem(image_id, None, f"the file is {wxh(size)} px, the JSON says {wxh(stated_size)}")
+            )
+        kept: list[EncodedObject] = []
+        for annotation in self.load_annotations(index):
+            try:
+                rle = encode(annotation.segmentation, stated_size, size)
+            except (ValueError, TypeError, OverflowError) as error:
+                fault = self._undecodable(image_id, annotation, error)
+                if faults is None:
+                    raise fault from error
+                faults.append(fault)
+                continue
+            mask_box = None if rle is None else box_of_rle(rle)
+            if rle is None or mask_box is None:
+                reason = "coordinates are not finite or absurdly large" if rle is None else "empty mask"
+                problems.append(AnnotationProblem(image_id, annotation.annotation_id, f"{reason}, dropped"))
+                continue
+            box, message = choose_box(annotation.bbox, mask_box, stated_size, size)
+            if message:
+                problems.append(AnnotationProblem(image_id, annotation.annotation_id, message))
+            kept.append(EncodedObject(annotation, rle, box))
+        return kept, problems
+
+    def _undecodable(self, image_id: int, annotation: Annotation, error: Exception) -> Fault:
+        where = f"image {image_id} annotation {annotation.annotation_id}"
+        return Fault(self.annotation_file, "segmentation", where, f"segmentation cannot be decoded: {error}")
+
+
+def _refuse(found: Sequence[Fault], faults: list[Fault] | None) -> None:
+    if found and faults is None:
+        raise found[0]
+    if faults is not None:
+        faults += found
+
+
+def _warn(file: Path, problems: Sequence[AnnotationProblem], note: str = "") -> None:
+    if problems:
+        shown = "; ".join(map(str, problems[:NAMED]))
+        more = f"; and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
+        warnings.warn(f"{file}: {len(problems)} annotation problems: {shown}{more}{note}", DataWarning, stacklevel=3)

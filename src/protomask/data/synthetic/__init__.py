@@ -1,0 +1,1 @@
+"""Synthetic instance-segmentation scenes: textured shapes that overlap, as images with exact visible masks."""
