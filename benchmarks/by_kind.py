@@ -8,7 +8,7 @@ import torch
 
 from measuring import argument_parser, positive, report
 from protomask.cli.average_precision import check_classes, open_val_split
-from protomask.evaluation.coco import CocoEvaluator
+from protomask.evaluation.evaluator import CocoEvaluator
 from protomask.inference.predictor import load
 
 

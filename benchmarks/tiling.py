@@ -18,7 +18,7 @@ from torch import Tensor
 from measuring import argument_parser, positive, report
 from protomask.cli.average_precision import open_val_split, predict_dataset
 from protomask.data.coco import CocoDataset
-from protomask.evaluation.coco import CocoEvaluator
+from protomask.evaluation.evaluator import CocoEvaluator
 from protomask.inference.predictor import load
 from protomask.inference.tiling import Tiling
 from protomask.ops.masks import box_of_masks, encode_rle

@@ -25,7 +25,7 @@ from protomask.data.augmentation import AugmentationConfig
 from protomask.data.coco import CocoDataset, open_dataset
 from protomask.data.loader import training_batches
 from protomask.data.mixing import TrainingImages
-from protomask.evaluation.coco import CocoEvaluator
+from protomask.evaluation.evaluator import CocoEvaluator
 from protomask.structures.geometry import ShortSideGeometry
 from protomask.structures.instances import Instances, Target
 

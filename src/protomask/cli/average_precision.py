@@ -10,7 +10,7 @@ from protomask.cli.output import progress
 from protomask.data.coco import CocoDataset, open_dataset
 from protomask.data.loader import image_batches
 from protomask.errors import DataError
-from protomask.evaluation.coco import CocoEvaluator
+from protomask.evaluation.evaluator import CocoEvaluator
 
 if TYPE_CHECKING:
     from protomask.inference.base import ImagePredictor

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from protomask.evaluation.coco import CocoMetrics
+    from protomask.evaluation.tables import CocoMetrics
     from protomask.inference.base import ImagePredictor
 
 EXAMPLE = "protomask demo --save-dir protomask-demo"
@@ -102,7 +102,7 @@ def _measure(
 
     from protomask.data.coco import CocoDataset
     from protomask.data.synthetic import write_dataset
-    from protomask.evaluation.coco import CocoEvaluator
+    from protomask.evaluation.evaluator import CocoEvaluator
     from protomask.inference.sources import read_image
 
     write_dataset(directory, images=images, seed=seed, overwrite=True)

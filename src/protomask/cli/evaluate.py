@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from protomask.evaluation.coco import CocoEvaluator, CocoMetrics, IouType
+    from protomask.evaluation.evaluator import CocoEvaluator
+    from protomask.evaluation.match import IouType
     from protomask.evaluation.quality import Population, QualityReport
+    from protomask.evaluation.tables import CocoMetrics
     from protomask.structures.instances import Instances
 
 EXAMPLE = "protomask eval --data shapes --weights runs/shapes/best.safetensors"
@@ -64,7 +66,7 @@ def run(
     from protomask.cli.output import check_writable, dump_json, progress
     from protomask.data.coco import open_dataset
     from protomask.errors import ConfigError
-    from protomask.evaluation.coco import CocoEvaluator, evaluate_coco
+    from protomask.evaluation.evaluator import CocoEvaluator, evaluate_coco
     from protomask.evaluation.quality import QualityMeter
     from protomask.evaluation.reliability_diagram import save_reliability_diagram
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from protomask.cli.report_page import Example
     from protomask.data.coco import CocoDataset
     from protomask.engine.config import TrainConfig
-    from protomask.evaluation.coco import CocoEvaluator
     from protomask.evaluation.confusion import Confusion, ImageScore
+    from protomask.evaluation.evaluator import CocoEvaluator
     from protomask.evaluation.quality import QualityMeter
     from protomask.inference.base import ImagePredictor
     from protomask.structures.instances import Instances
@@ -144,7 +144,7 @@ def _predict(
 ) -> tuple[CocoEvaluator, QualityMeter]:
     """Everything that is found in the images, as run-length codes."""
     from protomask.cli.average_precision import encoded_masks, predict_dataset
-    from protomask.evaluation.coco import CocoEvaluator
+    from protomask.evaluation.evaluator import CocoEvaluator
     from protomask.evaluation.quality import QualityMeter
 
     limits: dict[str, Any] = {"category_ids": dataset.category_ids, "max_detections": max_detections}

@@ -19,7 +19,7 @@ from protomask.files import replacing
 
 if TYPE_CHECKING:
     from protomask.engine.trackers import Trackers
-    from protomask.evaluation.coco import CocoMetrics
+    from protomask.evaluation.tables import CocoMetrics
 
 # These may differ between a run and its continuation: they change neither the network nor what it is shown.
 _MAY_CHANGE = frozenset(

@@ -62,7 +62,7 @@ from protomask.models.zoo import (
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from protomask.evaluation.coco import CocoMetrics
+    from protomask.evaluation.tables import CocoMetrics
 
 Metrics = Mapping[str, Any]
 _KEPT_BAD_BATCHES = 10
@@ -569,7 +569,7 @@ def _validate(
     share: Share,
     memory_format: torch.memory_format,
 ) -> CocoMetrics:
-    from protomask.evaluation.coco import CocoEvaluator
+    from protomask.evaluation.evaluator import CocoEvaluator
 
     device = accelerator.device
     batches = validation_batches(

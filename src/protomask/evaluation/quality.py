@@ -33,7 +33,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from protomask.errors import ConfigError, DataError
-from protomask.evaluation.coco import GroundTruth, Row, evaluate_coco, prepare_results
+from protomask.evaluation.evaluator import evaluate_coco
+from protomask.evaluation.match import prepare_results
+from protomask.evaluation.truth import GroundTruth, Row
 
 if TYPE_CHECKING:
     from protomask.structures.instances import Instances
