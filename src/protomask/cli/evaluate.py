@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from protomask.evaluation.evaluator import CocoEvaluator
     from protomask.evaluation.match import IouType
-    from protomask.evaluation.quality import Population, QualityReport
+    from protomask.evaluation.quality_report import Population, QualityReport
     from protomask.evaluation.tables import CocoMetrics
     from protomask.structures.instances import Instances
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from protomask.cli.svg import line_chart
 from protomask.evaluation.confusion import Confusion, ImageScore
-from protomask.evaluation.quality import Population, QualityReport
+from protomask.evaluation.quality_report import Population, QualityReport
 from protomask.evaluation.tables import CocoMetrics
 
 DIAGRAM = "reliability.png"
