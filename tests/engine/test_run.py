@@ -19,8 +19,8 @@ from protomask.data.augmentation import AugmentationConfig
 from protomask.data.loader import training_batches
 from protomask.engine import run
 from protomask.engine.config import TrainConfig
-from protomask.engine.folder import Progress, RunFolder, random_state
-from protomask.engine.run import StopRequest, TrainResult, train
+from protomask.engine.folder import Progress, RunFolder, random_state, without_folders
+from protomask.engine.run import TrainResult, train
 from protomask.errors import CheckpointError, ConfigError, ProtomaskError
 from protomask.structures.instances import Target
 
@@ -240,12 +240,10 @@ def test_fine_tuning_keeps_all_but_the_class_layers(straight: tuple[TrainResult,
 def test_weights_tell_how_they_were_made_but_not_where(straight: tuple[TrainResult, Recorder], shapes: Path) -> None:
     config = settings(shapes, straight[0].output, weights=str(straight[0].last_weights))
     assert str(straight[0].output.parent) in json.dumps(config.to_dict())
-    told = run._without_folders(config)
+    told = without_folders(config)
     assert str(straight[0].output.parent) not in json.dumps(told)
     assert told["weights"] == straight[0].last_weights.name
-    assert run._without_folders(replace(config, weights="hf://owner/model/best.safetensors"))["weights"].startswith(
-        "hf"
-    )
+    assert without_folders(replace(config, weights="hf://owner/model/best.safetensors"))["weights"].startswith("hf")
 
 
 def test_weights_of_another_model_are_refused(
@@ -402,17 +400,6 @@ def test_failed_write_keeps_the_former_state(
         folder.save_state({"network": network, "optimizer": optimizer}, Progress(), [random_state()])
     assert folder.state_file.read_bytes() == before
     assert [path.name for path in folder.state_file.parent.iterdir()] == ["state.pt"]
-
-
-def test_second_signal_stops_at_once() -> None:
-    former = signal.getsignal(signal.SIGINT)
-    with StopRequest() as stop:
-        assert not stop.requested()
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop.requested()
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is former
 
 
 class Images:

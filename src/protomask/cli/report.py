@@ -93,7 +93,8 @@ def write_report(
     from protomask.cli.report_page import DIAGRAM, ReportContent, render_page
     from protomask.data.coco import DataWarning
     from protomask.engine.config import TrainConfig
-    from protomask.engine.folder import RunFolder, read_metrics
+    from protomask.engine.folder import RunFolder
+    from protomask.engine.log import read_metrics
     from protomask.errors import ConfigError
     from protomask.evaluation.confusion import measure_confusion
     from protomask.evaluation.reliability_diagram import save_reliability_diagram
