@@ -107,13 +107,18 @@ class NoLog:
         """Nothing."""
 
 
-def open_log(config: TrainConfig, progress: Progress, accelerator: Accelerator, reporter: Reporter) -> MetricsLog:
-    """Open the log of a run, and start its trackers.
+Log = MetricsLog | NoLog
+
+
+def open_log(config: TrainConfig, progress: Progress, accelerator: Accelerator, reporter: Reporter) -> Log:
+    """Open the log of a run, and start its trackers; where another process keeps the log, `NoLog`.
 
     Raises:
         ConfigError: a tracker cannot be started.
 
     """
+    if not accelerator.is_main_process:
+        return NoLog()
     trackers = Trackers(accelerator, config, reporter)
     has_tensorboard = "tensorboard" in config.trackers
     return MetricsLog(Path(config.output), progress.iteration, trackers=trackers, tensorboard=has_tensorboard)

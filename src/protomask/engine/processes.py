@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from protomask.data.loader import Share
 from protomask.engine.config import TrainConfig
 from protomask.errors import ConfigError
 from protomask.models.zoo import Network
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that speaks and writes for all of a run."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def share_of(accelerator: Accelerator, config: TrainConfig) -> Share:
+    """Which part of every step this process takes."""
+    return Share(accelerator.process_index, accelerator.num_processes, config.accumulate)
 
 
 def in_any_process(accelerator: Accelerator, *here: bool) -> list[bool]:

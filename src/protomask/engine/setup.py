@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
 
 from protomask.checkpoints.backbones import load_backbone
 from protomask.checkpoints.io import load_matching, load_network, load_weights
+from protomask.data.augmentation import AugmentationConfig
 from protomask.data.check import CheckReport, check_dataset
-from protomask.data.loader import NO_VARIETY, Variety
+from protomask.data.coco import CocoDataset, open_dataset
 from protomask.engine.config import Part, TrainConfig
 from protomask.engine.folder import RunFolder
 from protomask.engine.log import Reporter
+from protomask.engine.optim import build_optimizer, freeze_all_but, freeze_batch_norm, freeze_stages
+from protomask.engine.processes import share_statistics
 from protomask.engine.trackers import external_trackers
 from protomask.errors import ConfigError
 from protomask.models.config import ModelConfig
@@ -38,12 +41,30 @@ def check_data(config: TrainConfig) -> CheckReport:
     return report
 
 
-def variety_of(config: TrainConfig, max_iterations: int) -> Variety:
-    """What differs from step to step of the run."""
-    if config.overfit is not None:
-        return NO_VARIETY
-    plain_from = round((1 - config.augmentation.plain_end) * max_iterations)
-    return Variety(config.augmentation.multi_scale, plain_from)
+class RunData(NamedTuple):
+    """What a run learns from, and what it is validated on."""
+
+    train: CocoDataset
+    val: CocoDataset
+    augmentation: AugmentationConfig
+
+
+def open_data(config: TrainConfig) -> RunData:
+    """The images of a run.
+
+    Raises:
+        DataError: the data set cannot be used.
+
+    """
+    paths = open_dataset(config.data)
+    train = CocoDataset(paths.train_annotations, paths.train_images)
+    if config.overfit is None:
+        val = CocoDataset(paths.val_annotations, paths.val_images, class_names=train.class_names)
+        return RunData(train, val, config.augmentation)
+    val = CocoDataset(paths.train_annotations, paths.train_images)
+    for dataset in (train, val):
+        dataset.keep_first(config.overfit)
+    return RunData(train, val, AugmentationConfig.off())
 
 
 def network_for(config: TrainConfig, class_names: tuple[str, ...], reporter: Reporter) -> Network:
@@ -151,3 +172,43 @@ def accelerator_for(config: TrainConfig) -> Accelerator:
     if config.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise ConfigError("mixed_precision: expected no or bf16 on a CPU, got fp16")
     return accelerator
+
+
+def prepare_network(network: Network, config: TrainConfig, accelerator: Accelerator, reporter: Reporter) -> None:
+    """Bring a network to its device, and fix what is not to learn.
+
+    Raises:
+        ConfigError: a setting does not fit the network or the device.
+
+    """
+    network.to(accelerator.device, memory_format=memory_format(config))  # type: ignore[call-overload]
+    if config.train_only is not None:
+        part = optional_part(network, config.train_only, "train_only")
+        if part is None:
+            raise ConfigError(f"train_only: the model has no {config.train_only} yet (--add {config.train_only})")
+        freeze_all_but(network, part)
+        reporter.message(f"everything but {config.train_only} stays as it is")
+    elif config.freezes_batch_norm:
+        frozen = freeze_batch_norm(network)
+        reporter.message(f"batch norm: {frozen} layers fixed (freeze_bn {config.freeze_bn}, batch {config.batch_size})")
+    freeze_stages(network.backbone, config.frozen_stages)
+    if config.sync_batch_norm:
+        share_statistics(network, config, accelerator)
+
+
+def memory_format(config: TrainConfig) -> torch.memory_format:
+    """The order in which images and weights are laid out in memory."""
+    return torch.channels_last if config.channels_last else torch.contiguous_format
+
+
+def optimizer_for(network: Network, config: TrainConfig, learning_rate: float) -> torch.optim.Optimizer:
+    """The optimizer that the settings ask for."""
+    return build_optimizer(
+        network,
+        learning_rate=learning_rate,
+        kind=config.optimizer,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        bias_learning_rate_factor=config.bias_learning_rate_factor,
+        bias_weight_decay=config.bias_weight_decay,
+    )
