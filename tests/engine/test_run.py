@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,8 @@ def test_run_folder_holds_what_is_promised(straight: tuple[TrainResult, Recorder
     assert len(recorder.validations) == 2
     assert result.best_weights is not None
     assert result.best_weights.is_file()
+    assert result.best == result.best_weights
+    assert replace(result, best_weights=None).best == result.last_weights
     assert result.metrics is not None
     assert result.metrics.num_images == 3
 
@@ -181,6 +184,16 @@ def test_resume_is_bit_equal(
         for result in (reference, second)
     ]
     assert stripped[0] == stripped[1]
+
+
+def test_training_in_another_thread_says_nothing(
+    shapes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(train, settings(shapes, tmp_path / "run", iterations=2)).result()
+    assert (result.iteration, result.interrupted) == (2, False)
+    assert result.metrics is not None
+    assert capfd.readouterr() == ("", "")
 
 
 def test_resume_without_a_state_starts_from_the_beginning(shapes: Path, tmp_path: Path) -> None:

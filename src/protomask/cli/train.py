@@ -87,7 +87,7 @@ def run(config: TrainConfig, *, report: bool = True, json: bool = False) -> int:
     else:
         if result.metrics is not None:
             print(result.metrics.as_text())
-        print(f"weights: {result.best_weights or result.last_weights}")
+        print(f"weights: {result.best}")
         print(f"curves: tensorboard --logdir {result.output}")
         if page is not None:
             print(f"report: {page}")

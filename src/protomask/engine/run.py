@@ -54,13 +54,13 @@ class TrainResult:
 
     Attributes:
         output: run folder.
-        iteration: steps done, over all parts of the run.
-        epoch: passes completed.
-        metrics: the last validation, None if there was none in this part of the run.
-        best_mask_ap: mask AP in [0, 1] of ``best_weights``, None while no validation found one.
-        best_weights: file, None while no validation found a mask AP.
-        last_weights: file.
-        skipped_steps: steps left out because their loss or gradient was not finite.
+        iteration: number of steps done, over all parts of the run.
+        epoch: number of passes completed.
+        metrics: the last validation, None if this part of the run had none.
+        best_mask_ap: mask AP in [0, 1] of ``best_weights``, None if no validation found one.
+        best_weights: file with the weights of the best validation, None if no validation found a mask AP.
+        last_weights: file with the weights after the last step.
+        skipped_steps: number of steps left out because their loss or gradient was not finite.
         interrupted: the run was asked to stop before its end; it continues with ``resume``.
 
     """
@@ -74,6 +74,11 @@ class TrainResult:
     last_weights: Path
     skipped_steps: int
     interrupted: bool
+
+    @property
+    def best(self) -> Path:
+        """The weights to use: the best ones, or the last ones where no validation found a mask AP."""
+        return self.best_weights or self.last_weights
 
 
 def train(config: TrainConfig, *, reporter: Reporter | None = None) -> TrainResult:
