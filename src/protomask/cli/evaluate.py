@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from protomask.evaluation.match import IouType
     from protomask.evaluation.quality_report import Population, QualityReport
     from protomask.evaluation.tables import CocoMetrics
-    from protomask.structures.instances import Instances
 
 EXAMPLE = "protomask eval --data shapes --weights runs/shapes/best.safetensors"
 
@@ -92,8 +91,8 @@ def run(
             meter.update_rows(_scored_masks(results, rows, kinds))
         metrics = evaluate_coco(annotations, rows, iou_types=kinds, max_detections=limits)
     else:
-        from protomask.cli.average_precision import check_classes, encoded_masks, predict_dataset
         from protomask.data.coco import CocoDataset
+        from protomask.evaluation.evaluate import check_classes, predict_dataset
         from protomask.inference.predictor import load
         from protomask.inference.tiling import Tiling
 
@@ -105,11 +104,6 @@ def run(
         if plot is not None:
             meter = QualityMeter(annotations, category_ids=dataset.category_ids, **judging)
 
-        def on_image(image_id: int, instances: Instances) -> None:
-            if meter is not None:
-                meter.update(image_id, instances, rles=encoded_masks(evaluator, instances))
-            bar.advance()
-
         with progress("evaluate", len(dataset), quiet=json) as bar:
             predict_dataset(
                 predictor,
@@ -120,7 +114,8 @@ def run(
                 max_detections=max_detections,
                 nms=nms,
                 tiling=tiling,
-                on_image=on_image,
+                quality=meter,
+                on_progress=bar.update,
             )
         metrics = evaluator.evaluate()
         if save_results is not None:

@@ -88,7 +88,6 @@ def write_report(
     import warnings
     from dataclasses import replace
 
-    from protomask.cli.average_precision import check_classes
     from protomask.cli.output import check_writable, progress
     from protomask.cli.report_page import DIAGRAM, ReportContent, render_page
     from protomask.data.coco import DataWarning
@@ -97,6 +96,7 @@ def write_report(
     from protomask.engine.log import read_metrics
     from protomask.errors import ConfigError
     from protomask.evaluation.confusion import measure_confusion
+    from protomask.evaluation.evaluate import check_classes
     from protomask.evaluation.reliability_diagram import save_reliability_diagram
     from protomask.files import replacing
     from protomask.inference.predictor import load
@@ -144,7 +144,7 @@ def _predict(
     predictor: ImagePredictor, dataset: CocoDataset, bar: Bar, *, max_detections: int, **options: Any
 ) -> tuple[CocoEvaluator, QualityMeter]:
     """Everything that is found in the images, as run-length codes."""
-    from protomask.cli.average_precision import encoded_masks, predict_dataset
+    from protomask.evaluation.evaluate import encoded_masks, predict_dataset
     from protomask.evaluation.evaluator import CocoEvaluator
     from protomask.evaluation.quality import QualityMeter
 
