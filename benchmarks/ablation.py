@@ -38,7 +38,8 @@ from protomask.engine.config import TrainConfig
 from protomask.engine.loop import evaluate
 from protomask.engine.run import train
 from protomask.errors import DataError
-from protomask.evaluation.coco import CocoEvaluator, CocoMetrics
+from protomask.evaluation.evaluator import CocoEvaluator
+from protomask.evaluation.tables import CocoMetrics
 from protomask.inference.machine import describe_machine
 from protomask.models.network import Network
 from protomask.models.yolact.heads import YolactOutput

@@ -24,7 +24,8 @@ from ablation import (
     validation_images,
 )
 from measuring import positive
-from protomask.evaluation.quality import QualityMeter, QualityReport
+from protomask.evaluation.quality import QualityMeter
+from protomask.evaluation.quality_report import QualityReport
 from protomask.models.yolact.model import Yolact
 
 RANKINGS = {"class_score": "class score", "product": "class x mask score"}

@@ -7,8 +7,8 @@ import json
 import torch
 
 from measuring import argument_parser, positive, report
-from protomask.cli.average_precision import check_classes, open_val_split
-from protomask.evaluation.coco import CocoEvaluator
+from protomask.evaluation.evaluate import check_classes, open_split
+from protomask.evaluation.evaluator import CocoEvaluator
 from protomask.inference.predictor import load
 
 
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--limit", type=positive, help="only so many images")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    dataset = open_val_split(options.data, options.limit)
+    dataset = open_split(options.data, limit=options.limit)
     model = load(options.model)
     check_classes(model.class_names, dataset)
     records = json.loads(dataset.annotation_file.read_text(encoding="utf-8"))["images"]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from measuring import argument_parser, milliseconds, report
-from protomask.evaluation.coco import evaluate_coco
+from protomask.evaluation.evaluator import evaluate_coco
 from protomask.ops.masks import encode_rle, rle_area
 from scenes import ellipse_masks, random_boxes
 

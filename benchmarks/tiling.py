@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from measuring import argument_parser, positive, report
-from protomask.cli.average_precision import open_val_split, predict_dataset
-from protomask.data.coco.dataset import CocoDataset
-from protomask.evaluation.coco import CocoEvaluator
+from protomask.data.coco import CocoDataset
+from protomask.evaluation.evaluate import open_split, predict_dataset
+from protomask.evaluation.evaluator import CocoEvaluator
 from protomask.inference.predictor import load
 from protomask.inference.tiling import Tiling
 from protomask.ops.masks import box_of_masks, encode_rle
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--max-detections", type=positive, default=400)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    scenes = open_val_split(options.data, options.images)
+    scenes = open_split(options.data, limit=options.images)
     predictor = load(options.model)
     ways: dict[str, Tiling | None] = {"whole": None}
     for size in options.tiles:

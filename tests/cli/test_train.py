@@ -88,7 +88,7 @@ def test_interrupted_run_tells_how_to_go_on(
 ) -> None:
     with monkeypatch.context() as patch:
         asked: list[int] = []
-        patch.setattr("protomask.engine.run.StopRequest.requested", lambda _: asked.append(1) or len(asked) > 1)
+        patch.setattr("protomask.engine.stop.StopRequest.requested", lambda _: asked.append(1) or len(asked) > 1)
         stopped = run("train", *settings, "--iterations", 3)
     assert stopped.code == 1
     assert " of 3, saved; resume continues" in stopped.out

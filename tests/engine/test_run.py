@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from protomask.data.training.augmentation import AugmentationConfig
 from protomask.data.training.loader import training_batches
 from protomask.engine import run
 from protomask.engine.config import TrainConfig
-from protomask.engine.folder import Progress, RunFolder, random_state
-from protomask.engine.run import StopRequest, TrainResult, train
+from protomask.engine.folder import Progress, RunFolder, random_state, without_folders
+from protomask.engine.run import TrainResult, train
 from protomask.errors import CheckpointError, ConfigError, ProtomaskError
 from protomask.structures.instances import Target
 
@@ -155,6 +156,8 @@ def test_run_folder_holds_what_is_promised(straight: tuple[TrainResult, Recorder
     assert len(recorder.validations) == 2
     assert result.best_weights is not None
     assert result.best_weights.is_file()
+    assert result.best == result.best_weights
+    assert replace(result, best_weights=None).best == result.last_weights
     assert result.metrics is not None
     assert result.metrics.num_images == 3
 
@@ -181,6 +184,16 @@ def test_resume_is_bit_equal(
         for result in (reference, second)
     ]
     assert stripped[0] == stripped[1]
+
+
+def test_training_in_another_thread_says_nothing(
+    shapes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(train, settings(shapes, tmp_path / "run", iterations=2)).result()
+    assert (result.iteration, result.interrupted) == (2, False)
+    assert result.metrics is not None
+    assert capfd.readouterr() == ("", "")
 
 
 def test_resume_without_a_state_starts_from_the_beginning(shapes: Path, tmp_path: Path) -> None:
@@ -240,12 +253,10 @@ def test_fine_tuning_keeps_all_but_the_class_layers(straight: tuple[TrainResult,
 def test_weights_tell_how_they_were_made_but_not_where(straight: tuple[TrainResult, Recorder], shapes: Path) -> None:
     config = settings(shapes, straight[0].output, weights=str(straight[0].last_weights))
     assert str(straight[0].output.parent) in json.dumps(config.to_dict())
-    told = run._without_folders(config)
+    told = without_folders(config)
     assert str(straight[0].output.parent) not in json.dumps(told)
     assert told["weights"] == straight[0].last_weights.name
-    assert run._without_folders(replace(config, weights="hf://owner/model/best.safetensors"))["weights"].startswith(
-        "hf"
-    )
+    assert without_folders(replace(config, weights="hf://owner/model/best.safetensors"))["weights"].startswith("hf")
 
 
 def test_weights_of_another_model_are_refused(
@@ -402,17 +413,6 @@ def test_failed_write_keeps_the_former_state(
         folder.save_state({"network": network, "optimizer": optimizer}, Progress(), [random_state()])
     assert folder.state_file.read_bytes() == before
     assert [path.name for path in folder.state_file.parent.iterdir()] == ["state.pt"]
-
-
-def test_second_signal_stops_at_once() -> None:
-    former = signal.getsignal(signal.SIGINT)
-    with StopRequest() as stop:
-        assert not stop.requested()
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop.requested()
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is former
 
 
 class Images:

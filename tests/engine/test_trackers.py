@@ -13,7 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from coco_folders import BLOB, RING, write_coco
 from protomask.engine import trackers
 from protomask.engine.config import TrainConfig
-from protomask.engine.run import SilentReporter, train
+from protomask.engine.log import SilentReporter
+from protomask.engine.run import train
 from protomask.engine.trackers import Trackers, external_trackers
 from protomask.errors import ConfigError, MissingExtraError
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from protomask.errors import ConfigError
-from protomask.evaluation.coco import GroundTruth
 from protomask.evaluation.confusion import Confusion, measure_confusion
+from protomask.evaluation.truth import GroundTruth
 from protomask.ops.masks import encode_rle
 
 SIZE = 20

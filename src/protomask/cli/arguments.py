@@ -11,6 +11,7 @@ import re
 import sys
 import textwrap
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, NoneType, UnionType
@@ -66,7 +67,9 @@ def run_verb(verb: str, module: ModuleType, summary: str, arguments: Sequence[st
         for name, kind in settings.items():
             own = {field.name: values.pop(field.name) for field in dataclasses.fields(kind)}
             values[name] = kind.from_dict(own)
-        code = run(**values)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            code = run(**values)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -84,6 +87,14 @@ def run_verb(verb: str, module: ModuleType, summary: str, arguments: Sequence[st
         else:
             print(f"protomask {verb}: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
         return BAD_USAGE if isinstance(error, ConfigError) else FAILED
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """What the package itself warns of, in a line; all else as Python shows it."""
+    if category.__module__.partition(".")[0] == "protomask":
+        print(f"warning: {message}", file=sys.stderr)
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, *where[:2]))
 
 
 class _Parser(ArgumentParser):  # type: ignore[misc]  # the library is untyped here

@@ -57,9 +57,9 @@ def run(
 
     import torch
 
-    from protomask.cli.average_precision import average_precisions, check_classes, open_val_split
     from protomask.cli.output import check_writable, dump_json, progress
     from protomask.errors import ConfigError
+    from protomask.evaluation.evaluate import average_precisions, check_classes, open_split
     from protomask.inference.latency import ModelSpec, measure_latency, measure_throughput, summarize
     from protomask.inference.machine import describe_machine
     from protomask.inference.memory import measure_memory
@@ -89,7 +89,7 @@ def run(
         given = images or [stack.enter_context(as_file(files("protomask") / "samples"))]
         paths = iter_image_paths(given)[:limit]
         predictors = {name: spec.load(device) for name, spec in specs.items()}
-        dataset = None if data is None else open_val_split(data, limit)
+        dataset = None if data is None else open_split(data, limit=limit)
         if dataset is not None:
             for predictor in predictors.values():
                 check_classes(predictor.class_names, dataset)
@@ -106,7 +106,10 @@ def run(
                     spec, paths, device=device, threads=torch.get_num_threads(), options=options
                 )
                 bar.advance()
-        precisions = {} if dataset is None else average_precisions(predictors, dataset, quiet=json)
+        precisions = {}
+        if dataset is not None:
+            with progress("AP", len(dataset) * len(predictors), quiet=json) as bar:
+                precisions = average_precisions(predictors, dataset, on_progress=bar.update)
         rows = []
         for name, spec in specs.items():
             stages = summarize(turns[name])

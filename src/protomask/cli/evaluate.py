@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from protomask.evaluation.coco import CocoEvaluator, CocoMetrics, IouType
-    from protomask.evaluation.quality import Population, QualityReport
-    from protomask.structures.instances import Instances
+    from protomask.evaluation.evaluator import CocoEvaluator
+    from protomask.evaluation.match import IouType
+    from protomask.evaluation.quality_report import Population, QualityReport
+    from protomask.evaluation.tables import CocoMetrics
 
 EXAMPLE = "protomask eval --data shapes --weights runs/shapes/best.safetensors"
 
@@ -64,7 +65,7 @@ def run(
     from protomask.cli.output import check_writable, dump_json, progress
     from protomask.data.coco.layout import open_dataset
     from protomask.errors import ConfigError
-    from protomask.evaluation.coco import CocoEvaluator, evaluate_coco
+    from protomask.evaluation.evaluator import CocoEvaluator, evaluate_coco
     from protomask.evaluation.quality import QualityMeter
     from protomask.evaluation.reliability_diagram import save_reliability_diagram
 
@@ -90,8 +91,8 @@ def run(
             meter.update_rows(_scored_masks(results, rows, kinds))
         metrics = evaluate_coco(annotations, rows, iou_types=kinds, max_detections=limits)
     else:
-        from protomask.cli.average_precision import check_classes, encoded_masks, predict_dataset
-        from protomask.data.coco.dataset import CocoDataset
+        from protomask.data.coco import CocoDataset
+        from protomask.evaluation.evaluate import check_classes, predict_dataset
         from protomask.inference.predictor import load
         from protomask.inference.tiling import Tiling
 
@@ -103,11 +104,6 @@ def run(
         if plot is not None:
             meter = QualityMeter(annotations, category_ids=dataset.category_ids, **judging)
 
-        def on_image(image_id: int, instances: Instances) -> None:
-            if meter is not None:
-                meter.update(image_id, instances, rles=encoded_masks(evaluator, instances))
-            bar.advance()
-
         with progress("evaluate", len(dataset), quiet=json) as bar:
             predict_dataset(
                 predictor,
@@ -118,7 +114,8 @@ def run(
                 max_detections=max_detections,
                 nms=nms,
                 tiling=tiling,
-                on_image=on_image,
+                quality=meter,
+                on_progress=bar.update,
             )
         metrics = evaluator.evaluate()
         if save_results is not None:

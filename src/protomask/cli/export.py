@@ -54,9 +54,9 @@ def run(
     from importlib.resources import as_file, files
     from pathlib import Path
 
-    from protomask.cli.average_precision import average_precisions, open_val_split
-    from protomask.cli.output import dump_json
+    from protomask.cli.output import dump_json, progress
     from protomask.errors import ConfigError
+    from protomask.evaluation.evaluate import average_precisions, open_split
     from protomask.export.files import export
     from protomask.inference.predictor import Predictor, load
     from protomask.inference.runtime import load_exported
@@ -73,7 +73,7 @@ def run(
     path = Path(output or f"{stem}{'_int8' if int8 else ''}{_SUFFIXES[format]}")
     if path.suffix != _SUFFIXES[format]:
         raise ConfigError(f"output: expected a file name ending in {_SUFFIXES[format]} for {format}, got {path}")
-    dataset = None if data is None else open_val_split(data)
+    dataset = None if data is None else open_split(data)
     with ExitStack() as stack:
         shown = images or stack.enter_context(as_file(files("protomask") / "samples"))
         pixels = [read_image(image) for image in iter_image_paths([shown])]
@@ -92,7 +92,9 @@ def run(
     )  # fmt: skip
     report: dict[str, Any] = {"file": str(path), "agreement": agreement.to_dict()}
     if dataset is not None:
-        report["ap"] = average_precisions({"float32": predictor, "int8": load_exported(path)}, dataset, quiet=json)
+        compared = {"float32": predictor, "int8": load_exported(path)}
+        with progress("AP", len(dataset) * len(compared), quiet=json) as bar:
+            report["ap"] = average_precisions(compared, dataset, on_progress=bar.update)
     if json:
         dump_json(report)
         return 0

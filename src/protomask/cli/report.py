@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from protomask.cli.report_page import Example
     from protomask.data.coco.dataset import CocoDataset
     from protomask.engine.config import TrainConfig
-    from protomask.evaluation.coco import CocoEvaluator
     from protomask.evaluation.confusion import Confusion, ImageScore
+    from protomask.evaluation.evaluator import CocoEvaluator
     from protomask.evaluation.quality import QualityMeter
     from protomask.inference.base import ImagePredictor
     from protomask.structures.instances import Instances
@@ -88,14 +88,15 @@ def write_report(
     import warnings
     from dataclasses import replace
 
-    from protomask.cli.average_precision import check_classes
     from protomask.cli.output import check_writable, progress
     from protomask.cli.report_page import DIAGRAM, ReportContent, render_page
     from protomask.data.coco.schema import DataWarning
     from protomask.engine.config import TrainConfig
-    from protomask.engine.folder import RunFolder, read_metrics
+    from protomask.engine.folder import RunFolder
+    from protomask.engine.log import read_metrics
     from protomask.errors import ConfigError
     from protomask.evaluation.confusion import measure_confusion
+    from protomask.evaluation.evaluate import check_classes
     from protomask.evaluation.reliability_diagram import save_reliability_diagram
     from protomask.files import replacing
     from protomask.inference.predictor import load
@@ -143,8 +144,8 @@ def _predict(
     predictor: ImagePredictor, dataset: CocoDataset, bar: Bar, *, max_detections: int, **options: Any
 ) -> tuple[CocoEvaluator, QualityMeter]:
     """Everything that is found in the images, as run-length codes."""
-    from protomask.cli.average_precision import encoded_masks, predict_dataset
-    from protomask.evaluation.coco import CocoEvaluator
+    from protomask.evaluation.evaluate import encoded_masks, predict_dataset
+    from protomask.evaluation.evaluator import CocoEvaluator
     from protomask.evaluation.quality import QualityMeter
 
     limits: dict[str, Any] = {"category_ids": dataset.category_ids, "max_detections": max_detections}

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from protomask.cli.svg import line_chart
-from protomask.evaluation.coco import CocoMetrics
 from protomask.evaluation.confusion import Confusion, ImageScore
-from protomask.evaluation.quality import Population, QualityReport
+from protomask.evaluation.quality_report import Population, QualityReport
+from protomask.evaluation.tables import CocoMetrics
 
 DIAGRAM = "reliability.png"
 _AP_NAMES = ("AP", "AP50", "AP75")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,11 +61,12 @@ def run(config: TrainConfig, *, report: bool = True, json: bool = False) -> int:
         json: print one JSON summary instead of the progress.
     """
     from protomask.cli.output import dump_json, progress
+    from protomask.engine.processes import is_first_process
     from protomask.engine.run import train
 
     with progress("train", None, quiet=json) as bar:
         result = train(config, reporter=ConsoleReporter(bar))
-    if os.environ.get("RANK", "0") != "0":  # one process speaks and writes for all
+    if not is_first_process():  # one process speaks and writes for all
         return 1 if result.interrupted else 0
     reports = report and not result.interrupted
     page = _report(result, config, quiet=json) if reports else None
@@ -87,7 +87,7 @@ def run(config: TrainConfig, *, report: bool = True, json: bool = False) -> int:
     else:
         if result.metrics is not None:
             print(result.metrics.as_text())
-        print(f"weights: {result.best_weights or result.last_weights}")
+        print(f"weights: {result.best}")
         print(f"curves: tensorboard --logdir {result.output}")
         if page is not None:
             print(f"report: {page}")

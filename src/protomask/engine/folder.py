@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import random
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +16,7 @@ from protomask.errors import CheckpointError, ConfigError
 from protomask.files import replacing
 
 if TYPE_CHECKING:
-    from protomask.engine.trackers import Trackers
-    from protomask.evaluation.coco import CocoMetrics
+    from protomask.evaluation.tables import CocoMetrics
 
 # These may differ between a run and its continuation: they change neither the network nor what it is shown.
 _MAY_CHANGE = frozenset(
@@ -214,63 +211,11 @@ def _set_random_state(state: Mapping[str, Any]) -> None:
     random.setstate((version, tuple(internal), gauss))
 
 
-class MetricsLog:
-    """metrics.jsonl of a run, and what else is told the same.
-
-    Args:
-        folder: the run folder.
-        iteration: steps done before; lines of later iterations, left by an interrupted run, are dropped.
-        trackers: get the numbers too; closed with the log.
-        tensorboard: whether tensorboard/ in the run folder gets them.
-
-    """
-
-    def __init__(self, folder: Path, iteration: int, *, trackers: Trackers, tensorboard: bool) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        path = folder / "metrics.jsonl"
-        kept = list(_lines_until(path, iteration)) if path.is_file() else []
-        with replacing(path, error=CheckpointError) as file:
-            file.write("".join(kept).encode())
-        self._file = path.open("a", encoding="utf-8")
-        purge = iteration + 1 if iteration else None
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=purge) if tensorboard else None
-        self._trackers = trackers
-
-    def write(self, kind: str, record: Mapping[str, Any]) -> None:
-        """Add one line; numbers also go to TensorBoard and the trackers as ``kind/name``."""
-        self._file.write(json.dumps({"kind": kind, **record}) + "\n")
-        self._file.flush()
-        numbers = {
-            f"{kind}/{name}": value
-            for name, value in record.items()
-            if name != "iteration" and isinstance(value, (int, float))
-        }
-        if self._writer is not None:
-            for name, value in numbers.items():
-                self._writer.add_scalar(name, value, record["iteration"])
-        self._trackers.log(numbers, record["iteration"])
-
-    def close(self) -> None:
-        """Finish everything."""
-        self._file.close()
-        if self._writer is not None:
-            self._writer.close()
-        self._trackers.close()
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl of a run, in order; none where there is no such file."""
-    path = folder / "metrics.jsonl"
-    return [json.loads(line) for line in _lines_until(path, sys.maxsize)] if path.is_file() else []
-
-
-def _lines_until(path: Path, iteration: int) -> Iterable[str]:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            try:
-                done = json.loads(line)["iteration"]
-            except (ValueError, KeyError, TypeError):  # cut off when the run was killed
-                continue
-            if done <= iteration:
-                yield line if line.endswith("\n") else line + "\n"
+def without_folders(config: TrainConfig) -> dict[str, Any]:
+    """Settings as plain values, with the bare name of every local file and folder."""
+    settings = config.to_dict()
+    for key in ("data", "output", "weights", "backbone_weights"):
+        value = settings[key]
+        if value is not None and "://" not in value:
+            settings[key] = Path(value).name
+    return settings

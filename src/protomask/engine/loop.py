@@ -23,7 +23,8 @@ from protomask.structures.instances import Instances, Target
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from protomask.evaluation.coco import CocoEvaluator, CocoMetrics
+    from protomask.evaluation.evaluator import CocoEvaluator
+    from protomask.evaluation.tables import CocoMetrics
 
 Criterion = Callable[[Any, Sequence[Target]], dict[str, Tensor]]
 

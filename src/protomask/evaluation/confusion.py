@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protomask.errors import ConfigError
-from protomask.evaluation.coco import GroundTruth, Row
 from protomask.evaluation.quality import CROWD_SHARE
+from protomask.evaluation.truth import GroundTruth, Row
 
 
 @dataclass(frozen=True, kw_only=True)

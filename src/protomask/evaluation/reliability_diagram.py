@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from protomask.errors import DataError
-from protomask.evaluation.quality import MATCHED_IOU, Population, QualityReport, ReliabilityBin, Score
+from protomask.evaluation.quality_report import MATCHED_IOU, Population, QualityReport, ReliabilityBin, Score
 from protomask.files import replacing
 
 _Color = tuple[int, int, int]

@@ -1,0 +1,193 @@
+"""What a run says while it goes: to a reporter, to metrics.jsonl, to TensorBoard and to the trackers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from protomask.engine.config import TrainConfig
+from protomask.engine.folder import Progress
+from protomask.engine.loop import StepResult
+from protomask.engine.trackers import Trackers
+from protomask.errors import CheckpointError
+from protomask.files import replacing
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from protomask.evaluation.tables import CocoMetrics
+
+Metrics = Mapping[str, Any]
+
+
+class Reporter(Protocol):
+    """Who is told how the run goes; the engine itself prints nothing."""
+
+    def on_step(self, metrics: Metrics) -> None:
+        """A training line of metrics.jsonl, every ``log_every`` iterations; see `Interval.record` for its names."""
+        ...
+
+    def on_validation(self, metrics: Metrics) -> None:
+        """A validation line of metrics.jsonl: iteration, epoch, {box,mask}_{AP,AP50,AP75}, best_mask_AP, seconds."""
+        ...
+
+    def message(self, text: str) -> None:
+        """Something worth a line."""
+        ...
+
+
+class SilentReporter:
+    """Tells nobody."""
+
+    def on_step(self, metrics: Metrics) -> None:
+        """Nothing."""
+
+    def on_validation(self, metrics: Metrics) -> None:
+        """Nothing."""
+
+    def message(self, text: str) -> None:
+        """Nothing."""
+
+
+class MetricsLog:
+    """metrics.jsonl of a run, and what else is told the same.
+
+    Args:
+        folder: the run folder.
+        iteration: steps done before; lines of later iterations, left by an interrupted run, are dropped.
+        trackers: get the numbers too; closed with the log.
+        tensorboard: whether tensorboard/ in the run folder gets them.
+
+    """
+
+    def __init__(self, folder: Path, iteration: int, *, trackers: Trackers, tensorboard: bool) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        path = folder / "metrics.jsonl"
+        kept = list(_lines_until(path, iteration)) if path.is_file() else []
+        with replacing(path, error=CheckpointError) as file:
+            file.write("".join(kept).encode())
+        self._file = path.open("a", encoding="utf-8")
+        purge = iteration + 1 if iteration else None
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=purge) if tensorboard else None
+        self._trackers = trackers
+
+    def write(self, kind: str, record: Mapping[str, Any]) -> None:
+        """Add one line; numbers also go to TensorBoard and the trackers as ``kind/name``."""
+        self._file.write(json.dumps({"kind": kind, **record}) + "\n")
+        self._file.flush()
+        numbers = {
+            f"{kind}/{name}": value
+            for name, value in record.items()
+            if name != "iteration" and isinstance(value, (int, float))
+        }
+        if self._writer is not None:
+            for name, value in numbers.items():
+                self._writer.add_scalar(name, value, record["iteration"])
+        self._trackers.log(numbers, record["iteration"])
+
+    def close(self) -> None:
+        """Finish everything."""
+        self._file.close()
+        if self._writer is not None:
+            self._writer.close()
+        self._trackers.close()
+
+
+class NoLog:
+    """In the place of `MetricsLog` where another process keeps the log."""
+
+    def write(self, kind: str, record: Metrics) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+Log = MetricsLog | NoLog
+
+
+def open_log(config: TrainConfig, progress: Progress, accelerator: Accelerator, reporter: Reporter) -> Log:
+    """Open the log of a run, and start its trackers; where another process keeps the log, `NoLog`.
+
+    Raises:
+        ConfigError: a tracker cannot be started.
+
+    """
+    if not accelerator.is_main_process:
+        return NoLog()
+    trackers = Trackers(accelerator, config, reporter)
+    has_tensorboard = "tensorboard" in config.trackers
+    return MetricsLog(Path(config.output), progress.iteration, trackers=trackers, tensorboard=has_tensorboard)
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl of a run, in order; none where there is no such file."""
+    path = folder / "metrics.jsonl"
+    return [json.loads(line) for line in _lines_until(path, sys.maxsize)] if path.is_file() else []
+
+
+def _lines_until(path: Path, iteration: int) -> Iterable[str]:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            try:
+                done = json.loads(line)["iteration"]
+            except (ValueError, KeyError, TypeError):  # cut off when the run was killed
+                continue
+            if done <= iteration:
+                yield line if line.endswith("\n") else line + "\n"
+
+
+class Interval:
+    """Steps since the last line of metrics.jsonl."""
+
+    def __init__(self) -> None:
+        self.steps: list[StepResult] = []
+
+    def add(self, step: StepResult) -> None:
+        """Count one more step."""
+        self.steps.append(step)
+
+    def record(self, per_epoch: int, max_iterations: int) -> dict[str, Any]:
+        """Means over the steps.
+
+        Returns:
+            iteration, max_iterations, epoch (fraction), learning_rate (of the last step), every loss (mean of the
+            finite steps, None without any), images_per_second, data_wait (share of the time), skipped_steps.
+
+        """
+        last = self.steps[-1]
+        finite = [step for step in self.steps if step.problem is None]
+        seconds = sum(step.seconds for step in self.steps)
+        losses = {
+            name: sum(step.losses[name] for step in finite) / len(finite) if finite else None for name in last.losses
+        }
+        return {
+            "iteration": last.iteration,
+            "max_iterations": max_iterations,
+            "epoch": last.iteration / per_epoch,
+            "learning_rate": last.learning_rate,
+            **losses,
+            "images_per_second": sum(len(step.image_ids) for step in self.steps) / seconds,
+            "data_wait": sum(step.data_seconds for step in self.steps) / seconds,
+            "skipped_steps": len(self.steps) - len(finite),
+        }
+
+
+def validation_record(metrics: CocoMetrics, progress: Progress, epoch: int, seconds: float) -> dict[str, Any]:
+    """A validation line of metrics.jsonl."""
+    values = {
+        f"{kind}_{name}": getattr(table, name)
+        for kind, table in metrics.tables.items()
+        for name in ("AP", "AP50", "AP75")
+    }
+    return {
+        "iteration": progress.iteration,
+        "epoch": epoch,
+        **values,
+        "best_mask_AP": progress.best_mask_ap,
+        "seconds": seconds,
+    }

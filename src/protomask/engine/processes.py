@@ -1,0 +1,50 @@
+"""What the processes of one run do together."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from protomask.data.loader import Share
+from protomask.engine.config import TrainConfig
+from protomask.errors import ConfigError
+from protomask.models.zoo import Network
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that speaks and writes for all of a run."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def share_of(accelerator: Accelerator, config: TrainConfig) -> Share:
+    """Which part of every step this process takes."""
+    return Share(accelerator.process_index, accelerator.num_processes, config.accumulate)
+
+
+def in_any_process(accelerator: Accelerator, *here: bool) -> list[bool]:
+    """Which of these are so in any process: what they do together, all must begin or none."""
+    if accelerator.num_processes == 1:
+        return list(here)
+    flags = torch.tensor(here, dtype=torch.float32, device=accelerator.device)
+    return [count > 0 for count in accelerator.reduce(flags, "sum").tolist()]
+
+
+def share_statistics(network: Network, config: TrainConfig, accelerator: Accelerator) -> None:
+    """Let the batch norms of the network take their statistics over all processes.
+
+    Raises:
+        ConfigError: the devices cannot, or batch norm does not learn.
+
+    """
+    if accelerator.device.type != "cuda":
+        raise ConfigError(f"sync_batch_norm: expected CUDA devices, got {accelerator.device.type}")
+    if config.freezes_batch_norm or config.train_only is not None:
+        raise ConfigError("sync_batch_norm: expected batch norm that learns, got a fixed one (freeze_bn, train_only)")
+    # In place, but for a batch norm that stands alone.
+    nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]

@@ -1,0 +1,214 @@
+"""What a run is made of, from its settings: the checked data, the network, and the accelerator it runs on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import nn
+
+from protomask.checkpoints.backbones import load_backbone
+from protomask.checkpoints.io import load_matching, load_network, load_weights
+from protomask.data.augmentation import AugmentationConfig
+from protomask.data.check import CheckReport, check_dataset
+from protomask.data.coco import CocoDataset, open_dataset
+from protomask.engine.config import Part, TrainConfig
+from protomask.engine.folder import RunFolder
+from protomask.engine.log import Reporter
+from protomask.engine.optim import build_optimizer, freeze_all_but, freeze_batch_norm, freeze_stages
+from protomask.engine.processes import share_statistics
+from protomask.engine.trackers import external_trackers
+from protomask.errors import ConfigError
+from protomask.models.config import ModelConfig
+from protomask.models.zoo import (
+    DEFAULT_MODEL,
+    OPTIONAL_PARTS,
+    ZOO,
+    Network,
+    build_network,
+    zoo_entry,
+)
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def check_data(config: TrainConfig) -> CheckReport:
+    """A quick look at the data set, at all that the run will use; errors raise."""
+    report = check_dataset(config.data, splits=("train", "val") if config.overfit is None else ("train",), quick=True)
+    report.raise_errors()
+    return report
+
+
+class RunData(NamedTuple):
+    """What a run learns from, and what it is validated on."""
+
+    train: CocoDataset
+    val: CocoDataset
+    augmentation: AugmentationConfig
+
+
+def open_data(config: TrainConfig) -> RunData:
+    """The images of a run.
+
+    Raises:
+        DataError: the data set cannot be used.
+
+    """
+    paths = open_dataset(config.data)
+    train = CocoDataset(paths.train_annotations, paths.train_images)
+    if config.overfit is None:
+        val = CocoDataset(paths.val_annotations, paths.val_images, class_names=train.class_names)
+        return RunData(train, val, config.augmentation)
+    val = CocoDataset(paths.train_annotations, paths.train_images)
+    for dataset in (train, val):
+        dataset.keep_first(config.overfit)
+    return RunData(train, val, AugmentationConfig.off())
+
+
+def network_for(config: TrainConfig, class_names: tuple[str, ...], reporter: Reporter) -> Network:
+    """The network to train: of the run to be continued, of the weights to start from, or a new one.
+
+    Raises:
+        ConfigError: the settings do not fit the network or the classes.
+        CheckpointError: weights cannot be found or read, or belong to another network.
+
+    """
+    folder = RunFolder(Path(config.output))
+    if config.resume and folder.state_file.is_file():
+        network = load_weights(folder.last_weights)
+        if network.class_names != class_names:
+            raise ConfigError(
+                f"resume: the run in {folder.path} learns {', '.join(network.class_names)}, "
+                f"got a data set with {', '.join(class_names)}"
+            )
+        return network
+    options = dict(config.model_options)
+    if config.image_size is not None:
+        options["image_size"] = config.image_size
+    if config.weights is None:
+        model = zoo_entry(config.model or DEFAULT_MODEL).preset()
+        network = build_network(
+            config.model or DEFAULT_MODEL,
+            class_names=class_names,
+            pretrained_backbone=config.pretrained_backbone and config.backbone_weights is None,
+            **{**_options_of_part(config.add, "add", model), **options},
+        )
+        if config.backbone_weights is not None:
+            load_backbone(network.backbone, config.backbone_weights)
+        return network
+    source = load_network(config.weights, model=config.model)
+    if config.add is not None and optional_part(source, config.add, "add") is not None:
+        raise ConfigError(f"add: {config.weights} already has {config.add}; leave --add out to train it further")
+    options = {**_options_of_part(config.add, "add", source.config), **options, "num_classes": len(class_names)}
+    network = build_network(source.config.override(**options), class_names=class_names)
+    anew = load_matching(network, source.state_dict())
+    kept = len(network.state_dict()) - len(anew)
+    reporter.message(f"{config.weights}: {kept} tensors taken" + (f", made anew: {', '.join(anew)}" if anew else ""))
+    if config.train_only is not None:
+        own = f"{OPTIONAL_PARTS[config.train_only].attribute}."
+        foreign = [key for key in anew if not key.startswith(own)]
+        if foreign:
+            raise ConfigError(
+                f"train_only: {config.weights} does not fit the data set or the options, and only {config.train_only} "
+                f"would learn; made anew: {', '.join(foreign)}"
+            )
+    return network
+
+
+def _options_of_part(name: Part | None, setting: str, model: ModelConfig) -> dict[str, Any]:
+    """Config fields that give a model of this family a part."""
+    if name is None:
+        return {}
+    part = OPTIONAL_PARTS[name]
+    if not isinstance(model, part.family):
+        fitting = ", ".join(known for known, entry in ZOO.items() if isinstance(entry.preset(), part.family))
+        raise ConfigError(f"{setting}: {name} is a part of {fitting}; {model.name} cannot have it")
+    return dict(part.options)
+
+
+def optional_part(network: Network, name: Part, setting: str) -> nn.Module | None:
+    """A part that some networks of the family have, None where this one lacks it.
+
+    Raises:
+        ConfigError: no network of this family can have it; the message names the setting.
+
+    """
+    _options_of_part(name, setting, network.config)
+    part: nn.Module | None = getattr(network, OPTIONAL_PARTS[name].attribute)
+    return part
+
+
+def accelerator_for(config: TrainConfig) -> Accelerator:
+    """The accelerator of a run.
+
+    Raises:
+        ConfigError: this machine lacks the device, or the device the precision.
+
+    """
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate.state import AcceleratorState
+
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(config.device, True):
+        raise ConfigError(f"device: expected one this machine has, got {config.device}")
+    if config.device == "mps" and available["cuda"]:
+        raise ConfigError("device: expected cuda or cpu on a machine with a CUDA GPU, got mps")
+    # accelerate remembers device and precision for the whole process; every run states its own.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        accelerator = Accelerator(
+            cpu=config.device == "cpu",
+            mixed_precision=config.mixed_precision,
+            log_with=external_trackers(config) or None,
+            # A batch without objects leaves the mask branch without a gradient.
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
+    except ValueError as error:
+        raise ConfigError(
+            f"mixed_precision: got {config.mixed_precision}, which does not work here: {error}"
+        ) from error
+    if config.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise ConfigError("mixed_precision: expected no or bf16 on a CPU, got fp16")
+    return accelerator
+
+
+def prepare_network(network: Network, config: TrainConfig, accelerator: Accelerator, reporter: Reporter) -> None:
+    """Bring a network to its device, and fix what is not to learn.
+
+    Raises:
+        ConfigError: a setting does not fit the network or the device.
+
+    """
+    network.to(accelerator.device, memory_format=memory_format(config))  # type: ignore[call-overload]
+    if config.train_only is not None:
+        part = optional_part(network, config.train_only, "train_only")
+        if part is None:
+            raise ConfigError(f"train_only: the model has no {config.train_only} yet (--add {config.train_only})")
+        freeze_all_but(network, part)
+        reporter.message(f"everything but {config.train_only} stays as it is")
+    elif config.freezes_batch_norm:
+        frozen = freeze_batch_norm(network)
+        reporter.message(f"batch norm: {frozen} layers fixed (freeze_bn {config.freeze_bn}, batch {config.batch_size})")
+    freeze_stages(network.backbone, config.frozen_stages)
+    if config.sync_batch_norm:
+        share_statistics(network, config, accelerator)
+
+
+def memory_format(config: TrainConfig) -> torch.memory_format:
+    """The order in which images and weights are laid out in memory."""
+    return torch.channels_last if config.channels_last else torch.contiguous_format
+
+
+def optimizer_for(network: Network, config: TrainConfig, learning_rate: float) -> torch.optim.Optimizer:
+    """The optimizer that the settings ask for."""
+    return build_optimizer(
+        network,
+        learning_rate=learning_rate,
+        kind=config.optimizer,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        bias_learning_rate_factor=config.bias_learning_rate_factor,
+        bias_weight_decay=config.bias_weight_decay,
+    )

@@ -1,0 +1,37 @@
+"""Stopping a run so that it can continue."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class StopRequest:
+    """Within its block Ctrl-C and SIGTERM ask the run to stop after the current step; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self._requested = False
+        self._former: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():  # elsewhere signals cannot be handled
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._former[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, former in self._former.items():
+            signal.signal(number, former)
+
+    def requested(self) -> bool:
+        """Whether a signal came."""
+        return self._requested
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self._requested:
+            raise KeyboardInterrupt
+        self._requested = True

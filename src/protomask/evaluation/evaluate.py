@@ -1,0 +1,205 @@
+"""The AP of a predictor on a data set, whatever runs its network."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from protomask.data.coco import CocoDataset, DataWarning, open_dataset
+from protomask.data.loader import image_batches
+from protomask.errors import DataError
+from protomask.evaluation.evaluator import CocoEvaluator
+from protomask.evaluation.quality import QualityMeter
+from protomask.evaluation.tables import CocoMetrics
+from protomask.evaluation.truth import Row
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from protomask.structures.instances import Instances
+
+Split = Literal["train", "val"]
+OnProgress = Callable[[int, int], None]
+"""Called with the number of images done and the number of all."""
+
+
+class FindsInstances(Protocol):
+    """Something that predicts images, such as `protomask.inference.base.ImagePredictor`."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each label."""
+        ...
+
+    def predict_images(self, images: Sequence[Tensor], **options: Any) -> Sequence[Instances]:
+        """The instances of each image, best first, in its own frame.
+
+        Args:
+            images: (3, H, W) uint8 RGB each, any sizes.
+            options: ``score_threshold``, and what else the caller of `evaluate` gave.
+
+        """
+        ...
+
+
+def evaluate(
+    predictor: FindsInstances,
+    dataset: CocoDataset,
+    *,
+    max_detections: int = 100,
+    batch_size: int = 8,
+    num_workers: int = 0,
+    on_progress: OnProgress | None = None,
+    **options: Any,
+) -> CocoMetrics:
+    """Measure the box and mask AP of a predictor on the images of a data set.
+
+    Args:
+        predictor: finds the instances of an image; classes that the data set lacks are left out, with a warning.
+        dataset: the images and their truth.
+        max_detections: maximum number of detections per image, found and counted; COCO's rule is 100.
+        batch_size: number of images that go through the network together.
+        num_workers: processes that load images; 0 loads them in this one.
+        on_progress: called after each image.
+        options: further options of ``predictor.predict_images``, such as ``nms``.
+
+    Raises:
+        ConfigError: an option is out of range.
+        DataError: the predictor lacks a class of the data set, or an image cannot be read.
+
+    """
+    check_classes(predictor.class_names, dataset)
+    evaluator = CocoEvaluator(dataset.annotation_file, category_ids=dataset.category_ids, max_detections=max_detections)
+    predict_dataset(
+        predictor,
+        dataset,
+        evaluator,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        on_progress=on_progress,
+        max_detections=max_detections,
+        **options,
+    )
+    return evaluator.evaluate(seen_only=True)
+
+
+def open_split(data: str, split: Split = "val", *, limit: int | None = None) -> CocoDataset:
+    """One split of a data set, or its first images.
+
+    Raises:
+        DataError: the data set cannot be used.
+
+    """
+    paths = open_dataset(data)
+    if split == "val":
+        dataset = CocoDataset(paths.val_annotations, paths.val_images)
+    else:
+        dataset = CocoDataset(paths.train_annotations, paths.train_images)
+    if limit is not None:
+        dataset.keep_first(limit)
+    return dataset
+
+
+def check_classes(known: Sequence[str], dataset: CocoDataset) -> None:
+    """Warn of the classes of a model that the data set lacks: nothing can be measured of them.
+
+    Raises:
+        DataError: the model lacks a class of the data set.
+
+    """
+    unknown = [name for name in dataset.class_names if name not in known]
+    if unknown:
+        raise DataError(
+            f"{dataset.annotation_file}: the categories do not match the class names\n"
+            f"  unknown to the model: {', '.join(unknown)}\n  class names of the model: {', '.join(known)}"
+        )
+    others = [name for name in known if name not in dataset.class_names]
+    if others:
+        warnings.warn(f"not in the data, left out: {', '.join(others)}", DataWarning, stacklevel=2)
+
+
+def predict_dataset(
+    predictor: FindsInstances,
+    dataset: CocoDataset,
+    evaluator: CocoEvaluator,
+    *,
+    batch_size: int,
+    num_workers: int = 0,
+    quality: QualityMeter | None = None,
+    on_image: Callable[[int, Instances], None] | None = None,
+    on_progress: OnProgress | None = None,
+    **options: Any,
+) -> None:
+    """Give the evaluator everything that a predictor finds in every image.
+
+    Args:
+        predictor: knows the classes of the data set (`check_classes`); what it finds of others is left out.
+        dataset: the images.
+        evaluator: a fresh one for the same images.
+        batch_size: number of images that go through the network together.
+        num_workers: processes that load images; 0 loads them in this one.
+        quality: is given the same.
+        on_image: called after each image with its id and its instances.
+        on_progress: called after each image.
+        options: as in ``predictor.predict_images``, without a score threshold.
+
+    Raises:
+        ConfigError: an option is out of range.
+        DataError: an image cannot be read.
+
+    """
+    done = 0
+    for images, image_ids in image_batches(dataset, batch_size=batch_size, num_workers=num_workers):
+        found = predictor.predict_images(images, score_threshold=0.0, **options)
+        for image_id, instances in zip(image_ids, found, strict=True):
+            if dataset.class_names != instances.class_names:
+                instances = instances.of_classes(dataset.class_names)
+            evaluator.update(image_id, instances)
+            if quality is not None:
+                quality.update(image_id, instances, rles=encoded_masks(evaluator, instances))
+            if on_image is not None:
+                on_image(image_id, instances)
+            done += 1
+            if on_progress is not None:
+                on_progress(done, len(dataset))
+
+
+def encoded_masks(evaluator: CocoEvaluator, instances: Instances) -> list[Row]:
+    """Run-length codes of the masks of the image that the evaluator was given last; encoding them again takes time."""
+    rows = evaluator.results["segm"][-len(instances) :] if len(instances) else []
+    return [row["segmentation"] for row in rows]
+
+
+def average_precisions(
+    predictors: Mapping[str, FindsInstances], dataset: CocoDataset, *, on_progress: OnProgress | None = None
+) -> dict[str, dict[str, float | None]]:
+    """Measure several predictors on the same images, each with its own limit of detections.
+
+    Args:
+        predictors: by name; each knows the classes of the data set (`check_classes`).
+        dataset: the images and their truth.
+        on_progress: called after each image of each predictor, with the number of all.
+
+    Returns:
+        box_AP, box_AP50, box_AP75, mask_AP, mask_AP50 and mask_AP75 in [0, 1] of each predictor, by its name.
+
+    """
+    found: dict[str, dict[str, float | None]] = {}
+    for name, predictor in predictors.items():
+        before, total = len(found) * len(dataset), len(predictors) * len(dataset)
+        evaluator = CocoEvaluator(dataset.annotation_file, category_ids=dataset.category_ids)
+        advance = None if on_progress is None else _from(before, total, on_progress)
+        predict_dataset(predictor, dataset, evaluator, batch_size=1, on_progress=advance)
+        tables = evaluator.evaluate(seen_only=True).tables
+        found[name] = {
+            f"{kind}_{metric}": getattr(table, metric)
+            for kind, table in tables.items()
+            for metric in ("AP", "AP50", "AP75")
+        }
+    return found
+
+
+def _from(before: int, total: int, on_progress: OnProgress) -> OnProgress:
+    """The progress of one part of some work, told as that of all."""
+    return lambda done, _: on_progress(before + done, total)
