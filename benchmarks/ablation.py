@@ -29,6 +29,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from measuring import milliseconds, positive
+from protomask.bench.machine import describe_machine
 from protomask.checkpoints.io import load_network
 from protomask.data.augmentation import AugmentationConfig
 from protomask.data.coco import CocoDataset, open_dataset
@@ -38,7 +39,6 @@ from protomask.engine.loop import evaluate
 from protomask.engine.run import train
 from protomask.errors import DataError
 from protomask.evaluation.coco import CocoEvaluator, CocoMetrics
-from protomask.inference.machine import describe_machine
 from protomask.models.yolact.heads import YolactOutput
 from protomask.models.zoo import DEFAULT_MODEL, Network
 from protomask.ops.boxes import decode_boxes
