@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from protomask.inference.machine import describe_machine
+from protomask.bench.machine import describe_machine
 
 
 def argument_parser(description: str, *, rounds: int) -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from protomask.inference.memory import MemoryUse
+from protomask.bench.memory import MemoryUse
 
 if TYPE_CHECKING:
     from cli.conftest import Run
@@ -59,7 +59,7 @@ def check_schema(report: dict[str, Any]) -> None:
 
 def test_ap_is_that_of_eval(run: Run, weights: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use = MemoryUse(loaded_mib=100.0, peak_mib=200.0, gpu_peak_mib=None)
-    monkeypatch.setattr("protomask.inference.memory.measure_memory", lambda *_, **__: use)  # starts processes
+    monkeypatch.setattr("protomask.bench.memory.measure_memory", lambda *_, **__: use)  # starts processes
     model = [weights, "--images", scenes / "images" / "val", "--data", scenes, "--device", "cpu"]
     outcome = run("bench", *model, "--rounds", 1, "--batch-sizes", 1, 3, "--json")
     assert (outcome.code, outcome.err) == (0, "")

@@ -122,7 +122,7 @@ def test_a_report_that_fails_costs_nothing_else(
     def fail(*_: object, **__: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("protomask.cli.report.write_report", fail)
+    monkeypatch.setattr("protomask.reports.run_report.write_report", fail)
     arguments = ["train", "--config", finished / "config.yaml", "--output", tmp_path / "run", "--iterations", 1]
     outcome = run(*arguments)
     assert outcome.code == 1

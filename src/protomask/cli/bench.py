@@ -57,12 +57,12 @@ def run(
 
     import torch
 
+    from protomask.bench.latency import ModelSpec, measure_latency, measure_throughput, summarize
+    from protomask.bench.machine import describe_machine
+    from protomask.bench.memory import measure_memory
+    from protomask.cli.average_precision import average_precisions, check_classes, open_val_split
     from protomask.cli.output import check_writable, dump_json, progress
     from protomask.errors import ConfigError
-    from protomask.evaluation.evaluate import average_precisions, check_classes, open_split
-    from protomask.inference.latency import ModelSpec, measure_latency, measure_throughput, summarize
-    from protomask.inference.machine import describe_machine
-    from protomask.inference.memory import measure_memory
     from protomask.inference.sources import iter_image_paths
 
     for name, value in (

@@ -67,7 +67,7 @@ def run(
     from protomask.errors import ConfigError
     from protomask.evaluation.evaluator import CocoEvaluator, evaluate_coco
     from protomask.evaluation.quality import QualityMeter
-    from protomask.evaluation.reliability_diagram import save_reliability_diagram
+    from protomask.reports.reliability import save_reliability_diagram
 
     plot = _plot_path(quality_plot, save_results) if quality or quality_plot is not None else None
     if not 0 <= quality_min_score < 1:

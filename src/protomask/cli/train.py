@@ -96,7 +96,7 @@ def run(config: TrainConfig, *, report: bool = True, json: bool = False) -> int:
 
 def _report(result: TrainResult, config: TrainConfig, *, quiet: bool) -> Path | None:
     """The page about a run that ended; None where it cannot be written, which is told but costs nothing else."""
-    from protomask.cli.report import write_report
+    from protomask.reports.run_report import write_report
 
     try:
         return write_report(

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from protomask.cli.svg import line_chart
+from protomask.charts.lines import line_chart
 
 LABELS = {"title": "a < b", "x_label": "x & y", "y_label": "loss"}
 

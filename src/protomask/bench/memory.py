@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
+from protomask.bench.latency import ModelSpec, time_prediction
 from protomask.errors import ProtomaskError
-from protomask.inference.latency import ModelSpec, time_prediction
 
 
 @dataclass(frozen=True, kw_only=True)

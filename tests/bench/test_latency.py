@@ -10,9 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from protomask.errors import ConfigError, DataError
-from protomask.inference.base import ImagePredictor
-from protomask.inference.latency import (
+from protomask.bench.latency import (
     STAGES,
     ModelSpec,
     Summary,
@@ -23,7 +21,9 @@ from protomask.inference.latency import (
     summarize,
     time_prediction,
 )
-from protomask.inference.machine import describe_machine
+from protomask.bench.machine import describe_machine
+from protomask.errors import ConfigError, DataError
+from protomask.inference.base import ImagePredictor
 from protomask.models.zoo import yolact_nano
 from protomask.structures.instances import Instances
 
@@ -159,7 +159,7 @@ def test_wrong_suffixes(text: str) -> None:
 
 def test_only_what_differs_from_the_defaults_reaches_load(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, dict[str, Any]]] = []
-    monkeypatch.setattr("protomask.inference.latency.load", lambda source, **options: calls.append((source, options)))
+    monkeypatch.setattr("protomask.bench.latency.load", lambda source, **options: calls.append((source, options)))
     for text in ("a", "a@bf16@compile"):
         ModelSpec.parse(text).load("cpu")
     assert calls == [("a", {"device": "cpu"}), ("a", {"device": "cpu", "precision": "bf16", "compile": True})]

@@ -9,7 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from protomask.cli.svg import line_chart
+from protomask.charts.lines import line_chart
+from protomask.evaluation.coco import CocoMetrics
 from protomask.evaluation.confusion import Confusion, ImageScore
 from protomask.evaluation.quality_report import Population, QualityReport
 from protomask.evaluation.tables import CocoMetrics
@@ -74,7 +75,7 @@ def render_page(content: ReportContent) -> str:
     body = "".join(
         f'<section id="{name}"><h2>{escape(title)}</h2>{inner}</section>' for name, (title, inner) in sections.items()
     )
-    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     title = escape(content.title)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -1,0 +1,1 @@
+"""Measuring models: time, throughput, memory and AP."""

@@ -1,0 +1,1 @@
+"""Charts as SVG that need nothing but a browser."""

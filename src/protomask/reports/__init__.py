@@ -1,0 +1,1 @@
+"""Pages, sheets and diagrams about data sets, runs and models."""
