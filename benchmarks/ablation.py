@@ -30,15 +30,17 @@ from torch import Tensor
 
 from measuring import milliseconds, positive
 from protomask.bench.machine import describe_machine
-from protomask.checkpoints.io import load_network
-from protomask.data.augmentation import AugmentationConfig
-from protomask.data.coco import CocoDataset, open_dataset
-from protomask.data.loader import validation_batches
+from protomask.checkpoints.sources import load_network
+from protomask.data.training.augmentation import AugmentationConfig
+from protomask.data.coco.dataset import CocoDataset
+from protomask.data.coco.layout import open_dataset
+from protomask.data.training.loader import validation_batches
 from protomask.engine.config import TrainConfig
 from protomask.engine.loop import evaluate
 from protomask.engine.run import train
 from protomask.errors import DataError
-from protomask.evaluation.coco import CocoEvaluator, CocoMetrics
+from protomask.evaluation.evaluator import CocoEvaluator
+from protomask.evaluation.tables import CocoMetrics
 from protomask.models.yolact.heads import YolactOutput
 from protomask.models.zoo import DEFAULT_MODEL
 from protomask.ops.boxes import decode_boxes

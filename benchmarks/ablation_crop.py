@@ -27,7 +27,8 @@ from ablation import (
 from protomask.models.yolact.model import Yolact
 from protomask.models.yolact.postprocess import select
 from protomask.ops.masks import assemble_masks, crop_masks
-from protomask.structures.instances import GridMasks, Instances
+from protomask.structures.mask_sources import GridMasks
+from protomask.structures.instances import Instances
 
 SIZES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 

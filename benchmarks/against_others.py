@@ -38,11 +38,12 @@ from measuring import argument_parser, positive, report
 from postprocess import dense_fast_nms
 from protomask import build
 from protomask.bench.latency import PRECISIONS, ModelSpec, Summary, in_turns
-from protomask.checkpoints.io import fill_counters, load_exactly, load_network
+from protomask.checkpoints.io import fill_counters, load_exactly
+from protomask.checkpoints.sources import load_network
 from protomask.checkpoints.official_yolact import rename
 from protomask.checkpoints.sources import load_network
 from protomask.inference.base import ImagePredictor
-from protomask.inference.sources import read_image
+from protomask.images.decode import read_image
 from protomask.ops.boxes import decode_boxes
 from protomask.ops.masks import crop_masks
 

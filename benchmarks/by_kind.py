@@ -9,7 +9,7 @@ import torch
 from measuring import argument_parser, positive, report
 from protomask.evaluation.evaluate import check_classes, open_split
 from protomask.evaluation.evaluator import CocoEvaluator
-from protomask.inference.predictor import load
+from protomask.api import load
 
 
 def main() -> None:

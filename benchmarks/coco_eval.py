@@ -7,7 +7,7 @@ import torch
 
 from measuring import argument_parser, milliseconds, report
 from protomask.evaluation.evaluator import evaluate_coco
-from protomask.ops.masks import encode_rle, rle_area
+from protomask.masks.rle import encode_rle, rle_area
 from scenes import ellipse_masks, random_boxes
 
 SIZE = 512

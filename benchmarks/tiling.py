@@ -16,12 +16,13 @@ from PIL import Image
 from torch import Tensor
 
 from measuring import argument_parser, positive, report
-from protomask.data.coco import CocoDataset
+from protomask.data.coco.dataset import CocoDataset
 from protomask.evaluation.evaluate import open_split, predict_dataset
 from protomask.evaluation.evaluator import CocoEvaluator
-from protomask.inference.predictor import load
+from protomask.api import load
 from protomask.inference.tiling import Tiling
-from protomask.ops.masks import box_of_masks, encode_rle
+from protomask.masks.runs import boxes_of_masks
+from protomask.masks.rle import encode_rle
 
 
 def mosaics(scenes: CocoDataset, rows: int, columns: int, scale: float) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from protomask.data.coco.dataset import CocoDataset
-from protomask.ops.masks import encode_rle
+from protomask.masks.rle import encode_rle
 
 Found = dict[str, list[tuple[str, bool, bytes]]]
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from protomask.detection.options import PredictOptions
+from protomask.detection.options import Limits, PredictOptions
 from protomask.detection.rows import instances_of
 from protomask.images.decode import Pixels
-from protomask.inference.predictor import Clock, Limits, Predictor
+from protomask.inference.predictor import Clock, Predictor
 from protomask.masks.runs import boxes_of_masks
 from protomask.structures.instances import Instances
 from protomask.structures.mask_sources import DenseMasks

@@ -1,4 +1,4 @@
-"""Real-time instance segmentation: YOLACT, Mask R-CNN and their families in one small PyTorch package.
+"""Real-time instance segmentation: YOLACT, Mask R-CNN and their families, from an image to masks in any runtime.
 
 >>> import protomask
 >>> model = protomask.load()  # the model that ships with the package
@@ -14,36 +14,54 @@ from typing import TYPE_CHECKING, Any
 from protomask.errors import CheckpointError, ConfigError, DataError, ExportError, MissingExtraError, ProtomaskError
 
 if TYPE_CHECKING:
-    from protomask.inference.predictor import Predictor, build, load
-    from protomask.models.zoo import list_models
-    from protomask.structures.instances import Instances, Target
+    from protomask.api import build, check, evaluate, export, list_models, load, train
+    from protomask.detection.options import PredictOptions
+    from protomask.engine.config import TrainConfig
+    from protomask.evaluation.tables import CocoMetrics
+    from protomask.inference.predictor import Predictor
+    from protomask.structures.frame import Frame
+    from protomask.structures.instance import Instance
+    from protomask.structures.instances import Instances
+    from protomask.structures.target import Target
 
 __version__ = "0.1.0"
 
-# Imported on first use: `import protomask` and the command line's --help do not wait for torch.
+# Imported on first use: `import protomask` and the command line's --help wait for nothing.
 _LAZY = {
+    "CocoMetrics": "protomask.evaluation.tables",
+    "Frame": "protomask.structures.frame",
+    "Instance": "protomask.structures.instance",
     "Instances": "protomask.structures.instances",
+    "PredictOptions": "protomask.detection.options",
     "Predictor": "protomask.inference.predictor",
-    "Target": "protomask.structures.instances",
-    "build": "protomask.inference.predictor",
-    "list_models": "protomask.models.zoo",
-    "load": "protomask.inference.predictor",
+    "Target": "protomask.structures.target",
+    "TrainConfig": "protomask.engine.config",
+    **dict.fromkeys(("build", "check", "evaluate", "export", "list_models", "load", "train"), "protomask.api"),
 }
 
 __all__ = [
     "CheckpointError",
+    "CocoMetrics",
     "ConfigError",
     "DataError",
     "ExportError",
+    "Frame",
+    "Instance",
     "Instances",
     "MissingExtraError",
+    "PredictOptions",
     "Predictor",
     "ProtomaskError",
     "Target",
+    "TrainConfig",
     "__version__",
     "build",
+    "check",
+    "evaluate",
+    "export",
     "list_models",
     "load",
+    "train",
 ]
 
 

@@ -6,14 +6,21 @@ not needed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from protomask.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
+    from protomask.data.doctor.report import CheckReport
+    from protomask.detection.options import PredictChanges, PredictOptions
+    from protomask.engine.log import Reporter
+    from protomask.engine.run import TrainResult
+    from protomask.evaluation.tables import CocoMetrics
+    from protomask.export.verify import Agreement
     from protomask.inference.predictor import Predictor
+    from protomask.inference.sources import AnySource
     from protomask.torch_runtime.predictor import TorchPredictor
 
 Precision = Literal["float32", "bf16", "fp16"]
@@ -68,8 +75,9 @@ def load(
 
     Args:
         source: name of a shipped model; zoo name (its published weights are downloaded once); file of ours
-            (.safetensors), file of another codebase (.pth, .pkl), ``hf://owner/repository/file``; or file of
-            `protomask export` (.onnx, .xml). The shipped default when not given.
+            (.safetensors), run folder of a training, file of another codebase (.pth, .pkl),
+            ``hf://owner/repository/file``; or file of `protomask export` (.onnx, .xml). The shipped default when not
+            given.
         runtime: what runs the network. "auto" runs shipped models and .onnx files in ONNX Runtime, .xml files in
             OpenVINO, and everything else in PyTorch, as it does where a device, precision or compilation is asked for
             that only PyTorch has.
@@ -124,9 +132,13 @@ def _load_torch(
     compile: bool,
 ) -> TorchPredictor:
     with needing_torch(f"{source}: running it"):
-        from protomask.checkpoints.io import load_network
+        from protomask.checkpoints.sources import load_network
         from protomask.torch_runtime.predictor import TorchPredictor, ready
 
+    if Path(source).is_dir():
+        from protomask.engine.folder import RunFolder
+
+        source = str(RunFolder(Path(source)).weights)
     network = load_network(source, model=model, class_names=class_names)
     return ready(TorchPredictor(network, source, precision=precision, compile=compile), device)
 
@@ -167,6 +179,181 @@ def build(
         **overrides,
     )
     return ready(TorchPredictor(network), device)
+
+
+def train(
+    data: str | Path,
+    *,
+    model: str | None = None,
+    recipe: str | Path | None = None,
+    output: str | Path = "runs/train",
+    reporter: Reporter | None = None,
+    **settings: Any,
+) -> TrainResult:
+    """Train a model on a COCO-format data set.
+
+    Args:
+        data: folder with annotations/{train,val}.json and images/{train,val}/, or a YAML naming the four paths.
+        model: zoo name; that of ``weights``, else the default.
+        recipe: settings to begin with: name of a shipped recipe, or a YAML file.
+        output: run folder, made by the run.
+        reporter: is told how the run goes; nobody is by default.
+        settings: further fields of `TrainConfig`, which come on top of the recipe.
+
+    Returns:
+        What the run left: ``result.best``, the file with the best weights, and ``result.metrics`` of the last
+        validation.
+
+    Raises:
+        ConfigError: no such setting, or one that does not fit the data or the machine.
+        DataError: the data set cannot be used.
+        MissingExtraError: PyTorch is not installed.
+
+    """
+    with needing_torch("training"):
+        from protomask.engine.recipes import with_recipe
+        from protomask.engine.run import train as run
+
+    given: dict[str, Any] = {"data": str(data), "output": str(output), **settings}
+    if model is not None:
+        given["model"] = model
+    return run(with_recipe(recipe, given), reporter=reporter)
+
+
+def evaluate(
+    model: Predictor | str | Path | None = None,
+    *,
+    data: str | Path,
+    split: Literal["train", "val"] = "val",
+    options: PredictOptions | None = None,
+    num_workers: int = 0,
+    **changes: Unpack[PredictChanges],
+) -> CocoMetrics:
+    """Measure COCO box and mask AP on an annotated data set.
+
+    Args:
+        model: a predictor, or what `load` takes.
+        data: data set, as for `train`.
+        split: part of the data set to measure on.
+        options: of the prediction. Everything is found whatever it scores; ``max_detections`` also says how many
+            detections of an image count, COCO's 100 where it says nothing.
+        num_workers: processes that load images; 0 loads them in this one.
+        changes: fields of `PredictOptions`, which come on top of ``options``.
+
+    Raises:
+        DataError: the data set or an image cannot be read, or the model lacks a class of the data.
+        ConfigError: an option is out of range.
+        MissingExtraError: what measures is not installed.
+
+    """
+    with needing_torch("measuring AP"):
+        from protomask.evaluation.evaluate import evaluate as measure
+        from protomask.evaluation.evaluate import open_split
+
+    from protomask.detection.options import take_options
+    from protomask.inference.predictor import Predictor as AnyPredictor
+
+    predictor = model if isinstance(model, AnyPredictor) else load(model)
+    dataset = open_split(str(data), split)
+    return measure(predictor, dataset, options=take_options(options, changes), num_workers=num_workers)
+
+
+def export(
+    model: Predictor | str | Path,
+    output: str | Path,
+    *,
+    images: AnySource | None = None,
+    form: Literal["detections", "candidates"] = "detections",
+    precision: Literal["float32", "float16"] = "float32",
+    calibration: AnySource | None = None,
+    mask_size: tuple[int, int] | None = None,
+    fixed_size: bool = False,
+    licence: str | None = None,
+    options: PredictOptions | None = None,
+    **changes: Unpack[PredictChanges],
+) -> Agreement:
+    """Write a model to one file that runs without PyTorch, verified against the model.
+
+    Args:
+        model: a predictor, or what `load` takes; of a shipped model its weights are exported.
+        output: file to write, .onnx or .xml (OpenVINO, with a .bin beside it); it appears whole, or not at all.
+        images: show what the model knows, to verify the file with; the shipped scenes by default.
+        form: "detections" goes from the pixels of an image to masks, for any runtime; "candidates" ends before NMS and
+            leaves every option of a prediction to `load`.
+        precision: of the weights in a file of candidates; half precision halves it.
+        calibration: images like those the model will see, some hundred, to compute in 8 bits; not by default.
+        mask_size: (h, w) of the masks; that of the prototypes by default.
+        fixed_size: the file takes only images of the network's size, and does not resize.
+        licence: of the weights, to be written into the file; known for models of the zoo.
+        options: thresholds and NMS that the file settles; the model's own by default.
+        changes: fields of `PredictOptions`, which come on top of ``options``.
+
+    Returns:
+        How the detections of the file agree with the model's.
+
+    Raises:
+        ConfigError: the ending, a threshold, or a combination that has no file.
+        ExportError: the file does not find what the model finds; nothing is left behind.
+        MissingExtraError: a package is not installed.
+
+    """
+    from contextlib import ExitStack
+    from importlib.resources import as_file, files
+
+    from protomask.detection.options import take_options
+    from protomask.inference.predictor import Predictor as AnyPredictor
+    from protomask.inference.sources import open_source
+
+    with needing_torch("exporting a model"):
+        from protomask.export.files import export as write
+        from protomask.torch_runtime.predictor import TorchPredictor
+
+    settled = take_options(options, changes)
+    if not isinstance(model, AnyPredictor):
+        model = load(model, runtime="torch", device="cpu")
+    elif not isinstance(model, TorchPredictor):
+        model = load(model.source, runtime="torch", device="cpu")
+    assert isinstance(model, TorchPredictor)
+    with ExitStack() as stack:
+        shown = stack.enter_context(as_file(files("protomask") / "samples")) if images is None else images
+        pixels = [frame.image for frame in open_source(shown)]
+    calibrating = None if calibration is None else [frame.image for frame in open_source(calibration)]
+    return write(
+        model, output, images=pixels, options=settled, form=form, precision=precision, calibration=calibrating,
+        mask_size=mask_size, fixed_size=fixed_size, licence=licence,
+    )  # fmt: skip
+
+
+def check(
+    data: str | Path, *, model: str | None = DEFAULT_MODEL, model_options: Mapping[str, Any] | None = None
+) -> CheckReport:
+    """Look for everything that is wrong or odd in a data set, before training does; bad data never raises.
+
+    Args:
+        data: data set, as for `train`.
+        model: zoo name of the model that is to learn it, whose anchors are compared with the objects; None compares
+            none.
+        model_options: fields of the model's config to change.
+
+    Returns:
+        Problems, each with its severity, and counts of images and objects.
+
+    Raises:
+        ConfigError: unknown model or option.
+        MissingExtraError: PyTorch is not installed.
+
+    """
+    with needing_torch("checking a data set"):
+        from protomask.data.doctor.check import check_dataset
+        from protomask.models.families import family_of
+        from protomask.models.zoo import zoo_entry
+
+    report = check_dataset(data)
+    if model is None:
+        return report
+    config = zoo_entry(model).preset().override(**(model_options or {}))
+    network_input = family_of(config).network_input
+    return report if network_input is None else report.with_network(network_input(config))
 
 
 class needing_torch:

@@ -12,7 +12,7 @@ import torch
 from protomask.cli.main import main
 from protomask.data.synthetic.shapes import CLASS_NAMES
 from protomask.data.synthetic.write import write_dataset
-from protomask.inference.predictor import build
+from protomask.api import build
 
 TINY = {
     "fpn_channels": 8,

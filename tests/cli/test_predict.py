@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from protomask.inference import draw
-from protomask.ops.masks import decode_rle, runs_to_window
+from protomask.masks.rle import decode_rle
+from protomask.masks.runs import runs_to_window
 from protomask.structures.instances import Instances
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from protomask.engine.config import TrainConfig
 from protomask.engine.folder import Progress, RunFolder, random_state, without_folders
 from protomask.engine.run import TrainResult, train
 from protomask.errors import CheckpointError, ConfigError, ProtomaskError
-from protomask.structures.instances import Target
+from protomask.structures.target import Target
 
 TINY = {
     "fpn_channels": 8,

@@ -9,7 +9,7 @@ import torch
 from protomask.errors import ConfigError
 from protomask.evaluation.confusion import Confusion, measure_confusion
 from protomask.evaluation.truth import GroundTruth
-from protomask.ops.masks import encode_rle
+from protomask.masks.rle import encode_rle
 
 SIZE = 20
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from coco_folders import BLOB, RING, write_coco
-from protomask.data.coco import CocoDataset, DataWarning
+from protomask.data.coco.dataset import CocoDataset
+from protomask.data.coco.schema import DataWarning
 from protomask.errors import ConfigError, DataError
 from protomask.evaluation.evaluate import average_precisions, check_classes, evaluate, open_split, predict_dataset
 from protomask.evaluation.evaluator import CocoEvaluator

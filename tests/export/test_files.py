@@ -16,7 +16,7 @@ from export.test_yolact import pictures, tiny
 from protomask.errors import ConfigError, ExportError, MissingExtraError
 from protomask.export import files
 from protomask.export.files import export
-from protomask.inference.runtime import ExportedPredictor
+from protomask.runtimes.exported import ExportedPredictor
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")

@@ -30,9 +30,10 @@ from protomask.export.resize import (
 from protomask.inference.predictor import Predictor
 from protomask.models.rcnn.conventions import Conventions
 from protomask.models.rcnn.model import MaskRCNN
-from protomask.structures.geometry import ShortSideGeometry
-from protomask.structures.instances import Instances, RegionMasks
-from protomask.structures.resize import resize_opencv, resize_pillow
+from protomask.ops.geometry import ShortSideGeometry
+from protomask.structures.instances import Instances
+from protomask.structures.mask_sources import RegionMasks
+from protomask.images.resize import resize_opencv, resize_pillow
 
 Runner = Callable[[Tensor], list[Tensor]]
 SIZES = ((96, 128), (60, 200), (333, 100), (97, 97), (1, 1))

@@ -15,7 +15,9 @@ from protomask.export.graphs import OUTPUT_NAMES, wrap
 from protomask.export.verify import ONE_STAGE, compare
 from protomask.export.yolact import YolactGraph, resize
 from protomask.inference.predictor import Predictor
-from protomask.inference.runtime import BAKED_OPTIONS, ExportedPredictor, ExportInfo
+from protomask.inference.runtime import BAKED_OPTIONS
+from protomask.runtimes.exported import ExportedPredictor
+from protomask.runtimes.info import ExportInfo
 from protomask.models.yolact.config import YolactConfig
 from protomask.models.yolact.geometry import image_geometry
 from protomask.models.yolact.heads import YolactOutput

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from protomask.errors import ConfigError, DataError
-from protomask.inference.draw import PALETTE, draw_instances
+from protomask.images.draw import PALETTE
+from protomask.inference.draw import draw_instances
 from protomask.structures.instances import Instances
 
 SIZE = (120, 200)

@@ -1,322 +1,249 @@
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from copy import deepcopy
+import io
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-import protomask
-from golden_weights import golden_weights
-from protomask.checkpoints.io import save_weights
-from protomask.errors import CheckpointError, ConfigError, DataError
-from protomask.inference.predictor import Predictor, resolve_device
-from protomask.models.config import NMS_MODES
+from fake_predictor import CLASS_NAMES, Box, FakePredictor, scene
+from protomask.detection.options import PredictOptions
+from protomask.errors import ConfigError, DataError
+from protomask.images.decode import Pixels
+from protomask.inference.predictor import STAGES, Clock, Predictor
+from protomask.structures.frame import Frame
 from protomask.structures.instances import Instances
 
-NAMES = ("nut", "bolt", "gear")
-EVERYTHING: dict[str, Any] = {"score_threshold": 0, "candidate_threshold": 0}
+NUT: tuple[Box, int, int] = ((2, 3, 10, 9), 0, 204)
+BOLT: tuple[Box, int, int] = ((12, 20, 30, 28), 1, 102)
+IMAGE = scene((40, 50), NUT, BOLT)
 
 
-@pytest.fixture(scope="module")
-def model() -> Predictor:
-    torch.manual_seed(0)
-    return protomask.build(
-        "yolact_nano", class_names=NAMES, device="cpu", backbone="shufflenet_v2_x1_0", image_size=64, fpn_channels=16,
-        protonet_channels=8, num_prototypes=4,
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def weights(model: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return model.save(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
-
-
-def some_pixels(height: int = 40, width: int = 50, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+@pytest.fixture(autouse=True)
+def no_thread_stays() -> Iterator[None]:
+    before = threading.active_count()
+    yield
+    assert threading.active_count() == before
 
 
 def assert_equal(one: Instances, other: Instances) -> None:
     assert one.image_size == other.image_size
     for field in ("boxes", "labels", "scores", "masks"):
-        assert torch.equal(getattr(one, field), getattr(other, field)), field
+        np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
 
 
-def assert_close(one: Instances, other: Instances) -> None:
-    """Equal but for rounding, which lets the near ties of an untrained network change places."""
-    assert one.image_size == other.image_size
-    torch.testing.assert_close(one.scores, other.scores, rtol=0, atol=1e-4)
-    alike = (one.boxes - other.boxes).abs().amax(dim=1) < 0.01
-    assert alike.float().mean() > 0.9
-    assert (one.masks[alike] != other.masks[alike]).float().mean() < 1e-3
+def write_images(folder: Path) -> list[Path]:
+    """Three images of widths 9, 10 and 11, each with one object of that width."""
+    paths = [folder / f"b{width}.png" for width in (9, 10, 11)]
+    for width, path in zip((9, 10, 11), paths, strict=True):
+        Image.fromarray(scene((5, width), ((0, 0, width, 4), 0, 255))).save(path)
+    return paths
 
 
-def test_every_kind_of_source_gives_the_same(model: Predictor, tmp_path: Path) -> None:
-    pixels = some_pixels()
+def test_the_base_class_is_no_predictor() -> None:
+    with pytest.raises(TypeError, match="abstract"):
+        Predictor()  # type: ignore[abstract]
+    assert FakePredictor().most_detections is None
+
+
+def test_one_image_gives_its_instances() -> None:
+    found = FakePredictor().predict(IMAGE)
+    assert isinstance(found, Instances)
+    assert found.class_names == CLASS_NAMES
+    assert found.image_size == (40, 50)
+    assert found.names == ["nut", "bolt"]
+    np.testing.assert_allclose(found.scores, [0.8, 0.4])
+    np.testing.assert_array_equal(found.boxes, np.array([NUT[0], BOLT[0]]))
+
+
+def test_every_kind_of_image_gives_the_same(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
     path = tmp_path / "a.png"
-    Image.fromarray(pixels).save(path)
-    wanted = model.predict(pixels, **EVERYTHING)
-    assert isinstance(wanted, Instances)
-    assert len(wanted) == model.network.config.max_detections
-    assert wanted.image_size == (40, 50)
-    assert wanted.class_names == model.class_names == NAMES
-    for source in (path, str(path), Image.fromarray(pixels), torch.from_numpy(pixels).permute(2, 0, 1)):
-        assert_equal(model.predict(source, **EVERYTHING), wanted)
+    Image.fromarray(IMAGE).save(path)
+    wanted = FakePredictor().predict(IMAGE)
+    for source in (path, str(path), path.read_bytes(), io.BytesIO(path.read_bytes()), Image.fromarray(IMAGE),
+                   torch.from_numpy(IMAGE).permute(2, 0, 1)):  # fmt: skip
+        assert_equal(FakePredictor().predict(source), wanted)
 
 
+@pytest.mark.parametrize(("batch_size", "sizes"), [(1, [1, 1, 1]), (2, [2, 1]), (8, [3])])
 @pytest.mark.parametrize("kind", [list, tuple])
-@pytest.mark.parametrize("batch_size", [1, 2, 8])
-def test_a_batch_gives_what_its_images_give(model: Predictor, kind: type, batch_size: int) -> None:
-    images = [some_pixels(40, 50, 1), some_pixels(64, 64, 2), some_pixels(10, 90, 3)]
-    together = model.predict(kind(images), batch_size=batch_size, **EVERYTHING)
-    assert isinstance(together, list)
-    for found, image in zip(together, images, strict=True):
-        assert_close(found, model.predict(image, **EVERYTHING))
+def test_a_list_gives_a_list(tmp_path: Path, kind: type[Any], batch_size: int, sizes: list[int]) -> None:
+    predictor, paths = FakePredictor(), write_images(tmp_path)
+    found = predictor.predict(kind(paths), batch_size=batch_size)
+    assert isinstance(found, list)
+    assert [one.image_size for one in found] == [(5, 9), (5, 10), (5, 11)]
+    assert [int(one.boxes[0, 2]) for one in found] == [9, 10, 11]
+    assert [len(batch) for batch in predictor.batches] == sizes
 
 
-def test_no_images(model: Predictor) -> None:
-    assert model.predict([]) == model.predict(()) == model.predict_images([]) == []
+def test_no_images() -> None:
+    predictor = FakePredictor()
+    assert predictor.predict([]) == predictor.predict(()) == predictor.predict_images([]) == []
+    assert predictor.predict_images([], PredictOptions(tile=64)) == []
+    assert predictor.batches == []
 
 
-@pytest.mark.parametrize("nms", NMS_MODES)
-@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (3, 2)])
-def test_odd_sizes(model: Predictor, size: tuple[int, int], nms: str) -> None:
-    found = model.predict(some_pixels(*size), nms=nms, max_detections=5, **EVERYTHING)
-    height, width = size
-    assert 0 < len(found) <= 5
-    assert bool((found.boxes >= 0).all())
-    assert bool((found.boxes <= torch.tensor([width, height, width, height])).all())
-    assert found.masks.shape == (len(found), height, width)
-    assert len(found.rle()) == len(found.polygons()) == len(found)
+def test_changes_come_on_top_of_options() -> None:
+    options = PredictOptions(score_threshold=0.5, max_detections=7)
+    wanted = {
+        PredictOptions(): ({}, None),
+        options: ({}, options),
+        PredictOptions(score_threshold=0.1): ({"score_threshold": 0.1}, None),
+        PredictOptions(score_threshold=0.5, max_detections=3): ({"max_detections": 3}, options),
+        PredictOptions(score_threshold=0.5): ({"max_detections": None}, options),
+    }
+    for expected, (changes, given) in wanted.items():
+        predictor = FakePredictor()
+        predictor.predict(IMAGE, given, **changes)
+        predictor.predict([IMAGE], given, **changes)
+        list(predictor.stream(IMAGE, given, **changes))
+        assert predictor.options == [expected] * 3
+    assert options == PredictOptions(score_threshold=0.5, max_detections=7)
 
 
-def test_thresholds(model: Predictor) -> None:
-    image = some_pixels()
-    everything = model.predict(image, **EVERYTHING)
-    middle = float(everything.scores.median())
-    above = model.predict(image, **EVERYTHING | {"score_threshold": middle})
-    assert torch.equal(above.scores, everything.scores[everything.scores > middle])
-    assert len(model.predict(image, max_detections=7, **EVERYTHING)) == 7
-    assert len(model.predict(image, score_threshold=1.0)) == 0
+def test_options_reach_the_network() -> None:
+    assert len(FakePredictor().predict(IMAGE, score_threshold=0.5)) == 1
+    assert len(FakePredictor().predict(IMAGE, PredictOptions(max_detections=1))) == 1
+    assert FakePredictor().predict_images([IMAGE], PredictOptions(score_threshold=0.9))[0].names == []
 
 
 @pytest.mark.parametrize(
-    ("options", "name"),
+    ("options", "message"),
     [
-        ({"score_threshold": 2}, "score_threshold"),
-        ({"iou_threshold": -1}, "iou_threshold"),
-        ({"max_detections": 0}, "max_detections"),
-        ({"nms": "greedy"}, "nms"),
-        ({"batch_size": 0}, "batch_size"),
+        ({"score_threshold": 2}, "^score_threshold: expected"),
+        ({"score_threshold": "0.3"}, "^score_threshold: expected"),
+        ({"score_threshold": None}, "^score_threshold: expected"),
+        ({"score_threshold": True}, "^score_threshold: expected"),
+        ({"iou_threshold": -1}, "^iou_threshold: expected"),
+        ({"candidate_threshold": float("nan")}, "^candidate_threshold: expected"),
+        ({"max_detections": 0}, "^max_detections: expected"),
+        ({"max_detections": 2.5}, "^max_detections: expected"),
+        ({"nms": "greedy"}, "^nms: expected one of fast, .*got 'greedy'"),
+        ({"batch_size": 0}, "^batch_size: expected"),
+        ({"tile": 31}, "^tile: expected"),
+        ({"tile": 64, "tile_overlap": 64}, "^tile_overlap: expected"),
+        ({"score_treshold": 0.5}, "^score_treshold: no such option, did you mean score_threshold?; expected some of "),
+        ({"colour": "red"}, "^colour: no such option; expected some of score_threshold, iou_threshold, "),
+        ({"options": {"score_threshold": 0.5}}, "^options: expected PredictOptions, got dict"),
     ],
 )
-def test_wrong_options_are_refused_by_name(model: Predictor, options: dict[str, Any], name: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{name}: expected"):
-        model.predict([some_pixels()], **options)
+def test_wrong_options_are_refused_by_name(options: dict[str, Any], message: str) -> None:
+    predictor = FakePredictor()
+    message = message.replace("?;", r"\?;")
+    with pytest.raises(ConfigError, match=message):
+        predictor.predict(IMAGE, **options)
+    with pytest.raises(ConfigError, match=message):
+        predictor.predict([], **options)
+    # At once, not with the first frame.
+    with pytest.raises(ConfigError, match=message):
+        predictor.stream("no such file.png", **options)
+    assert predictor.batches == []
 
 
-def test_unreadable_images_are_named(model: Predictor, tmp_path: Path) -> None:
+def test_unreadable_images_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.png: no such file"):
-        model.predict([some_pixels(), tmp_path / "gone.png"])
+        FakePredictor().predict([IMAGE, tmp_path / "gone.png"])
+    with pytest.raises(DataError, match=r"gone\.png: no such file"):
+        FakePredictor().predict(tmp_path / "gone.png")
+    with pytest.raises(DataError, match="image: expected a path"):
+        FakePredictor().predict(5)  # type: ignore[call-overload]
 
 
-def test_results_are_ordinary_tensors(model: Predictor) -> None:
-    assert torch.is_grad_enabled()
-    found = model.predict(some_pixels(), **EVERYTHING)
-    assert torch.is_grad_enabled()
-    for tensor in (found.boxes, found.labels, found.scores, found.masks):
-        assert not tensor.requires_grad
-        assert not tensor.is_inference()
-    found.boxes.add_(1)
-    (found.scores * torch.ones(1, requires_grad=True)).sum().backward()
-    assert all(parameter.grad is None for parameter in model.parameters())
+def test_a_stream_gives_frames_in_order(tmp_path: Path) -> None:
+    paths = write_images(tmp_path)
+    for source in (tmp_path, str(tmp_path / "b*.png"), paths, iter(paths)):
+        predictor = FakePredictor()
+        frames = list(predictor.stream(source, batch_size=2, score_threshold=0.7))
+        assert [frame.source for frame in frames] == [str(path) for path in paths]
+        assert [(frame.index, frame.time) for frame in frames] == [(0, None), (1, None), (2, None)]
+        for width, frame in zip((9, 10, 11), frames, strict=True):
+            assert frame.image.shape == (5, width, 3)
+            assert frame.found is not None
+            assert frame.found.boxes.tolist() == [[0, 0, width, 4]]
+        # Frame by frame, so that none waits for the next.
+        assert [len(batch) for batch in predictor.batches] == [1, 1, 1]
+        assert {options.score_threshold for options in predictor.options} == {0.7}
 
 
-def test_prediction_runs_in_evaluation_mode_and_training_goes_on(model: Predictor) -> None:
-    image = some_pixels()
-    wanted = model.predict(image, **EVERYTHING)
-    model = deepcopy(model)
-    model.network.train()
-    assert_equal(model.predict(image, **EVERYTHING), wanted)
-    output = model.network.train()(torch.zeros(2, 3, 64, 64))
-    (output.box_deltas * output.anchors).sum().backward()
-    assert model.network.head.box.weight.grad is not None
+def test_a_stream_of_one_image() -> None:
+    [frame] = FakePredictor().stream(IMAGE)
+    assert frame.found is not None
+    assert_equal(frame.found, FakePredictor().predict(IMAGE))
 
 
-def test_threads_do_not_disturb_each_other(model: Predictor) -> None:
-    images = [some_pixels(20 + index, 30, index) for index in range(8)]
-    wanted = [model.predict(image, **EVERYTHING) for image in images]
-    with ThreadPoolExecutor(4) as pool:
-        for found, alone in zip(
-            pool.map(lambda image: model.predict(image, **EVERYTHING), images), wanted, strict=True
-        ):
-            assert_close(found, alone)
+def test_a_stream_of_frames_keeps_their_times() -> None:
+    video = [Frame(IMAGE, source="v.mp4", index=number, time=number / 25) for number in range(3)]
+    frames = list(FakePredictor().stream(video))
+    assert [(frame.index, frame.time, frame.source) for frame in frames] == [
+        (0, 0.0, "v.mp4"), (1, 0.04, "v.mp4"), (2, 0.08, "v.mp4"),
+    ]  # fmt: skip
+    assert all(frame.found is not None for frame in frames)
 
 
-def test_timings_name_the_stages(model: Predictor) -> None:
+def test_a_stream_takes_from_a_generator_only_what_it_needs() -> None:
+    made: list[int] = []
+
+    def camera() -> Iterator[Pixels]:
+        for number in range(1000):
+            made.append(number)
+            yield IMAGE
+
+    frames = FakePredictor().stream(camera())
+    assert made == []
+    assert next(frames).index == 0
+    assert next(frames).index == 1
+    assert len(made) <= 6
+    frames.close()  # type: ignore[attr-defined]
+
+
+def test_a_stream_ends_with_the_first_image_that_cannot_be_read(tmp_path: Path) -> None:
+    paths = write_images(tmp_path)
+    paths[1].write_bytes(b"no image")
+    frames = FakePredictor().stream(paths)
+    assert next(frames).source == str(paths[0])
+    with pytest.raises(DataError, match=r"b10\.png: not an image") as caught:
+        next(frames)
+    # Nothing runs on, though the error still knows where it came from.
+    assert threading.active_count() == 1
+    assert caught.value.__traceback__ is not None
+    assert list(frames) == []
+
+
+def test_a_stream_of_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="gone: no such file or folder"):
+        list(FakePredictor().stream(tmp_path / "gone"))
+
+
+def test_several_streams_at_once() -> None:
+    predictor = FakePredictor()
+    streams = [predictor.stream([IMAGE] * 5) for _ in range(3)]
+    for together in zip(*streams, strict=True):
+        assert len({frame.index for frame in together}) == 1
+    assert len(predictor.batches) == 15
+
+
+def test_stages_add_up() -> None:
     timings: dict[str, float] = {}
-    image = torch.from_numpy(some_pixels()).permute(2, 0, 1)
-    model.predict_images([image], timings=timings)
-    assert set(timings) == {"preprocess", "network", "postprocess"}
+    FakePredictor().predict_images([IMAGE], timings=timings)
+    assert set(timings) <= set(STAGES)
     once = dict(timings)
-    model.predict_images([image], timings=timings)
+    FakePredictor().predict_images([IMAGE], timings=timings)
     assert all(timings[stage] > once[stage] > 0 for stage in once)
 
 
-def test_save_and_load(model: Predictor, weights: Path) -> None:
-    loaded = protomask.load(weights, device="cpu")
-    assert loaded.source == str(weights)
-    assert loaded.class_names == NAMES
-    assert not loaded.network.training
-    assert_close(loaded.predict(some_pixels(), **EVERYTHING), model.predict(some_pixels(), **EVERYTHING))
-    assert str(weights) in repr(loaded)
-
-
-def test_half_precision_files_predict_nearly_the_same(model: Predictor, tmp_path: Path) -> None:
-    path = save_weights(model.network, tmp_path / "half.safetensors", dtype=torch.float16)
-    image = some_pixels()
-    found, wanted = protomask.load(path, device="cpu").predict(image, **EVERYTHING), model.predict(image, **EVERYTHING)
-    torch.testing.assert_close(found.scores, wanted.scores, rtol=0, atol=0.01)
-
-
-def test_class_names_of_ones_own_file_cannot_be_changed(weights: Path) -> None:
-    assert protomask.load(weights, class_names=NAMES, device="cpu").class_names == NAMES
-    with pytest.raises(ConfigError, match=r"class_names: .* brings its own, nut, bolt, gear; got a, b, c"):
-        protomask.load(weights, class_names=["a", "b", "c"])
-
-
-@pytest.mark.parametrize(
-    ("source", "error", "message"),
-    [
-        ("yolact_resnet51", CheckpointError, "no such file, and no model of that name; known models: yolact_nano, "),
-        ("gone.pth", CheckpointError, r"gone\.pth: no such file"),
-        ("hf://owner/repository", ConfigError, "expected hf://owner/repository/file"),
-        ("hf://owner", ConfigError, "expected hf://owner/repository/file"),
-        ("hf:///a/b", ConfigError, "expected hf://owner/repository/file"),
-        (".", CheckpointError, "no such file"),
-    ],
-)
-def test_sources_that_do_not_exist(
-    source: str, error: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(error, match=message):
-        protomask.load(source)
-
-
-def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "model.bin"
-    path.touch()
-    with pytest.raises(CheckpointError, match=r"model\.bin: expected a \.safetensors, \.pth, \.pt or \.pkl file"):
-        protomask.load(path)
-
-
-def test_files_of_the_hub(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def fetch(repository: str, filename: str) -> Path:
-        asked.append((repository, filename))
-        return weights
-
-    monkeypatch.setattr("protomask.checkpoints.sources.fetch_from_hub", fetch)
-    assert protomask.load("hf://owner/repository/folder/tiny.safetensors", device="cpu").class_names == NAMES
-    assert asked == [("owner/repository", "folder/tiny.safetensors")]
-
-
-@pytest.mark.parametrize("device", ["tpu", "meta", "cuda:99", ""])
-def test_devices_that_are_not_there(device: str) -> None:
-    with pytest.raises(ConfigError, match=r"^device: "):
-        resolve_device(device)
-
-
-def test_devices_that_are() -> None:
-    assert resolve_device("cpu") == torch.device("cpu")
-    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    assert resolve_device("auto").type == best
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("where", ["cpu", "cuda"])
-def test_cuda_gives_what_the_cpu_gives(model: Predictor, weights: Path, where: str) -> None:
-    torch.backends.cudnn.allow_tf32 = False
-    images = [torch.from_numpy(some_pixels(seed=seed)).permute(2, 0, 1) for seed in range(2)]
-    on_gpu = protomask.load(weights, device="cuda").predict([image.to(where) for image in images], **EVERYTHING)
-    for found, wanted in zip(on_gpu, model.predict(images, **EVERYTHING), strict=True):
-        assert found.boxes.device.type == "cpu"
-        torch.testing.assert_close(found.scores, wanted.scores, rtol=0, atol=1e-2)
-
-
-@pytest.mark.slow
-def test_an_official_file_through_the_front_door(golden_dir: Path, tmp_path: Path) -> None:
-    golden = golden_dir / "yolact"
-    torch.save(golden_weights(golden / "yolact_resnet50.state_dict.json"), tmp_path / "mine.pth")
-    official = protomask.load(tmp_path / "mine.pth", model="yolact_resnet50", device="cpu")
-    found = official.predict(golden / "inputs" / "image1.png", score_threshold=0.15)
-    with np.load(golden / "yolact_resnet50.image1.npz") as wanted:
-        assert found.labels.tolist() == wanted["post15.class"].tolist()
-        np.testing.assert_allclose(found.scores.numpy(), wanted["post15.score"], atol=1e-4)
-        assert np.abs(found.boxes.numpy().astype(int) - wanted["post15.box"]).max() <= 1
-
-
-def test_predictions_follow_weights_that_change(model: Predictor) -> None:
-    predictor = Predictor(deepcopy(model.network))
-    before = predictor.predict(some_pixels(), **EVERYTHING)
-    assert_equal(predictor.predict(some_pixels(), **EVERYTHING), before)
-    with torch.no_grad():
-        predictor.network.backbone.body["conv1"][0].weight.mul_(2)
-        predictor.network.head.classify.bias.add_(torch.linspace(-1, 1, len(predictor.network.head.classify.bias)))
-    assert not torch.equal(predictor.predict(some_pixels(), **EVERYTHING).scores, before.scores)
-    assert set(predictor.state_dict()) == {f"network.{key}" for key in model.network.state_dict()}
-
-
-def test_bf16_finds_nearly_the_same() -> None:
-    photo = protomask.load(device="cpu"), protomask.load(device="cpu", precision="bf16")
-    scene = next((Path(protomask.__file__).parent / "samples").glob("*.jpg"))
-    full, half = (predictor.predict(scene) for predictor in photo)
-    assert len(full) == len(half) > 0
-    assert torch.equal(full.labels, half.labels)
-    torch.testing.assert_close(full.scores, half.scores, rtol=0, atol=0.05)
-    shared = (full.masks & half.masks).flatten(1).sum(1) / (full.masks | half.masks).flatten(1).sum(1)
-    assert float(shared.mean()) > 0.9
-
-
-def test_bf16_of_a_two_stage_model(golden_dir: Path) -> None:
-    predictor = Predictor(
-        protomask.build("ms_rcnn_resnet50_fpn", num_classes=3, device="cpu", image_size=64, fpn_channels=16,
-                        head_channels=8).network,
-        precision="bf16",
-    )  # fmt: skip
-    found = predictor.predict(some_pixels(), **EVERYTHING)
-    assert found.scores.dtype == torch.float32
-    assert found.masks.shape == (len(found), 40, 50)
-
-
-def test_an_unknown_precision_is_named(model: Predictor) -> None:
-    with pytest.raises(ConfigError, match="precision: expected one of float32, bf16, fp16, got 'int4'"):
-        Predictor(model.network, precision="int4")
-
-
-def test_shipped_nuclei_are_found_in_small_and_large_images() -> None:
-    """Bright spots on a dark ground, as under a fluorescence microscope."""
-    rows, columns = np.mgrid[0:300, 0:300]
-    generator = np.random.default_rng(0)
-    picture = generator.normal(12, 3, (300, 300))
-    places = [(y, x) for y in range(30, 300, 48) for x in range(30, 300, 48)]
-    for y, x in places:
-        height, width = generator.uniform(8, 13, 2)
-        distance = np.hypot((rows - y) / height, (columns - x) / width)
-        picture += 110 / (1 + np.exp((distance - 1) * 12))
-    image = np.repeat(picture.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
-    model = protomask.load("nuclei", device="cpu")
-    assert model.class_names == ("nucleus",)
-    for options in ({}, {"tile": 200}):
-        found = model.predict(image, score_threshold=0.5, **options)
-        assert len(found) == len(places)
-        centres = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2
-        distances = torch.cdist(centres, torch.tensor(places, dtype=torch.float32).flip(1))
-        assert distances.min(dim=0).values.max() < 3
-        assert all(200 < int(mask.sum()) < 700 for mask in found.masks)
+def test_a_clock_waits_only_for_those_who_want_to_know() -> None:
+    waited: list[int] = []
+    Clock(None, lambda: waited.append(1)).stage("network")
+    assert waited == []
+    timings = {"network": 5.0}
+    clock = Clock(timings, lambda: waited.append(1))
+    clock.stage("network")
+    clock.stage("postprocess")
+    assert waited == [1, 1]
+    assert timings["network"] > 5
+    assert set(timings) == {"network", "postprocess"}

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from numpy.typing import NDArray
 
-import protomask
+from fake_predictor import CLASS_NAMES, Box, FakePredictor, scene
+from protomask.detection.options import PredictOptions
 from protomask.errors import ConfigError
-from protomask.inference.predictor import Predictor
+from protomask.images.decode import Pixels
 from protomask.inference.tiling import Tile, Tiling, merge_tiles
-from protomask.ops.masks import box_of_masks, decode_rle
+from protomask.masks.rle import decode_rle
+from protomask.masks.runs import boxes_of_masks
 from protomask.structures.instances import Instances
 
 SIZE = (60, 180)
 LEFT, RIGHT = Tile(0, 0, 100, 60), Tile(80, 0, 180, 60)
-Box = tuple[int, int, int, int]
 
 
 @given(
@@ -55,7 +56,6 @@ def test_tiles_cover_every_pixel_and_overlap_as_asked(size: tuple[int, int], sid
         ({"size": 64, "overlap": 64}, "tile_overlap: .* fewer than tile=64, got 64"),
         ({"size": 64, "overlap": 0.999}, "tile_overlap"),
         ({"size": 64, "overlap": float("nan")}, "tile_overlap"),
-        ({"size": 64, "batch_size": 0}, "batch_size"),
     ],
 )
 def test_impossible_tilings_are_refused(options: dict[str, Any], message: str) -> None:
@@ -63,8 +63,26 @@ def test_impossible_tilings_are_refused(options: dict[str, Any], message: str) -
         Tiling(**options)
 
 
-def filled(*boxes: Box, size: tuple[int, int] = SIZE) -> Tensor:
-    masks = torch.zeros(len(boxes), *size, dtype=torch.bool)
+@given(st.integers(32, 300), st.one_of(st.floats(0, 0.999), st.integers(1, 400).map(float)))
+def test_options_and_tilings_agree(side: int, overlap: float) -> None:
+    try:
+        tiling = Tiling(size=side, overlap=overlap)
+    except ConfigError:
+        with pytest.raises(ConfigError, match="tile_overlap"):
+            PredictOptions(tile=side, tile_overlap=overlap)
+        return
+    options = PredictOptions(tile=side, tile_overlap=overlap)
+    assert Tiling.of(options) == tiling
+    assert options.tile_overlap_pixels == tiling.overlap_pixels
+
+
+def test_options_without_tiles_give_no_tiling() -> None:
+    with pytest.raises(ConfigError, match="tile: expected the side of the tiles, got none"):
+        Tiling.of(PredictOptions())
+
+
+def filled(*boxes: Box, size: tuple[int, int] = SIZE) -> NDArray[np.bool_]:
+    masks = np.zeros((len(boxes), *size), dtype=np.bool_)
     for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
         mask[y1:y2, x1:x2] = True
     return masks
@@ -73,18 +91,18 @@ def filled(*boxes: Box, size: tuple[int, int] = SIZE) -> Tensor:
 def seen_in(tile: Tile, *objects: tuple[Box, int, float], mask_scores: bool = False) -> Instances:
     """What a perfect network finds of rectangles (px of the image), labels and scores in a tile."""
     masks = filled(*(box for box, _, _ in objects))[:, tile.top : tile.bottom, tile.left : tile.right]
-    scores = torch.tensor([score for _, _, score in objects])
+    scores = np.array([score for _, _, score in objects], dtype=np.float32)
     return Instances(
-        boxes=box_of_masks(masks), labels=torch.tensor([label for _, label, _ in objects], dtype=torch.int64),
-        class_scores=scores, masks=masks, image_size=tile.size, class_names=("nut", "bolt"),
-        mask_scores=torch.full_like(scores, 0.5) if mask_scores else None,
+        boxes=boxes_of_masks(masks), labels=np.array([label for _, label, _ in objects], dtype=np.int64),
+        class_scores=scores, masks=masks, image_size=tile.size, class_names=CLASS_NAMES,
+        mask_scores=np.full_like(scores, 0.5) if mask_scores else None,
     )  # fmt: skip
 
 
 def told(merged: Instances) -> list[tuple[Box, int, float]]:
-    boxes = [tuple(int(side) for side in box) for box in merged.boxes.tolist()]
+    boxes: list[Box] = [(int(x1), int(y1), int(x2), int(y2)) for x1, y1, x2, y2 in merged.boxes.tolist()]
     scores = [round(score, 3) for score in merged.class_scores.tolist()]
-    assert torch.equal(merged.masks, filled(*boxes))
+    np.testing.assert_array_equal(merged.masks, filled(*boxes, size=merged.image_size))
     return list(zip(boxes, merged.labels.tolist(), scores, strict=True))
 
 
@@ -161,75 +179,133 @@ def test_merged_instances_are_ordinary_instances() -> None:
     assert merged.mask_scores is not None
     assert merged.scores.tolist() == pytest.approx([0.45])
     [row] = merged.to_coco(1)
-    assert torch.equal(decode_rle(row["segmentation"]), merged.masks[0])
+    np.testing.assert_array_equal(decode_rle(row["segmentation"]), merged.masks[0])
     assert row["bbox"] == [20, 10, 140, 20]
     [[polygon]] = merged.polygons()
     assert len(polygon.exterior) == 4
     assert merged.draw(np.zeros((*SIZE, 3), dtype=np.uint8)).any()
     assert len(merged[merged.scores > 0.5]) == 0
+    assert merged.class_names == CLASS_NAMES
 
 
-@pytest.fixture(scope="module")
-def model() -> Predictor:
-    torch.manual_seed(0)
-    return protomask.build(
-        "yolact_nano", num_classes=3, device="cpu", backbone="shufflenet_v2_x1_0", image_size=64, fpn_channels=16,
-        protonet_channels=8, num_prototypes=4, max_detections=20,
-    )  # fmt: skip
+RNG = np.random.default_rng(0)
+# Twenty objects, none so near to another that they could be taken for one.
+OBJECTS: list[tuple[Box, int, int]] = [
+    ((x, y, x + int(width), y + int(height)), int(label), int(score))
+    for (x, y), width, height, label, score in zip(
+        [(x, y) for y in range(3, 90, 24) for x in range(4, 140, 29)],
+        RNG.integers(5, 14, 20), RNG.integers(5, 11, 20), RNG.integers(0, 2, 20), RNG.permutation(range(100, 250))[:20],
+        strict=True,
+    )
+]  # fmt: skip
 
 
-def picture(height: int, width: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    return np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+def seen(found: Instances) -> list[tuple[Box, int, int]]:
+    return [(box, label, round(score * 255)) for box, label, score in told(found)]
 
 
-EVERYTHING: dict[str, Any] = {"score_threshold": 0, "candidate_threshold": 0}
+def best(objects: Sequence[tuple[Box, int, int]]) -> list[tuple[Box, int, int]]:
+    return sorted(objects, key=lambda one: -one[2])
 
 
-def test_an_image_that_fits_is_predicted_as_it_is(model: Predictor) -> None:
-    for image in (picture(64, 80), picture(80, 33)):
-        one, other = model.predict(image, **EVERYTHING), model.predict(image, tile=80, **EVERYTHING)
-        assert torch.equal(one.boxes, other.boxes)
-        assert torch.equal(one.scores, other.scores)
-        assert torch.equal(one.masks, other.masks)
+@pytest.mark.parametrize("options", [{}, {"tile_overlap": 16}, {"tile_overlap": 0.5, "batch_size": 2}, {"tile": 40}])
+def test_prediction_in_tiles_finds_what_the_whole_image_shows(options: dict[str, Any]) -> None:
+    options = {"tile": 64, **options}
+    image = scene((100, 150), *OBJECTS)
+    assert seen(FakePredictor().predict(image)) == best(OBJECTS)
+    predictor = FakePredictor()
+    assert seen(predictor.predict(image, **options)) == best(OBJECTS)
+    # The image as a whole, and then its tiles.
+    assert predictor.batches[0] == [(100, 150)]
+    assert {size for batch in predictor.batches[1:] for size in batch} == {(options["tile"], options["tile"])}
+    assert max(len(batch) for batch in predictor.batches) <= options.get("batch_size", 8)
+    tiles = Tiling.of(PredictOptions(**options)).tiles((100, 150))
+    assert sum(len(batch) for batch in predictor.batches[1:]) == len(tiles)
 
 
-def test_prediction_in_tiles(model: Predictor) -> None:
-    large, small = picture(90, 150), picture(50, 60)
-    found = model.predict([large, small], tile=64, tile_overlap=0.25, batch_size=4, **EVERYTHING)
-    assert [one.image_size for one in found] == [(90, 150), (50, 60)]
-    alone = model.predict(large, tile=64, tile_overlap=16, batch_size=4, **EVERYTHING)
-    assert torch.equal(alone.boxes, found[0].boxes)
-    assert len(alone) == 20
-    assert (alone.scores.diff() <= 0).all()
-    # As many as are wanted of the image, more than one view of it can hold; each tile has the best of its own.
-    more = model.predict(large, tile=64, max_detections=45, **EVERYTHING)
-    assert len(more) == 45
-    assert len(model.predict(large, tile=64, max_detections=3, **EVERYTHING)) == 3
-    boxes = more.boxes
-    assert (boxes >= 0).all()
-    assert (boxes <= torch.tensor([150.0, 90.0, 150.0, 90.0])).all()
-    for box, mask in zip(boxes.tolist(), more.masks, strict=True):
-        rows, columns = mask.nonzero().unbind(1)
-        if len(rows):
-            assert columns.min() >= box[0] - 8
-            assert columns.max() <= box[2] + 8
+def test_an_object_larger_than_a_tile_is_found_once() -> None:
+    large: tuple[Box, int, int] = ((10, 20, 140, 50), 1, 200)
+    image = scene((100, 150), large, ((30, 70, 40, 80), 0, 150))
+    assert seen(FakePredictor().predict(image, tile=64)) == [large, ((30, 70, 40, 80), 0, 150)]
 
 
-def test_timings_add_up_over_tiles(model: Predictor) -> None:
+def test_an_image_that_fits_is_predicted_as_it_is() -> None:
+    for image in (scene((64, 80), *OBJECTS[:2]), scene((80, 33), OBJECTS[0])):
+        predictor = FakePredictor()
+        one, other = predictor.predict(image), predictor.predict(image, tile=80)
+        assert predictor.batches == [[image.shape[:2]]] * 2
+        assert seen(one) == seen(other)
+
+
+def test_large_and_small_images_together() -> None:
+    large, small = scene((90, 150), *OBJECTS[:14]), scene((50, 60), OBJECTS[0])
+    predictor = FakePredictor()
+    found = predictor.predict([small, large, small], tile=64)
+    assert [one.image_size for one in found] == [(50, 60), (90, 150), (50, 60)]
+    assert [len(one) for one in found] == [1, 14, 1]
+    # Those that fit go through the network together.
+    assert predictor.batches[0] == [(50, 60), (50, 60)]
+
+
+@pytest.mark.parametrize(("wanted", "expected", "each"), [(None, 20, None), (3, 3, None), (145, 20, 145)])
+def test_the_limit_holds_for_the_image_and_not_for_its_tiles(
+    wanted: int | None, expected: int, each: int | None
+) -> None:
+    predictor = FakePredictor()
+    found = predictor.predict(scene((100, 150), *OBJECTS), tile=64, max_detections=wanted)
+    assert seen(found) == best(OBJECTS)[:expected]
+    # A tile may find as many as the model does in an image, or as are wanted of all.
+    assert {options.max_detections for options in predictor.options} == {each}
+
+
+def test_more_can_be_wanted_of_all_tiles_than_the_model_can_find_in_one() -> None:
+    predictor = FakePredictor(most=4)
+    image = scene((100, 150), *OBJECTS)
+    assert len(predictor.predict(image)) == 4
+    assert len(predictor.predict(image, tile=48)) == 4
+    found = predictor.predict(image, tile=48, max_detections=15)
+    assert len(found) == 15
+    assert {options.max_detections for options in predictor.options} == {None}
+    # For an image that fits, the limit of the model is the limit.
+    predictor.options.clear()
+    assert len(predictor.predict(scene((40, 40), OBJECTS[0]), tile=48, max_detections=15)) == 1
+    assert [options.max_detections for options in predictor.options] == [4]
+
+
+def test_classes_compete_where_the_kind_of_suppression_says_so() -> None:
+    class Undecided(FakePredictor):
+        """Sees nuts in the one tile and bolts in the other."""
+
+        def predict_batch(
+            self, images: Sequence[Pixels], options: PredictOptions, *, timings: dict[str, float] | None = None
+        ) -> list[Instances]:
+            found = super().predict_batch(images, options, timings=timings)
+            if images[0].shape[:2] == SIZE:
+                return [found[0][:0]]
+            return [one.replace(labels=np.full(len(one), place)) for place, one in enumerate(found)]
+
+    image = scene(SIZE, (IN_BOTH, 0, 200))
+    assert len(Undecided().predict(image, tile=100, tile_overlap=20)) == 2
+    assert len(Undecided().predict(image, tile=100, tile_overlap=20, nms="cross_class_fast")) == 1
+
+
+def test_timings_add_up_over_tiles() -> None:
     timings: dict[str, float] = {}
-    model.predict_images([torch.from_numpy(picture(70, 70)).permute(2, 0, 1)], tiling=Tiling(size=64), timings=timings)
-    assert set(timings) == {"preprocess", "network", "postprocess"}
+    image = scene((70, 70), OBJECTS[0])
+    FakePredictor().predict_images([image], PredictOptions(tile=64), timings=timings)
+    assert set(timings) == {"network", "postprocess"}
+    assert all(seconds > 0 for seconds in timings.values())
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tile": 8}, "tile: expected at least 32"),
-        ({"tile": 64, "tile_overlap": 80}, "tile_overlap"),
+        ({"tile": 8}, "tile: expected a whole number of at least 32, got 8"),
+        ({"tile": 64, "tile_overlap": 80}, "tile_overlap: .* fewer pixels than tile=64, got 80"),
         ({"tile": 64, "max_detections": 0}, "max_detections"),
         ({"tile": 64, "nms": "slow"}, "nms"),
     ],
 )
-def test_bad_options_are_refused(model: Predictor, options: dict[str, Any], message: str) -> None:
+def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        model.predict(picture(70, 70), **options)
+        FakePredictor().predict(scene((70, 70)), **options)

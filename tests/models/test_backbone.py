@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from protomask.errors import ConfigError, MissingExtraError
-from protomask.models.layers.backbone import STRIDES, build_backbone
+from protomask.models.config import STRIDES
+from protomask.models.layers.backbone import build_backbone
 
 NAMES = (
     "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "shufflenet_v2_x1_0", "regnet_x_400mf", "darknet53",

@@ -11,7 +11,7 @@ from protomask.models.yolact.criterion import YolactCriterion
 from protomask.models.yolact.heads import YolactOutput
 from protomask.models.yolact.model import Yolact
 from protomask.ops.matching import BACKGROUND
-from protomask.structures.instances import Target
+from protomask.structures.target import Target
 
 SIDE = 64
 CONFIG = YolactConfig(

@@ -7,7 +7,7 @@ from protomask.errors import ConfigError
 from protomask.models.build import build_criterion, build_network
 from protomask.models.yolact.config import RESCORING_CHANNELS
 from protomask.models.yolact.mask_rescoring import MaskRescoring
-from protomask.structures.instances import Target
+from protomask.structures.target import Target
 
 SMALL = {
     "image_size": 128, "backbone": "resnet18", "backbone_levels": ("C2", "C3", "C4"), "fpn_channels": 16,

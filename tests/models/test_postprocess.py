@@ -12,7 +12,8 @@ from protomask.errors import ConfigError
 from protomask.models.config import NMS_MODES
 from protomask.models.yolact.config import YolactConfig
 from protomask.models.yolact.heads import YolactOutput
-from protomask.models.yolact.postprocess import YolactPostprocess, best_of_levels
+from protomask.models.yolact.postprocess import YolactPostprocess
+from protomask.detection.prototypes import best_of_levels
 from protomask.ops.anchors import pyramid_anchors
 
 CONFIG = YolactConfig(name="test", num_classes=3, image_size=64, max_detections=30, max_candidates=80)

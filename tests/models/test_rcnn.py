@@ -20,8 +20,8 @@ from protomask.models.rcnn.criterion import RCNNCriterion, project_masks, sample
 from protomask.models.rcnn.mask_iou_head import inside_shares, mask_iou_loss, mask_iou_targets
 from protomask.models.rcnn.model import MaskRCNN, RCNNOutput
 from protomask.models.rcnn.proposals import select_proposals
-from protomask.structures.geometry import PaddedImages
-from protomask.structures.instances import Target
+from protomask.ops.geometry import PaddedImages
+from protomask.structures.target import Target
 
 CONFIG = RCNNConfig(
     name="test", num_classes=3, image_size=64, max_image_size=128, backbone="resnet18", fpn_channels=16,

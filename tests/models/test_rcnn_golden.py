@@ -17,7 +17,7 @@ from protomask.checkpoints.io import fill_counters, load_exactly
 from protomask.models.build import build_network
 from protomask.models.rcnn.conventions import Conventions
 from protomask.models.rcnn.model import MaskRCNN, RCNNOutput
-from protomask.ops.masks import decode_rle
+from protomask.masks.rle import decode_rle
 from protomask.structures.instances import Instances
 
 # About ten times what float32 alone does to the official code, which ran in float64 for these.

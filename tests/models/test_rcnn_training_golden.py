@@ -20,7 +20,7 @@ from protomask.checkpoints import maskrcnn_benchmark
 from protomask.engine.optim import freeze_batch_norm
 from protomask.models.rcnn.criterion import RCNNCriterion, project_masks
 from protomask.models.rcnn.mask_iou_head import mask_iou_loss, mask_iou_targets
-from protomask.structures.instances import Target
+from protomask.structures.target import Target
 
 pytest.importorskip("pycocotools")
 

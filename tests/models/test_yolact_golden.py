@@ -15,9 +15,10 @@ from golden_weights import golden_weights
 from protomask.checkpoints.formats import load_foreign
 from protomask.models.build import build_criterion
 from protomask.models.yolact.model import Yolact
-from protomask.ops.masks import decode_rle
+from protomask.masks.rle import decode_rle
 from protomask.ops.matching import NEUTRAL
-from protomask.structures.instances import Instances, Target
+from protomask.structures.instances import Instances
+from protomask.structures.target import Target
 
 CONFIGS = {
     "yolact_resnet50": "yolact_resnet50",

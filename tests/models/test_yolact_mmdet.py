@@ -15,7 +15,7 @@ from golden_values import Golden, check_samples, read_golden, read_picture, same
 from golden_weights import golden_weights
 from protomask.inference.predictor import Predictor
 from protomask.ops.boxes import cxcywh_to_xyxy, decode_boxes
-from protomask.ops.masks import decode_rle
+from protomask.masks.rle import decode_rle
 from protomask.structures.instances import Instances
 
 SIDE = 550

@@ -13,33 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from protomask.errors import DataError
-from protomask.ops.masks import (
-    GridWindow,
-    Polygon,
-    assemble_masks,
-    assemble_windows,
-    box_of_masks,
-    crop_masks,
-    cut_windows,
-    decode_rle,
-    encode_rle,
-    encode_runs,
-    interpolate_runs,
-    intersect_runs,
-    mask_iou,
-    mask_runs,
-    mask_to_polygons,
-    move_runs,
-    polygons_to_mask,
-    rectangle_runs,
-    region_lines,
-    resized_line,
-    rle_area,
-    runs_area,
-    runs_to_window,
-    sanitize_boxes,
-    unite_runs,
-)
+from protomask.masks.grids import GridWindow, assemble_windows, cut_windows, interpolate_runs, region_lines, resized_line
+from protomask.masks.polygons import Polygon, mask_to_polygons, polygons_to_mask
+from protomask.ops.masks import assemble_masks, crop_masks, mask_iou, sanitize_boxes
+from protomask.masks.runs import boxes_of_masks, intersect_runs, mask_runs, move_runs, rectangle_runs, runs_area, runs_to_window, unite_runs
+from protomask.masks.rle import decode_rle, encode_rle, encode_runs, rle_area
 
 bitmaps = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12))
 

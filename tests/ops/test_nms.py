@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from protomask.errors import ConfigError
-from protomask.ops.nms import batched_nms, batched_soft_nms, cross_class_fast_nms, fast_nms, soft_nms
+from protomask.detection.nms import batched_nms, batched_soft_nms, cross_class_fast_nms, fast_nms, soft_nms
 
 Selection = tuple[Tensor, Tensor, Tensor]
 ALL: dict[str, Callable[..., Selection]] = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from protomask.structures.image import to_rgb_array
+from protomask.images.pixels import to_rgb_array
 
 RED, WHITE = [255, 0, 0], [255, 255, 255]
 

@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from protomask.errors import ConfigError, DataError
-from protomask.ops.masks import decode_rle, encode_runs, polygons_to_mask
-from protomask.structures.instances import DenseMasks, GridMasks, Instances, MaskSource, RegionMasks, Target
+from protomask.masks.rle import decode_rle, encode_runs
+from protomask.masks.polygons import polygons_to_mask
+from protomask.structures.mask_sources import DenseMasks, GridMasks, MaskSource, RegionMasks
+from protomask.structures.instances import Instances
+from protomask.structures.target import Target
 
 SIZE = (12, 16)
 NAMES = ("cat", "dog", "owl")

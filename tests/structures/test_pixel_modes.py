@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from protomask.structures.image import to_rgb_array
+from protomask.images.pixels import to_rgb_array
 
 WHITE, BLACK, GRAY = [255] * 3, [0] * 3, [128] * 3
 

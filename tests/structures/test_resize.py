@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from golden_values import read_picture
 from protomask.errors import ConfigError, DataError
-from protomask.structures.resize import resize_opencv, resize_pillow
+from protomask.images.resize import resize_opencv, resize_pillow
 
 
 def noise(height: int, width: int) -> Tensor:

@@ -17,10 +17,11 @@ from typing import Any, get_args
 
 import numpy as np
 
+from protomask.api import load
 from protomask.errors import ConfigError
+from protomask.images.decode import read_image
 from protomask.inference.base import ImagePredictor
-from protomask.inference.predictor import Precision, load
-from protomask.inference.sources import read_image
+from protomask.inference.predictor import Precision
 
 STAGES = ("decode", "preprocess", "network", "nms", "masks")
 """From file to result: what `time_prediction` tells apart, in order; ``total`` is all of it."""

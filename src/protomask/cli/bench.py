@@ -60,9 +60,10 @@ def run(
     from protomask.bench.latency import ModelSpec, measure_latency, measure_throughput, summarize
     from protomask.bench.machine import describe_machine
     from protomask.bench.memory import measure_memory
-    from protomask.cli.average_precision import average_precisions, check_classes, open_val_split
+    from protomask.cli.average_precision import check_classes
     from protomask.cli.output import check_writable, dump_json, progress
     from protomask.errors import ConfigError
+    from protomask.evaluation.evaluate import average_precisions
     from protomask.inference.sources import iter_image_paths
 
     for name, value in (

@@ -91,9 +91,9 @@ def run(
             meter.update_rows(_scored_masks(results, rows, kinds))
         metrics = evaluate_coco(annotations, rows, iou_types=kinds, max_detections=limits)
     else:
-        from protomask.data.coco import CocoDataset
+        from protomask.api import load
+        from protomask.data.coco.dataset import CocoDataset
         from protomask.evaluation.evaluate import check_classes, predict_dataset
-        from protomask.inference.predictor import load
         from protomask.inference.tiling import Tiling
 
         tiling = None if tile is None else Tiling(size=tile, overlap=tile_overlap, batch_size=batch_size)

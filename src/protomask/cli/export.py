@@ -54,13 +54,15 @@ def run(
     from importlib.resources import as_file, files
     from pathlib import Path
 
+    from protomask.api import load
     from protomask.cli.output import dump_json, progress
     from protomask.errors import ConfigError
     from protomask.evaluation.evaluate import average_precisions, open_split
     from protomask.export.files import export
-    from protomask.inference.predictor import Predictor, load
-    from protomask.inference.runtime import load_exported
-    from protomask.inference.sources import iter_image_paths, read_image
+    from protomask.images.decode import read_image
+    from protomask.inference.predictor import Predictor
+    from protomask.inference.sources import iter_image_paths
+    from protomask.runtimes.load import load_exported
 
     if int8 and calibration is None:
         raise ConfigError("calibration: expected a folder of images with --int8")

@@ -13,7 +13,6 @@ from protomask.engine.config import TrainConfig
 if TYPE_CHECKING:
     from protomask.engine.run import TrainResult
 
-RECIPES = {path.stem: path for path in sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))}
 EXAMPLE = "protomask train --data shapes --model yolact_nano --epochs 10 --output runs/shapes"
 
 

@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protomask.errors import ConfigError
-from protomask.masks.runs import flat_ranges
 
 Kept = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
 Floats = NDArray[np.float32]
-_ROWS_AT_ONCE = 128
-_PAIRS_AT_ONCE = 1 << 18
+_SHARED_BOXES = 512
+_BLOCK = 128
 
 
 def fast_nms(
@@ -77,12 +76,11 @@ def cross_class_fast_nms(
     _check(boxes, scores, iou_threshold, max_detections, max_candidates)
     if scores.size == 0:
         return _select(np.zeros(0, dtype=np.int64), scores)
-    labels = scores.argmax(axis=0)
     best_scores = scores.max(axis=0)
     candidates = _best(best_scores, max_candidates, score_threshold)
     keep = _keep(boxes, np.zeros_like(candidates), candidates, _Limit(iou_threshold, undefined=empty_suppress))
     kept = candidates[keep][:max_detections]
-    return kept, labels[kept].astype(np.int64), best_scores[kept]
+    return kept, scores[:, kept].argmax(axis=0), best_scores[kept]
 
 
 def batched_nms(
@@ -340,69 +338,74 @@ def _keep(
     order = np.argsort(labels, kind="stable")
     begins = np.flatnonzero(np.diff(labels[order], prepend=-1))
     sizes = np.diff(begins, append=len(order))
-    if max_candidates is not None:
-        taken = np.minimum(sizes, max_candidates)
-        order = order[flat_ranges(begins, taken)[1]]
-        begins, sizes = np.cumsum(taken) - taken, taken
-    if int((sizes * sizes).sum()) > _PAIRS_AT_ONCE:
-        in_class = _greedy_in_class if greedy else _fast_in_class
-        for begin, size in zip(begins.tolist(), sizes.tolist(), strict=True):
-            members = order[begin : begin + size]
-            keep[members] = in_class(boxes[rows[members]], limit, most)
+    classes = [order[begin : begin + size] for begin, size in zip(begins.tolist(), sizes.tolist(), strict=True)]
+    classes = [members[:max_candidates] for members in classes]
+    used, places = np.unique(rows, return_inverse=True)
+    if len(used) <= _SHARED_BOXES:
+        # A box that is a candidate of several classes overlaps the others alike in each.
+        corners = _corners(boxes[used])
+        overlaps = _bits(limit.exceeded(corners[:, :, None], corners))
+        for members in classes:
+            keep[members] = _kept(places[members].tolist(), overlaps, greedy=greedy)
         return keep
-    # Many small classes: all pairs of them together.
-    ranks = np.arange(len(order)) - np.repeat(begins, sizes)
-    second, first = flat_ranges(np.repeat(begins, sizes), ranks)
-    corners = np.ascontiguousarray(boxes[rows[order]].T)
-    exceeded = limit.exceeded(corners[:, first], corners[:, second])
-    first, second = first[exceeded], second[exceeded]
-    keep[order] = _greedy(len(order), first, second) if greedy else _without(len(order), second)
+    for members in classes:
+        corners = _corners(boxes[rows[members]])
+        keep[members] = _greedy_blocks(corners, limit, most) if greedy else _fast_blocks(corners, limit)
     return keep
 
 
-def _without(count: int, suppressed: NDArray[np.int64]) -> NDArray[np.bool_]:
-    keep = np.ones(count, dtype=np.bool_)
-    keep[suppressed] = False
-    return keep
+def _corners(boxes: Floats) -> Floats:
+    """(N, 4) as (4, N) in memory."""
+    return np.ascontiguousarray(boxes.T)
 
 
-def _greedy(count: int, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(count,) bool: what remains when each pair's second is suppressed by its first, if that remains.
-
-    Pairs are in the order of their second; the first comes before it.
-    """
-    keep = bytearray(b"\1" * count)
-    for better, worse in zip(first.tolist(), second.tolist(), strict=True):
-        if keep[better]:
-            keep[worse] = 0
-    return np.frombuffer(keep, dtype=np.bool_)
+def _bits(table: NDArray[np.bool_]) -> list[int]:
+    """Each row of (N, L) truth values as a number of L bits, the first of them the lowest."""
+    packed = np.packbits(table, axis=1, bitorder="little")
+    return [int.from_bytes(row, "little") for row in map(bytes, packed)]
 
 
-def _fast_in_class(boxes: Floats, limit: _Limit, most: int | None) -> NDArray[np.bool_]:
-    """(N,) bool: which boxes, best first, overlap no better one."""
-    corners = np.ascontiguousarray(boxes.T)
-    suppressed = np.zeros(len(boxes), dtype=np.bool_)
-    for start in range(0, len(boxes), _ROWS_AT_ONCE):
-        better = corners[:, start : start + _ROWS_AT_ONCE, None]
+def _kept(places: Iterable[int], overlaps: Sequence[int], *, greedy: bool) -> list[bool]:
+    """Which places, best first, remain; ``overlaps`` has a bit for each place that overlaps too much."""
+    kept = []
+    if greedy:
+        suppressed = 0
+        for place in places:
+            kept.append(not suppressed >> place & 1)
+            if kept[-1]:
+                suppressed |= overlaps[place]
+    else:
+        better = 0
+        for place in places:
+            kept.append(not better & overlaps[place])
+            better |= 1 << place
+    return kept
+
+
+def _fast_blocks(corners: Floats, limit: _Limit) -> NDArray[np.bool_]:
+    """(N,) bool: which of (4, N) boxes, best first, overlap no better one."""
+    suppressed = np.zeros(corners.shape[1], dtype=np.bool_)
+    for start in range(0, len(suppressed), _BLOCK):
+        better = corners[:, start : start + _BLOCK, None]
         suppressed[start:] |= np.triu(limit.exceeded(better, corners[:, start:]), 1).any(axis=0)
     return ~suppressed
 
 
-def _greedy_in_class(boxes: Floats, limit: _Limit, most: int | None) -> NDArray[np.bool_]:
-    """(N,) bool: which boxes, best first, overlap no better one that remains; only the first ``most`` of them."""
-    corners = np.ascontiguousarray(boxes.T)
-    keep = np.zeros(len(boxes), dtype=np.bool_)
-    left = np.arange(len(boxes))
-    wanted = len(boxes) if most is None else most
+def _greedy_blocks(corners: Floats, limit: _Limit, most: int | None) -> NDArray[np.bool_]:
+    """(N,) bool: which of (4, N) boxes, best first, overlap no better one that remains; ``most`` of them are enough."""
+    keep = np.zeros(corners.shape[1], dtype=np.bool_)
+    left = np.arange(len(keep))
+    wanted = len(keep) if most is None else most
+    size = _BLOCK // 4  # the first few often suppress nearly all
     while len(left) and wanted > 0:
-        block, left = left[:_ROWS_AT_ONCE], left[_ROWS_AT_ONCE:]
+        block, left = left[:size], left[size:]
         own = corners[:, block]
-        second, first = np.nonzero(np.tril(limit.exceeded(own[:, :, None], own), -1))
-        remains = _greedy(len(block), first, second)
-        keep[block] = remains
-        better = own[:, remains]
-        wanted -= better.shape[1]
+        remain = _kept(range(len(block)), _bits(limit.exceeded(own[:, :, None], own)), greedy=True)
+        keep[block] = remain
+        better = own[:, remain]
         left = left[~limit.exceeded(better[:, :, None], corners[:, left]).any(axis=0)]
+        wanted -= better.shape[1]
+        size = _BLOCK
     return keep
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Self, TypedDict, get_args
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_args
 
 from protomask.errors import ConfigError
+from protomask.settings import AtLeast, Count, NonNegative, Settings, Unit
 
 NmsMode = Literal["fast", "cross_class_fast", "batched", "soft_linear", "soft_gaussian"]
 NMS_MODES: tuple[str, ...] = get_args(NmsMode)
+MIN_TILE = 32
+"""Least side of a tile, pixels."""
 
 
 class PredictChanges(TypedDict, total=False):
@@ -29,21 +31,20 @@ class PredictChanges(TypedDict, total=False):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions:
+class PredictOptions(Settings):
     """What a caller can choose about a prediction; the same for every model and every runtime.
 
     Attributes:
-        score_threshold: Return only instances whose final score (class score times mask score where the model has one)
-            is above this, in [0, 1]; 0 returns all of max_detections.
-        iou_threshold: Overlap above which NMS suppresses, in [0, 1]; the model's own (0.5) by default.
-        max_detections: Maximum number of instances per image; the model's own (100) by default.
-        nms: Kind of non-maximum suppression; the model's own by default.
-        candidate_threshold: Class score above which anchors are looked at, in [0, 1]; the model's own (0.05) by
-            default.
-        batch_size: Images of a list, or tiles, that go through the network together.
-        tile: Cut images into tiles with sides of this many pixels, for small objects in large images; an image that is
+        score_threshold: return only instances whose final score (class score times mask score where the model has one)
+            is above this; 0 returns all of max_detections.
+        iou_threshold: overlap above which NMS suppresses; the model's own (0.5) by default.
+        max_detections: maximum number of instances per image; the model's own (100) by default.
+        nms: kind of non-maximum suppression; the model's own by default.
+        candidate_threshold: class score above which anchors are looked at; the model's own (0.05) by default.
+        batch_size: number of images of a list, or of tiles, that go through the network together.
+        tile: cut images into tiles with sides of this many pixels, for small objects in large images; an image that is
             no larger is predicted as it is. Not by default.
-        tile_overlap: Least overlap of neighbouring tiles: below 1 a share of the tile, from 1 on pixels. Objects up to
+        tile_overlap: least overlap of neighbouring tiles: below 1 a share of the tile, from 1 on pixels. Objects up to
             this size are seen whole by some tile.
 
     Raises:
@@ -51,30 +52,18 @@ class PredictOptions:
 
     """
 
-    score_threshold: float = 0.3
-    iou_threshold: float | None = None
-    max_detections: int | None = None
+    score_threshold: Unit = 0.3
+    iou_threshold: Unit | None = None
+    max_detections: Count | None = None
     nms: NmsMode | None = None
-    candidate_threshold: float | None = None
-    batch_size: int = 8
-    tile: int | None = None
-    tile_overlap: float = 0.25
+    candidate_threshold: Unit | None = None
+    batch_size: Count = 1
+    tile: Annotated[int, AtLeast(MIN_TILE, "pixels")] | None = None
+    tile_overlap: NonNegative = 0.25
 
-    def __post_init__(self) -> None:
-        self._take_number("score_threshold", optional=False)
-        self._take_number("iou_threshold")
-        self._take_number("candidate_threshold")
-        self._take_count("max_detections", 1)
-        self._take_count("batch_size", 1, optional=False)
-        self._take_count("tile", MIN_TILE)
-        if self.nms is not None and self.nms not in NMS_MODES:
-            raise ConfigError(f"nms: expected one of {', '.join(NMS_MODES)}, got {self.nms!r}")
-        self._take_number("tile_overlap", high=math.inf, optional=False)
-        if self.tile is not None and self.tile_overlap_pixels >= self.tile:
-            raise ConfigError(
-                f"tile_overlap: expected a share of the tile below 1, or fewer pixels than tile={self.tile}, "
-                f"got {self.tile_overlap}"
-            )
+    def _check(self) -> None:
+        fits = self.tile is None or self.tile_overlap_pixels < self.tile
+        self._expect("tile_overlap", fits, f"a share of the tile below 1, or fewer pixels than tile={self.tile}")
 
     @property
     def tile_overlap_pixels(self) -> int:
@@ -82,38 +71,12 @@ class PredictOptions:
         overlap = self.tile_overlap
         return math.ceil(overlap * (self.tile or 0) if overlap < 1 else overlap)
 
-    def replace(self, **changes: Any) -> Self:
-        """A copy with some fields changed.
 
-        Raises:
-            ConfigError: no such field, or a wrong value.
+class Limits(NamedTuple):
+    """The settled NMS and number of detections of a prediction."""
 
-        """
-        check_names(changes)
-        return dataclasses.replace(self, **changes)
-
-    def _take_number(self, name: str, *, high: float = 1.0, optional: bool = True) -> None:
-        value = getattr(self, name)
-        if value is None and optional:
-            return
-        number = _as_number(value)
-        if number is None or not 0 <= number <= high or not math.isfinite(number):
-            bounds = "from 0 to 1" if high == 1 else "of at least 0"
-            raise ConfigError(f"{name}: expected a number {bounds}, got {value!r}")
-        object.__setattr__(self, name, number)
-
-    def _take_count(self, name: str, low: int, *, optional: bool = True) -> None:
-        value = getattr(self, name)
-        if value is None and optional:
-            return
-        number = _as_number(value)
-        if number is None or number != int(number) or number < low:
-            raise ConfigError(f"{name}: expected a whole number of at least {low}, got {value!r}")
-        object.__setattr__(self, name, int(number))
-
-
-MIN_TILE = 32
-"""Least side of a tile, pixels."""
+    nms: NmsMode
+    max_detections: int
 
 
 def take_options(options: PredictOptions | None, changes: Mapping[str, Any]) -> PredictOptions:
@@ -125,22 +88,10 @@ def take_options(options: PredictOptions | None, changes: Mapping[str, Any]) -> 
     """
     if options is not None and not isinstance(options, PredictOptions):
         raise ConfigError(f"options: expected PredictOptions, got {type(options).__name__}")
-    return (options or PredictOptions()).replace(**changes)
-
-
-def check_names(changes: Mapping[str, Any]) -> None:
-    """Raises: ConfigError if a name is no option."""
-    known = [field.name for field in dataclasses.fields(PredictOptions)]
+    known = [field.name for field in fields(PredictOptions)]
     for name in changes:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f", did you mean {near[0]}?" if near else ""
             raise ConfigError(f"{name}: no such option{hint}; expected some of {', '.join(known)}")
-
-
-def _as_number(value: Any) -> float | None:
-    """A Python or NumPy number, but no truth value."""
-    kind = getattr(getattr(value, "dtype", None), "kind", None)
-    if kind in ("i", "u", "f") and getattr(value, "ndim", 1) == 0:
-        return float(value)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return (options or PredictOptions()).replace(**changes)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +13,13 @@ from protomask.detection.nms import batched_nms, batched_soft_nms, cross_class_f
 from protomask.detection.options import NmsMode, PredictOptions
 from protomask.detection.rows import instances_of
 from protomask.errors import ConfigError
+from protomask.settings import Count, Settings, Unit
 from protomask.structures.instances import Instances
 from protomask.structures.mask_sources import GridMasks, MaskSource
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrototypeRule:
+class PrototypeRule(Settings):
     """How a prototype model's candidates become detections.
 
     Attributes:
@@ -40,50 +39,30 @@ class PrototypeRule:
     """
 
     nms: NmsMode = "fast"
-    iou_threshold: float = 0.5
-    candidate_threshold: float = 0.05
-    max_detections: int = 100
-    max_candidates: int = 200
-    candidates_per_level: int | None = None
-    anchors_per_level: tuple[int, ...] = ()
+    iou_threshold: Unit = 0.5
+    candidate_threshold: Unit = 0.05
+    max_detections: Count = 100
+    max_candidates: Count = 200
+    candidates_per_level: Count | None = None
+    anchors_per_level: tuple[Count, ...] = ()
     threshold_detections: bool = False
     clip_boxes: bool = False
     empty_boxes_suppress: bool = True
-    input_side: int = 550
+    input_side: Count = 550
 
     def settle(self, options: PredictOptions) -> PrototypeRule:
         """The rule with what the caller chose, and with what follows from it."""
-        given = {
-            name: getattr(options, name)
-            for name in ("nms", "iou_threshold", "candidate_threshold", "max_detections")
-            if getattr(options, name) is not None
-        }
-        rule = dataclasses.replace(self, **given)
+        names = ("nms", "iou_threshold", "candidate_threshold", "max_detections")
+        given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+        rule = self.replace(**given)
         if rule.max_detections > rule.max_candidates:
             # As many candidates for each detection as before, or dense images would lose detections to that limit.
             more = ceil(self.max_candidates * rule.max_detections / self.max_detections)
-            rule = dataclasses.replace(rule, max_candidates=more)
+            rule = rule.replace(max_candidates=more)
         if options.max_detections is None and rule.nms == "cross_class_fast":
             # Officially it returns all that it keeps.
-            rule = dataclasses.replace(rule, max_detections=max(rule.max_candidates, rule.max_detections))
+            rule = rule.replace(max_detections=max(rule.max_candidates, rule.max_detections))
         return rule
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Inverse of `to_dict`.
-
-        Raises:
-            ConfigError: a field is missing or unknown.
-
-        """
-        names = {field.name for field in dataclasses.fields(cls)}
-        if set(values) != names:
-            raise ConfigError(f"rule: expected the fields {sorted(names)}, got {sorted(values)}")
-        return cls(**{**values, "anchors_per_level": tuple(values["anchors_per_level"])})
 
 
 class PrototypeRows(NamedTuple):

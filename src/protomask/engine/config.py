@@ -179,6 +179,16 @@ class TrainConfig(Settings):
             ConfigError: the file cannot be read, is not YAML, or has a wrong setting.
 
         """
+        return cls.from_dict(cls.read_yaml(path))
+
+    @staticmethod
+    def read_yaml(path: str | Path) -> dict[str, Any]:
+        """The settings in a YAML file, which may be some of them.
+
+        Raises:
+            ConfigError: the file cannot be read, or is no YAML of settings.
+
+        """
         import yaml
 
         try:
@@ -187,4 +197,4 @@ class TrainConfig(Settings):
             raise ConfigError(f"{path}: expected a YAML file with the settings of a run: {error}") from error
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: expected settings as 'name: value' lines, got {type(values).__name__}")
-        return cls.from_dict(values)
+        return values

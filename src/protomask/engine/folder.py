@@ -76,6 +76,19 @@ class RunFolder:
         return self.path / "checkpoints" / "last" / "state.pt"
 
     @property
+    def weights(self) -> Path:
+        """The weights to use: the best ones, else the last ones.
+
+        Raises:
+            CheckpointError: the folder holds no weights.
+
+        """
+        for path in (self.best_weights, self.last_weights):
+            if path.is_file():
+                return path
+        raise CheckpointError(f"{self.path}: expected the folder of a training run, found no weights in it")
+
+    @property
     def last_weights(self) -> Path:
         """Weights at the time of the saved state."""
         return self.path / "last.safetensors"

@@ -14,11 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from protomask.data.training.loader import TrainBatch, ValidationBatch
+from protomask.detection.options import PredictOptions
 from protomask.engine.optim import Schedule, set_learning_rate
+from protomask.models.families import read_output
 from protomask.models.layers.module import Module
 from protomask.models.network import Network
-from protomask.structures.geometry import Geometry
-from protomask.structures.instances import Instances, Target
+from protomask.ops.geometry import Geometry
+from protomask.structures.instances import Instances
+from protomask.structures.target import Target
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -184,17 +187,18 @@ def evaluate(
         device: where the network is.
         max_detections: instances kept per image.
         memory_format: order in which the images are laid out.
-        seen_only: measure on the images of ``batches`` alone, not on all of the evaluator's annotation file.
+        seen_only: measure only on the images of ``batches``, not on all of the evaluator's annotation file.
         on_image: called with the id and the instances of every image as it is done.
 
     """
+    options = PredictOptions(score_threshold=0.0, max_detections=max_detections)
     was_training = network.training
     network.train(False)
     try:
         with torch.no_grad():  # inference tensors could not be used by a later training step
             for images, original_sizes, image_ids in batches:
                 output = network(images.to(device, memory_format=memory_format, non_blocking=True))
-                found = network.postprocess(output, original_sizes, max_detections=max_detections)
+                found = read_output(network, output, original_sizes, options)
                 for image_id, instances in zip(image_ids, found, strict=True):
                     evaluator.update(image_id, instances)
                     if on_image is not None:

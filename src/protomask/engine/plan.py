@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from protomask.data.loader import NO_VARIETY, Share, Variety, batches_per_epoch
+from protomask.data.training.loader import NO_VARIETY, Share, Variety, batches_per_epoch
 from protomask.engine.config import TrainConfig
 from protomask.engine.optim import Schedule, schedule_for_run
 from protomask.errors import ConfigError

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from protomask.data.loader import Share
+from protomask.data.training.loader import Share
 from protomask.engine.config import TrainConfig
 from protomask.errors import ConfigError
-from protomask.models.zoo import Network
+from protomask.models.network import Network
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from protomask.checkpoints.io import save_weights
-from protomask.data.coco import CocoDataset, DataWarning
-from protomask.data.loader import TrainBatch, TrainingDataset, training_batches, validation_batches
-from protomask.data.mixing import TrainingImages
+from protomask.data.coco.dataset import CocoDataset
+from protomask.data.coco.schema import DataWarning
+from protomask.data.training.loader import TrainBatch, TrainingDataset, training_batches, validation_batches
+from protomask.data.training.mixing import TrainingImages
 from protomask.engine.config import TrainConfig
 from protomask.engine.folder import Progress, RunFolder, random_state, without_folders
 from protomask.engine.log import Interval, Log, Reporter, SilentReporter, open_log, validation_record
 from protomask.engine.loop import Criterion, StepResult, TrainingStep, evaluate, train_one_epoch
-from protomask.engine.network_input import network_input
 from protomask.engine.optim import AveragedWeights
 from protomask.engine.plan import Plan
 from protomask.engine.processes import in_any_process, is_first_process, share_of
@@ -38,7 +38,9 @@ from protomask.engine.setup import (
 from protomask.engine.stop import StopRequest
 from protomask.engine.trackers import external_trackers
 from protomask.errors import ProtomaskError
-from protomask.models.zoo import Network, build_criterion
+from protomask.models.build import build_criterion
+from protomask.models.families import family_of
+from protomask.models.network import Network
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -110,7 +112,10 @@ def train(config: TrainConfig, *, reporter: Reporter | None = None) -> TrainResu
         data = open_data(config)
     network = network_for(config, data.train.class_names, reporter)
     if report is not None:
-        for problem in report.with_network(network_input(network)).of("warning"):
+        network_input = family_of(network.config).network_input
+        if network_input is not None:
+            report = report.with_network(network_input(network.config))
+        for problem in report.of("warning"):
             reporter.message(f"warning: {problem.message}")
     return fit(
         config,

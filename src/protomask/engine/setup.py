@@ -9,10 +9,13 @@ import torch
 from torch import nn
 
 from protomask.checkpoints.backbones import load_backbone
-from protomask.checkpoints.io import load_matching, load_network, load_weights
-from protomask.data.augmentation import AugmentationConfig
-from protomask.data.check import CheckReport, check_dataset
-from protomask.data.coco import CocoDataset, open_dataset
+from protomask.checkpoints.io import load_matching, load_weights
+from protomask.checkpoints.sources import load_network
+from protomask.data.coco.dataset import CocoDataset
+from protomask.data.coco.layout import open_dataset
+from protomask.data.doctor.check import check_dataset
+from protomask.data.doctor.report import CheckReport
+from protomask.data.training.augmentation import AugmentationConfig
 from protomask.engine.config import Part, TrainConfig
 from protomask.engine.folder import RunFolder
 from protomask.engine.log import Reporter
@@ -20,15 +23,11 @@ from protomask.engine.optim import build_optimizer, freeze_all_but, freeze_batch
 from protomask.engine.processes import share_statistics
 from protomask.engine.trackers import external_trackers
 from protomask.errors import ConfigError
+from protomask.models.build import build_network
 from protomask.models.config import ModelConfig
-from protomask.models.zoo import (
-    DEFAULT_MODEL,
-    OPTIONAL_PARTS,
-    ZOO,
-    Network,
-    build_network,
-    zoo_entry,
-)
+from protomask.models.families import family_of
+from protomask.models.network import Network
+from protomask.models.zoo import DEFAULT_MODEL, ZOO, zoo_entry
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -107,7 +106,7 @@ def network_for(config: TrainConfig, class_names: tuple[str, ...], reporter: Rep
     kept = len(network.state_dict()) - len(anew)
     reporter.message(f"{config.weights}: {kept} tensors taken" + (f", made anew: {', '.join(anew)}" if anew else ""))
     if config.train_only is not None:
-        own = f"{OPTIONAL_PARTS[config.train_only].attribute}."
+        own = f"{family_of(network.config).parts[config.train_only].attribute}."
         foreign = [key for key in anew if not key.startswith(own)]
         if foreign:
             raise ConfigError(
@@ -121,11 +120,11 @@ def _options_of_part(name: Part | None, setting: str, model: ModelConfig) -> dic
     """Config fields that give a model of this family a part."""
     if name is None:
         return {}
-    part = OPTIONAL_PARTS[name]
-    if not isinstance(model, part.family):
-        fitting = ", ".join(known for known, entry in ZOO.items() if isinstance(entry.preset(), part.family))
+    parts = family_of(model).parts
+    if name not in parts:
+        fitting = ", ".join(known for known, entry in ZOO.items() if name in family_of(entry.preset()).parts)
         raise ConfigError(f"{setting}: {name} is a part of {fitting}; {model.name} cannot have it")
-    return dict(part.options)
+    return dict(parts[name].options)
 
 
 def optional_part(network: Network, name: Part, setting: str) -> nn.Module | None:
@@ -136,7 +135,7 @@ def optional_part(network: Network, name: Part, setting: str) -> nn.Module | Non
 
     """
     _options_of_part(name, setting, network.config)
-    part: nn.Module | None = getattr(network, OPTIONAL_PARTS[name].attribute)
+    part: nn.Module | None = getattr(network, family_of(network.config).parts[name].attribute)
     return part
 
 
@@ -181,7 +180,7 @@ def prepare_network(network: Network, config: TrainConfig, accelerator: Accelera
         ConfigError: a setting does not fit the network or the device.
 
     """
-    network.to(accelerator.device, memory_format=memory_format(config))  # type: ignore[call-overload]
+    network.to(accelerator.device, memory_format=memory_format(config))
     if config.train_only is not None:
         part = optional_part(network, config.train_only, "train_only")
         if part is None:

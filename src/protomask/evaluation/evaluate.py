@@ -4,40 +4,44 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from protomask.data.coco import CocoDataset, DataWarning, open_dataset
-from protomask.data.loader import image_batches
+from protomask.data.coco.dataset import CocoDataset
+from protomask.data.coco.layout import open_dataset
+from protomask.data.coco.schema import DataWarning
+from protomask.data.training.loader import image_batches
+from protomask.detection.options import PredictOptions
 from protomask.errors import DataError
 from protomask.evaluation.evaluator import CocoEvaluator
 from protomask.evaluation.quality import QualityMeter
 from protomask.evaluation.tables import CocoMetrics
 from protomask.evaluation.truth import Row
+from protomask.images.decode import Pixels
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from protomask.structures.instances import Instances
 
+COCO_DETECTIONS = 100
+"""Detections of an image that count, by COCO's rule."""
 Split = Literal["train", "val"]
 OnProgress = Callable[[int, int], None]
 """Called with the number of images done and the number of all."""
 
 
 class FindsInstances(Protocol):
-    """Something that predicts images, such as `protomask.inference.base.ImagePredictor`."""
+    """Something that predicts images, such as `protomask.inference.predictor.Predictor`."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Name of each label."""
         ...
 
-    def predict_images(self, images: Sequence[Tensor], **options: Any) -> Sequence[Instances]:
+    def predict_images(self, images: Sequence[Pixels], options: PredictOptions) -> Sequence[Instances]:
         """The instances of each image, best first, in its own frame.
 
         Args:
-            images: (3, H, W) uint8 RGB each, any sizes.
-            options: ``score_threshold``, and what else the caller of `evaluate` gave.
+            images: (H, W, 3) uint8 RGB each, any sizes.
+            options: of the prediction.
 
         """
         ...
@@ -47,22 +51,19 @@ def evaluate(
     predictor: FindsInstances,
     dataset: CocoDataset,
     *,
-    max_detections: int = 100,
-    batch_size: int = 8,
+    options: PredictOptions | None = None,
     num_workers: int = 0,
     on_progress: OnProgress | None = None,
-    **options: Any,
 ) -> CocoMetrics:
     """Measure the box and mask AP of a predictor on the images of a data set.
 
     Args:
         predictor: finds the instances of an image; classes that the data set lacks are left out, with a warning.
         dataset: the images and their truth.
-        max_detections: maximum number of detections per image, found and counted; COCO's rule is 100.
-        batch_size: number of images that go through the network together.
+        options: of the prediction. Everything is found whatever it scores; ``max_detections`` also says how many
+            detections of an image count, COCO's 100 where it says nothing.
         num_workers: processes that load images; 0 loads them in this one.
         on_progress: called after each image.
-        options: further options of ``predictor.predict_images``, such as ``nms``.
 
     Raises:
         ConfigError: an option is out of range.
@@ -70,16 +71,16 @@ def evaluate(
 
     """
     check_classes(predictor.class_names, dataset)
-    evaluator = CocoEvaluator(dataset.annotation_file, category_ids=dataset.category_ids, max_detections=max_detections)
+    options = options or PredictOptions()
+    limit = options.max_detections or COCO_DETECTIONS
+    evaluator = CocoEvaluator(dataset.annotation_file, category_ids=dataset.category_ids, max_detections=limit)
     predict_dataset(
         predictor,
         dataset,
         evaluator,
-        batch_size=batch_size,
+        options=options.replace(max_detections=limit),
         num_workers=num_workers,
         on_progress=on_progress,
-        max_detections=max_detections,
-        **options,
     )
     return evaluator.evaluate(seen_only=True)
 
@@ -124,12 +125,11 @@ def predict_dataset(
     dataset: CocoDataset,
     evaluator: CocoEvaluator,
     *,
-    batch_size: int,
+    options: PredictOptions | None = None,
     num_workers: int = 0,
     quality: QualityMeter | None = None,
     on_image: Callable[[int, Instances], None] | None = None,
     on_progress: OnProgress | None = None,
-    **options: Any,
 ) -> None:
     """Give the evaluator everything that a predictor finds in every image.
 
@@ -137,21 +137,21 @@ def predict_dataset(
         predictor: knows the classes of the data set (`check_classes`); what it finds of others is left out.
         dataset: the images.
         evaluator: a fresh one for the same images.
-        batch_size: number of images that go through the network together.
+        options: of the prediction; its score threshold counts as 0.
         num_workers: processes that load images; 0 loads them in this one.
         quality: is given the same.
         on_image: called after each image with its id and its instances.
         on_progress: called after each image.
-        options: as in ``predictor.predict_images``, without a score threshold.
 
     Raises:
         ConfigError: an option is out of range.
         DataError: an image cannot be read.
 
     """
+    options = (options or PredictOptions()).replace(score_threshold=0.0)
     done = 0
-    for images, image_ids in image_batches(dataset, batch_size=batch_size, num_workers=num_workers):
-        found = predictor.predict_images(images, score_threshold=0.0, **options)
+    for images, image_ids in image_batches(dataset, batch_size=options.batch_size, num_workers=num_workers):
+        found = predictor.predict_images(images, options)
         for image_id, instances in zip(image_ids, found, strict=True):
             if dataset.class_names != instances.class_names:
                 instances = instances.of_classes(dataset.class_names)
@@ -190,7 +190,7 @@ def average_precisions(
         before, total = len(found) * len(dataset), len(predictors) * len(dataset)
         evaluator = CocoEvaluator(dataset.annotation_file, category_ids=dataset.category_ids)
         advance = None if on_progress is None else _from(before, total, on_progress)
-        predict_dataset(predictor, dataset, evaluator, batch_size=1, on_progress=advance)
+        predict_dataset(predictor, dataset, evaluator, on_progress=advance)
         tables = evaluator.evaluate(seen_only=True).tables
         found[name] = {
             f"{kind}_{metric}": getattr(table, metric)

@@ -11,16 +11,34 @@ from typing import Any
 
 from torch import nn
 
+from protomask.detection.prototypes import PrototypeRule
 from protomask.errors import ConfigError
 from protomask.export.rcnn import RCNNGraph
 from protomask.export.verify import ONE_STAGE, TWO_STAGES, Limits
-from protomask.export.yolact import YolactGraph
+from protomask.export.yolact import CandidatesGraph, YolactGraph
 from protomask.models.config import ModelConfig
 from protomask.models.families import family_of
 from protomask.models.network import Network
+from protomask.models.yolact.detect import rule_of
 
 OUTPUT_NAMES = ("boxes", "labels", "class_scores", "mask_scores", "masks")
 """Of every graph; mask_scores only where the model has them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """How the networks of one family are exported in the form "candidates".
+
+    Attributes:
+        graph: network to a module that takes (B, 3, H, W) uint8 and returns ``output_names``.
+        output_names: of the graph.
+        rule: config to what its reader does with them.
+
+    """
+
+    graph: Callable[[Any], nn.Module]
+    output_names: tuple[str, ...]
+    rule: Callable[[Any], PrototypeRule]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +55,7 @@ class ExportGraph:
             the PyTorch module, whose deformable convolutions stay one operation.
         openvino_int8: whether an OpenVINO file can have 8 bits.
         float_parts: attributes of the network that stay in float32 in an 8-bit file.
+        candidates: the form of the file that ends before NMS; None for a family that has none.
 
     """
 
@@ -46,10 +65,20 @@ class ExportGraph:
     through_onnx: bool = False
     openvino_int8: bool = True
     float_parts: tuple[str, ...] = ()
+    candidates: Candidates | None = None
 
 
 GRAPHS: dict[str, ExportGraph] = {
-    "yolact": ExportGraph(graph=YolactGraph, has_sizes=True, float_parts=("rescoring",)),
+    "yolact": ExportGraph(
+        graph=YolactGraph,
+        has_sizes=True,
+        float_parts=("rescoring",),
+        candidates=Candidates(
+            graph=CandidatesGraph,
+            output_names=("class_logits", "boxes", "mask_coefficients", "prototypes"),
+            rule=rule_of,
+        ),
+    ),
     "rcnn": ExportGraph(
         graph=RCNNGraph, limits=TWO_STAGES, through_onnx=True, openvino_int8=False, float_parts=("mask_iou_head",)
     ),

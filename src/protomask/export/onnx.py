@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from protomask.errors import MissingExtraError
 from protomask.export.quantize import is_quantized, quantize, require_nncf
-from protomask.inference.runtime import METADATA_KEY, ExportInfo
+from protomask.runtimes.info import METADATA_KEY, ExportInfo
 
 OPSET = 20
+_LEAST_WEIGHTS = 64  # smaller tensors, such as the mean of the pixels, stay as they are
 
 
 def write_onnx(
@@ -35,7 +36,8 @@ def write_onnx(
         graph: as `protomask.export.graphs.wrap` makes it, in evaluation mode, on the CPU.
         info: goes into the file's metadata.
         path: .onnx file.
-        example: (1, 3, H, W) uint8; other sizes will do as well unless the file has a fixed one.
+        example: (1, 3, H, W) uint8; other sizes will do as well unless the file has a fixed one. In the form
+            "candidates" (2, 3, H, W).
         output_names: names of the graph's outputs.
         calibration: (3, H, W) uint8 images that tell the ranges of 8-bit numbers; None leaves float32.
         float_parts: attributes of the network that stay in float32.
@@ -60,8 +62,10 @@ def write_onnx(
             (example,),
             input_names=["image"],
             output_names=list(output_names),
-            dynamic_shapes=None if info.input_size else {"image": {2: "height", 3: "width"}},
+            dynamic_shapes=_dynamic_shapes(info),
             opset_version=OPSET,
+            # The optimizer would fold batch norms, whose products half precision does not hold.
+            optimize=info.precision != "float16",
             custom_translation_table={torch.ops.torchvision.deform_conv2d.default: _deform_conv},
             verbose=False,
         )
@@ -75,11 +79,58 @@ def write_onnx(
         # Stack traces with the paths of this machine.
         node.metadata_props.clear()
         node.doc_string = None
+    if info.precision == "float16":
+        _fold_constants(model)
+        _store_in_half(model)
     if calibration is None:
         program.save(path, external_data=False)
     else:
         # ONNX Runtime knows no ranges of channels.
         onnx.save(quantize(program.model_proto, calibration, left_out, channel_ranges=False), path)
+
+
+def _dynamic_shapes(info: ExportInfo) -> dict[str, dict[int, Any]] | None:
+    if info.form == "candidates":
+        return {"images": {0: "batch"}}
+    return None if info.input_size else {"image": {2: "height", 3: "width"}}
+
+
+def _fold_constants(model: Any) -> None:
+    """The part of the exporter's optimizer that leaves batch norms alone."""
+    import onnx_ir.passes.common as passes
+    import onnxscript.optimizer
+
+    passes.InlinePass()(model)
+    for _ in range(2):
+        onnxscript.optimizer.fold_constants_ir(model)
+        passes.RemoveUnusedNodesPass()(model)
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    passes.CommonSubexpressionEliminationPass()(model)
+    passes.RemoveUnusedNodesPass()(model)
+
+
+def _store_in_half(model: Any) -> None:
+    """Weights in half precision; a runtime makes them float32 again when it loads the file, and computes in float32."""
+    import onnx_ir as ir
+
+    graph = model.graph
+    for name, value in list(graph.initializers.items()):
+        if value.const_value is None or value.const_value.dtype != ir.DataType.FLOAT:
+            continue
+        numbers = value.const_value.numpy()
+        with np.errstate(over="ignore"):
+            half = numbers.astype(np.float16)
+        if numbers.size < _LEAST_WEIGHTS or not np.isfinite(half).all():
+            continue
+        stored = ir.Value(name=f"{name}_half", shape=value.shape, type=ir.TensorType(ir.DataType.FLOAT16))
+        stored.const_value = ir.Tensor(half, name=stored.name)
+        whole = ir.node("Cast", [stored], attributes={"to": int(ir.DataType.FLOAT)})
+        whole.outputs[0].name = f"{name}_float"
+        whole.outputs[0].shape, whole.outputs[0].type = value.shape, value.type
+        value.replace_all_uses_with(whole.outputs[0])
+        del graph.initializers[name]
+        graph.initializers[stored.name] = stored
+        graph.insert_before(graph[0], whole)
 
 
 def _module(node: Any) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from protomask.errors import MissingExtraError
 from protomask.export.onnx import write_onnx
 from protomask.export.quantize import quantize, require_nncf
-from protomask.inference.runtime import METADATA_KEY, ExportInfo
+from protomask.runtimes.info import METADATA_KEY, ExportInfo
 
 
 def write_openvino(
@@ -57,7 +57,8 @@ def write_openvino(
     else:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            shape = openvino.PartialShape([1, 3, *(info.input_size or (-1, -1))])
+            batch = -1 if info.form == "candidates" else 1
+            shape = openvino.PartialShape([batch, 3, *(info.input_size or (-1, -1))])
             model = openvino.convert_model(graph, example_input=example, input=shape)
     model.inputs[0].tensor.set_names({"image"})
     for output, name in zip(model.outputs, output_names, strict=True):

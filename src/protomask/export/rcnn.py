@@ -18,16 +18,16 @@ from protomask.errors import ConfigError
 from protomask.export.greedy_nms import nms_by_group
 from protomask.export.resize import interpolate_as_torch, resize_as_opencv, resize_as_pillow, resized_size, shortfalls
 from protomask.models.rcnn.config import RCNNConfig
+from protomask.models.rcnn.detect import MASK_ROI_SIZE, choose
 from protomask.models.rcnn.model import MaskRCNN
-from protomask.models.rcnn.postprocess import MASK_ROI_SIZE, choose
 from protomask.models.rcnn.proposals import anchors_of_levels, select_proposals
-from protomask.structures.geometry import padded_size
+from protomask.ops.geometry import padded_size
 
 
 class RCNNGraph(nn.Module):
     """A Mask R-CNN from image to masks.
 
-    The results are those of `protomask.models.rcnn.postprocess.RCNNPostprocess`, before boxes are clipped and masks
+    The results are those of `protomask.models.rcnn.detect`, before boxes are clipped and masks
     pasted.
 
     Args:

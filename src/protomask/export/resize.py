@@ -1,4 +1,4 @@
-"""The resizes of `protomask.structures` as operations of a graph.
+"""The resizes of `protomask.images.resize` as operations of a graph.
 
 There sizes are numbers and Pillow does a part; here sizes may be known only when the graph runs, whose numbers may have
 no more than 32 bits. Images are (3, H, W) uint8, ``size`` is (h, w), and resized images are (3, h, w) float32 of whole
@@ -7,12 +7,10 @@ numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from protomask.structures.geometry import ShortSideGeometry
+from protomask.ops.geometry import ShortSideGeometry
 
 _LARGEST_SIDE = 1 << 14
 _BLOCK = 16  # rows: larger blocks have larger matrices, smaller ones share fewer pixels
@@ -59,7 +57,7 @@ def shortfalls(geometry: ShortSideGeometry) -> Tensor:
 
 
 def resize_as_opencv(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """See `protomask.structures.resize.resize_opencv`: for sides up to some 6000 pixels few values are one off."""
+    """See `protomask.images.resize.resize_opencv`: for sides up to some 6000 pixels few values are one off."""
     upper, lower, (upper_share, lower_share) = _taps(image.shape[1], size[0])
     left, right, shares = _taps(image.shape[2], size[1])
     # Beyond the left and right edge the edge pixel counts whole, beyond the others its shares are cut apart.
@@ -134,26 +132,17 @@ def _twelve_bits_each(ratio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return coarse, middle, ratio - coarse - middle
 
 
-def resize_as_torch(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """`F.interpolate` with ``mode="bilinear", antialias=True`` of uint8 on the CPU: one value in 20,000 is one off."""
-    return _in_both_ways(image, size, _in_16_bits)
-
-
 def resize_as_pillow(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """See `protomask.structures.resize.resize_pillow`: the same for sides up to some 4000 pixels.
+    """See `protomask.images.resize.resize_pillow`: the same for sides up to some 4000 pixels.
 
     Of pictures more than twice as high as wide that shrink, Pillow 13 resizes the height first, this never: there a
     fourth of the values are one off.
     """
-    return _in_both_ways(image, size, _in_22_bits)
+    wide = _rows(image.transpose(1, 2), size[1])
+    return _rows(wide.transpose(1, 2), size[0])
 
 
-def _in_both_ways(image: Tensor, size: tuple[int, int], weigh: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    wide = _rows(image.transpose(1, 2), size[1], weigh)
-    return _rows(wide.transpose(1, 2), size[0], weigh)
-
-
-def _rows(image: Tensor, target: int, weigh: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def _rows(image: Tensor, target: int) -> Tensor:
     """(3, H, W) to (3, target, W): every row is a weighted mean of those around it.
 
     A pixel's weight is the height of a triangle as wide as two pixels of the smaller image. One matrix for all rows
@@ -170,16 +159,8 @@ def _rows(image: Tensor, target: int, weigh: Callable[[Tensor, Tensor], Tensor])
     height = (reach - ((around * 2 + 1) * target - centre).abs()).clamp(min=0)
     height = height * ((around >= 0) & (around < source))
     pixels = image.index_select(1, around.clamp(min=0).clamp(max=source - 1).flatten())
-    means = weigh(height.float(), pixels.float().view(3, blocks, count, image.shape[2]))
+    means = _in_22_bits(height.float(), pixels.float().view(3, blocks, count, image.shape[2]))
     return means.flatten(1, 2).index_select(1, torch.arange(target))
-
-
-def _in_16_bits(height: Tensor, pixels: Tensor) -> Tensor:
-    """Whole mean of pixels as PyTorch has it, whose weights are whole numbers of the largest power of two that fits."""
-    share = height / height.sum(dim=-1, keepdim=True)
-    powers = 2.0 ** torch.arange(23)
-    one = torch.where(share.max() * powers < (1 << 15) - 0.5, powers, 1.0).max()
-    return ((share * one + 0.5).floor() @ pixels / one + 0.5).floor().clamp(max=255)
 
 
 def _in_22_bits(height: Tensor, pixels: Tensor) -> Tensor:

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
+from protomask.detection.nms import pairwise_iou
+from protomask.detection.options import PredictOptions
 from protomask.errors import ExportError
-from protomask.inference.base import ImagePredictor
-from protomask.ops.boxes import pairwise_iou
+from protomask.images.decode import Pixels
+from protomask.inference.predictor import Predictor
+from protomask.masks.runs import Runs, intersect_runs, runs_area
 from protomask.structures.instances import Instances
 
 
@@ -90,31 +93,37 @@ class Agreement:
 
 
 def compare(
-    model: ImagePredictor, exported: ImagePredictor, images: Sequence[Tensor], *, min_score: float = 0.0, **options: Any
+    model: Predictor,
+    exported: Predictor,
+    images: Sequence[Pixels],
+    *,
+    options: PredictOptions,
+    settled: PredictOptions | None = None,
 ) -> Agreement:
     """Predict every image with both.
 
     Args:
         model: the reference.
         exported: the same model in a file.
-        images: (3, H, W) uint8 RGB each.
-        min_score: detections of a class score above this are compared.
-        options: of the model, those that the file has settled.
+        images: (H, W, 3) uint8 RGB each.
+        options: of the model; detections that score above their ``score_threshold`` are compared.
+        settled: of the file, where it has settled some.
 
     Raises:
         ExportError: the model finds nothing in any of the images.
 
     """
     pairs = []
+    limit = model.limits(options).max_detections
     for image in images:
-        [wanted] = model.predict_images([image], score_threshold=min_score, **options)
-        [found] = exported.predict_images([image], score_threshold=min_score)
-        pairs.append(_compare_one(wanted, found, options["max_detections"], min_score))
+        [wanted] = model.predict_images([image], options)
+        [found] = exported.predict_images([image], settled or options)
+        pairs.append(_compare_one(wanted, found, limit, options.score_threshold))
     detections, unmatched, scores, boxes, ious = zip(*pairs, strict=True)
     if not sum(detections):
         raise ExportError(
             f"nothing to compare: the model finds nothing in these {len(images)} images; give some that show what it "
-            "knows (--images FOLDER)"
+            "knows as images"
         )
     return Agreement(
         images=len(images), detections=sum(detections), unmatched=sum(unmatched), score_difference=max(scores),
@@ -128,35 +137,36 @@ def _compare_one(
     """Detections, unmatched ones, and the largest differences of one image."""
     partner = _partners(wanted, found)
     paired = partner >= 0
-    alone = torch.ones(len(found), dtype=torch.bool)
+    alone = np.ones(len(found), dtype=np.bool_)
     alone[partner[paired]] = False
     # Where a list is full its last places may go to either of two that score alike, as may those at the threshold.
-    limits = [float(one.class_scores[-1]) for one in (wanted, found) if len(one) >= max_detections]
+    limits = [float(one.class_scores.min()) for one in (wanted, found) if len(one) >= max_detections]
     limit = max([min_score, *limits]) + _TIE
     unmatched = int((wanted.class_scores[~paired] > limit).sum() + (found.class_scores[alone] > limit).sum())
     one, other = wanted[paired], found[partner[paired]]
     if not len(one):
         return len(wanted), unmatched, 0.0, 0.0, 1.0
-    differences = [(one.class_scores - other.class_scores).abs().max()]
+    differences = [np.abs(one.class_scores - other.class_scores).max()]
     if one.mask_scores is not None and other.mask_scores is not None:
-        differences.append((one.mask_scores - other.mask_scores).abs().max())
-    box_difference = float((one.boxes - other.boxes).abs().max())
-    mask_iou = min(_mask_iou(first, second) for first, second in zip(one, other, strict=True))
+        differences.append(np.abs(one.mask_scores - other.mask_scores).max())
+    box_difference = float(np.abs(one.boxes - other.boxes).max())
+    mask_iou = min(_mask_iou(first, second) for first, second in zip(one.runs(), other.runs(), strict=True))
     return len(wanted), unmatched, float(max(differences)), box_difference, mask_iou
 
 
-def _partners(wanted: Instances, found: Instances) -> Tensor:
+def _partners(wanted: Instances, found: Instances) -> NDArray[np.int64]:
     """(N,) int64: which of ``found`` each of ``wanted`` is, -1 for none; the best overlaps go first."""
-    partner = torch.full((len(wanted),), -1)
+    partner = np.full(len(wanted), -1, dtype=np.int64)
+    if not len(wanted) or not len(found):
+        return partner
     # Boxes that were cut down to nothing overlap nothing, not even their like.
-    same = (wanted.boxes[:, None] - found.boxes).abs().amax(dim=-1) <= _SAME_BOX
-    overlap = torch.where(same, 1.0, pairwise_iou(wanted.boxes, found.boxes).nan_to_num(0))
+    same = np.abs(wanted.boxes[:, None] - found.boxes).max(axis=-1) <= _SAME_BOX
+    overlap = np.where(same, 1.0, np.nan_to_num(pairwise_iou(wanted.boxes, found.boxes)))
     overlap *= wanted.labels[:, None] == found.labels
     # Where boxes agree alike, the nearer score decides.
-    overlap -= (wanted.class_scores[:, None] - found.class_scores).abs() * 1e-3
+    overlap -= np.abs(wanted.class_scores[:, None] - found.class_scores) * 1e-3
     for _ in range(min(len(wanted), len(found))):
-        best = int(overlap.argmax())
-        row, column = divmod(best, len(found))
+        row, column = divmod(int(overlap.argmax()), len(found))
         if overlap[row, column] < _SAME_OBJECT_IOU:
             break
         partner[row] = column
@@ -164,7 +174,7 @@ def _partners(wanted: Instances, found: Instances) -> Tensor:
     return partner
 
 
-def _mask_iou(one: Instances, other: Instances) -> float:
-    first, second = one.masks[0], other.masks[0]
-    differing = int((first ^ second).sum())
-    return 1.0 if differing <= 1 else float((first & second).sum() / (first | second).sum())
+def _mask_iou(first: Runs, second: Runs) -> float:
+    shared, areas = runs_area(intersect_runs(first, second)), runs_area(first) + runs_area(second)
+    differing = areas - 2 * shared
+    return 1.0 if differing <= 1 else shared / (areas - shared)

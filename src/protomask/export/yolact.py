@@ -11,13 +11,13 @@ from torch.nn import functional as F
 
 from protomask.errors import ConfigError
 from protomask.export.greedy_nms import nms_by_group
-from protomask.export.resize import interpolate_as_torch, resize_as_opencv, resize_as_torch
+from protomask.export.resize import interpolate_as_torch, resize_as_opencv, resize_as_pillow
 from protomask.models.yolact.config import YolactConfig
 from protomask.models.yolact.heads import YolactOutput
 from protomask.models.yolact.model import Yolact
 from protomask.ops.boxes import decode_boxes
+from protomask.ops.geometry import ImageGeometry
 from protomask.ops.masks import assemble_masks, crop_masks
-from protomask.structures.geometry import ImageGeometry
 
 CANDIDATES_PER_DETECTION = 10
 """Fast NMS of the graph looks at so many (anchor, class) pairs for each detection it may return, the best."""
@@ -26,7 +26,7 @@ CANDIDATES_PER_DETECTION = 10
 class YolactGraph(nn.Module):
     """A YOLACT network from image to masks; its outputs have the same shapes for every image.
 
-    The results are those of `protomask.models.yolact.postprocess.YolactPostprocess`, if `CANDIDATES_PER_DETECTION` is
+    The results are those of `protomask.models.yolact.detect`, if `CANDIDATES_PER_DETECTION` is
     enough: where a thousand pairs hold no hundred detections, the last and least certain ones are missing.
 
     Args:
@@ -119,6 +119,41 @@ class YolactGraph(nn.Module):
         return boxes, labels, scores, rows[kept]
 
 
+class CandidatesGraph(nn.Module):
+    """A YOLACT network up to where a caller's choices begin: the rest is `protomask.detection.prototypes`.
+
+    Args:
+        network: trained, without mask rescoring, which needs the masks; it is run, never changed.
+
+    Raises:
+        ConfigError: the network has mask rescoring.
+
+    """
+
+    def __init__(self, network: Yolact) -> None:
+        super().__init__()
+        if network.rescoring is not None:
+            raise ConfigError(f"form: expected detections for {network.config.name}, whose masks are rescored")
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Predict.
+
+        Args:
+            images: (B, 3, S, S) uint8 RGB, resized by `ImageGeometry.resize`.
+
+        Returns:
+            class_logits: (B, A, C + 1) float32, background first.
+            boxes: (B, A, 4) float32 xyxy, relative to the image, not clipped.
+            mask_coefficients: (B, A, k) float32.
+            prototypes: (B, h, w, k) float32.
+
+        """
+        output: YolactOutput = self.network(self.network.geometry.normalize(images))
+        boxes = decode_boxes(output.box_deltas, output.anchors, max_size_ratio=self.network.config.max_size_ratio)
+        return output.class_logits, boxes, output.mask_coefficients, output.prototypes
+
+
 def resize(image: Tensor, geometry: ImageGeometry) -> Tensor:
     """`ImageGeometry.resize` as part of a graph.
 
@@ -131,7 +166,7 @@ def resize(image: Tensor, geometry: ImageGeometry) -> Tensor:
 
     """
     if geometry.antialias:
-        return resize_as_torch(image[0], geometry.image_size)[None]
+        return resize_as_pillow(image[0], geometry.image_size)[None]
     if geometry.resize_method == "opencv":
         return resize_as_opencv(image[0], geometry.image_size)[None]
     return interpolate_as_torch(image.float(), geometry.image_size)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 import numpy as np
 
-from protomask.detection.options import NmsMode, PredictChanges, PredictOptions, take_options
+from protomask.detection.options import Limits, PredictChanges, PredictOptions, take_options
 from protomask.images.decode import Pixels, read_image
 from protomask.inference.pipeline import predict_frames
 from protomask.inference.sources import open_source
@@ -25,13 +25,6 @@ if TYPE_CHECKING:
 
 STAGES = ("decode", "preprocess", "network", "postprocess")
 """What `Predictor.predict_images` and its callers time, in order."""
-
-
-class Limits(NamedTuple):
-    """The settled NMS and number of detections of a prediction."""
-
-    nms: NmsMode
-    max_detections: int
 
 
 class Predictor(ABC):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Self
 
+from protomask.detection.options import NmsMode
 from protomask.settings import AtLeast, Count, Settings, Text, Unit
 
-NmsMode = Literal["fast", "cross_class_fast", "batched", "soft_linear", "soft_gaussian"]
-NMS_MODES: tuple[str, ...] = get_args(NmsMode)
 ImageSide = Annotated[int, AtLeast(32, "pixels")]
 STRIDES = {"C2": 4, "C3": 8, "C4": 16, "C5": 32}
 """Of the levels of every backbone."""
@@ -63,12 +62,3 @@ class ModelConfig(Settings):
     def override_given(self, **changes: Any) -> Self:
         """`override` for those changes that are not None."""
         return self.override(**{name: value for name, value in changes.items() if value is not None})
-
-    def for_prediction(self, **thresholds: Any) -> Self:
-        """The config whose thresholds a prediction has: these where they are given, and what follows from them.
-
-        Raises:
-            ConfigError: a threshold is out of range.
-
-        """
-        return self.override_given(**thresholds)

@@ -5,27 +5,31 @@ A new family is a folder with a config, a network and a criterion, and one more 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import nn
 
+from protomask.detection.options import Limits, PredictOptions
 from protomask.errors import ConfigError
 from protomask.models.config import ModelConfig
 from protomask.models.network import Network
+from protomask.models.rcnn import detect as rcnn_detect
 from protomask.models.rcnn.config import RCNNConfig
 from protomask.models.rcnn.criterion import RCNNCriterion
 from protomask.models.rcnn.geometry import image_geometry as rcnn_geometry
 from protomask.models.rcnn.model import MaskRCNN
 from protomask.models.rcnn.network_input import network_input as rcnn_input
+from protomask.models.yolact import detect as yolact_detect
 from protomask.models.yolact.config import RESCORING_CHANNELS, YolactConfig
 from protomask.models.yolact.criterion import YolactCriterion
 from protomask.models.yolact.geometry import image_geometry as yolact_geometry
 from protomask.models.yolact.model import Yolact
 from protomask.models.yolact.network_input import network_input as yolact_input
 from protomask.ops.anchors import NetworkInput
-from protomask.structures.geometry import Geometry
+from protomask.ops.geometry import Geometry
+from protomask.structures.instances import Instances
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +57,10 @@ class Family:
         criterion: (network, label_smoothing=0.0) to its training loss: a module that takes the network's output and
             one `Target` per image and returns the terms, among them loss_total.
         geometry: config to the way from an image to the network's input.
+        settle: (config, options of a prediction) to the config with the thresholds that they amount to.
+        detect: (network in evaluation mode, its output, options) to what is kept in each image: rows with boxes,
+            labels, class_scores and what their masks are made of.
+        paint: (network, rows of one image, its original size (H, W), options) to `Instances`.
         network_input: config to what the check of a data set must know; None for a family without anchors.
         parts: optional parts, by the name they have in the settings of a training run.
         mask_frame: what the grid of a mask covers: "grid" the whole image, "region" the box of the instance.
@@ -67,11 +75,19 @@ class Family:
     network: Callable[..., Network]
     criterion: Callable[..., nn.Module]
     geometry: Callable[[Any], Geometry]
+    settle: Callable[[Any, PredictOptions], ModelConfig]
+    detect: Callable[[Any, Any, PredictOptions], Sequence[Any]]
+    paint: Callable[[Any, Any, tuple[int, int], PredictOptions], Instances]
     network_input: Callable[[Any], NetworkInput] | None = None
     parts: Mapping[str, OptionalPart] = field(default_factory=dict)
     mask_frame: Literal["grid", "region"] = "grid"
     continuous_masks: Callable[[Any], bool] = lambda config: False
     compiled_parts: tuple[str, ...] = ()
+
+    def limits(self, config: ModelConfig, options: PredictOptions) -> Limits:
+        """NMS and number of detections that options amount to with a network of this family."""
+        settled = self.settle(config, options)
+        return Limits(settled.nms, settled.max_detections)
 
 
 YOLACT = Family(
@@ -80,6 +96,9 @@ YOLACT = Family(
     network=Yolact,
     criterion=YolactCriterion.for_network,
     geometry=yolact_geometry,
+    settle=yolact_detect.settle,
+    detect=yolact_detect.detect,
+    paint=yolact_detect.paint,
     network_input=yolact_input,
     parts={"mask_rescoring": OptionalPart(attribute="rescoring", options={"rescoring_channels": RESCORING_CHANNELS})},
     mask_frame="grid",
@@ -90,6 +109,9 @@ RCNN = Family(
     network=MaskRCNN,
     criterion=RCNNCriterion,
     geometry=rcnn_geometry,
+    settle=rcnn_detect.settle,
+    detect=rcnn_detect.detect,
+    paint=rcnn_detect.paint,
     network_input=rcnn_input,
     parts={"mask_iou": OptionalPart(attribute="mask_iou_head", options={"mask_iou": True})},
     mask_frame="region",
@@ -140,3 +162,20 @@ def family_of(config: ModelConfig) -> Family:
             return known
     expected = ", ".join(known.config.__name__ for known in FAMILIES.values())
     raise ConfigError(f"config: expected one of {expected}, got {type(config).__name__}")
+
+
+def read_output(
+    network: Network, output: Any, original_sizes: Sequence[tuple[int, int]], options: PredictOptions
+) -> list[Instances]:
+    """What a network predicted as one `Instances` per image.
+
+    Args:
+        network: in evaluation mode.
+        output: of it, for B images.
+        original_sizes: (H, W) of each image before it was resized.
+        options: of the prediction.
+
+    """
+    own = family_of(network.config)
+    rows = own.detect(network, output, options)
+    return [own.paint(network, one, size, options) for one, size in zip(rows, original_sizes, strict=True)]

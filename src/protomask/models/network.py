@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 from protomask.models.config import ModelConfig
 from protomask.models.layers.backbone import Backbone
 from protomask.models.layers.module import Module
-from protomask.structures.geometry import Geometry
-from protomask.structures.instances import Instances
+from protomask.ops.geometry import Geometry
 
 
 class Network(Module, Protocol):
@@ -31,7 +29,4 @@ class Network(Module, Protocol):
         """What extracts the features."""
 
     def forward(self, images: Any) -> Any:
-        """A batch as ``geometry.batch`` makes it to what the family's criterion and `postprocess` read."""
-
-    def postprocess(self, output: Any, original_sizes: Sequence[tuple[int, int]], **options: Any) -> list[Instances]:
-        """Output in evaluation mode to one `Instances` per image of an original size (H, W)."""
+        """A batch as ``geometry.batch`` makes it to what the family's criterion and ``detect`` read."""

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.segmentation import same_aspect
-from protomask.inference.draw import draw_instances
-from protomask.ops.masks import box_of_masks, decode_rle
-from protomask.structures.instances import Instances, Target
-
-ColorBy = Literal["auto", "class", "instance"]
+from protomask.masks.rle import decode_rle
+from protomask.masks.runs import boxes_of_masks
+from protomask.structures.instances import ColorBy, Instances
+from protomask.structures.target import Target
 
 
 def load_picture(dataset: CocoDataset, index: int, side: int) -> Image.Image:
@@ -27,9 +25,9 @@ def load_picture(dataset: CocoDataset, index: int, side: int) -> Image.Image:
         DataError: the image cannot be read.
 
     """
-    pixels = dataset.load_image(index)
-    height, width = pixels.shape[1:]
-    picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    pixels = dataset.load_pixels(index)
+    height, width = pixels.shape[:2]
+    picture = Image.fromarray(pixels)
     if not same_aspect(dataset.image_size(index), (height, width)):
         return picture
     scale = side / max(height, width)
@@ -46,37 +44,26 @@ def draw_truth(
 
     """
     target, _ = dataset.load_target(index, (picture.height, picture.width))
-    truth = Instances(
-        boxes=target.boxes,
-        labels=target.labels,
-        class_scores=torch.ones(len(target)),
-        masks=target.masks,
-        image_size=target.image_size,
-        class_names=dataset.class_names,
-    )
-    return _draw(picture, truth, color_by, scores=False), target
+    names = dataset.class_names if len(dataset.class_names) > 1 else None  # one word on every object would hide it
+    by = color_by if color_by != "auto" else "class" if names is not None else "instance"
+    return Image.fromarray(target.draw(picture, class_names=names, color_by=by)), target
 
 
 def draw_found(dataset: CocoDataset, picture: Image.Image, rows: Sequence[Mapping[str, Any]]) -> Image.Image:
     """A picture of `load_picture` with COCO result rows that have masks drawn on it, which are scaled to its size."""
     size = (picture.width, picture.height)
-    dense = torch.zeros(len(rows), size[1], size[0], dtype=torch.bool)
+    dense = np.zeros((len(rows), size[1], size[0]), dtype=np.bool_)
     for mask, row in zip(dense, rows, strict=True):
-        scaled = Image.fromarray(decode_rle(row["segmentation"]).numpy()).resize(size, Image.Resampling.NEAREST)
-        mask.copy_(torch.from_numpy(np.array(scaled)))
+        scaled = Image.fromarray(decode_rle(row["segmentation"])).resize(size, Image.Resampling.NEAREST)
+        mask[:] = np.array(scaled)
     found = Instances(
-        boxes=box_of_masks(dense),
-        labels=torch.tensor([dataset.category_ids.index(row["category_id"]) for row in rows], dtype=torch.int64),
-        class_scores=torch.tensor([row["score"] for row in rows], dtype=torch.float32),
+        boxes=boxes_of_masks(dense),
+        labels=np.array([dataset.category_ids.index(row["category_id"]) for row in rows], dtype=np.int64),
+        class_scores=np.array([row["score"] for row in rows], dtype=np.float32),
         masks=dense,
         image_size=size[::-1],
         class_names=dataset.class_names,
     )
     # What is too thin for a pixel of the picture has no place in it.
-    return _draw(picture, found[dense.flatten(1).any(dim=1)], "auto", scores=True)
-
-
-def _draw(picture: Image.Image, instances: Instances, color_by: ColorBy, *, scores: bool) -> Image.Image:
-    several = len(instances.class_names) > 1  # the same word on every object would only hide it
-    drawn = draw_instances(picture, instances, labels=several, scores=scores, color_by=color_by)
-    return Image.fromarray(drawn)
+    seen = found[dense.any(axis=(1, 2))]
+    return Image.fromarray(seen.draw(picture, labels=len(found.class_names) > 1))

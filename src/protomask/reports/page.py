@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from protomask.charts.lines import line_chart
-from protomask.evaluation.coco import CocoMetrics
 from protomask.evaluation.confusion import Confusion, ImageScore
 from protomask.evaluation.quality_report import Population, QualityReport
 from protomask.evaluation.tables import CocoMetrics

@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from protomask.cli.output import Bar
-    from protomask.data.coco import CocoDataset
+    from protomask.data.coco.dataset import CocoDataset
     from protomask.engine.config import TrainConfig
-    from protomask.evaluation.coco import CocoEvaluator
     from protomask.evaluation.confusion import Confusion, ImageScore
+    from protomask.evaluation.evaluator import CocoEvaluator
     from protomask.evaluation.quality import QualityMeter
     from protomask.inference.base import ImagePredictor
     from protomask.reports.page import Example
@@ -44,15 +44,16 @@ def write_report(
     import warnings
     from dataclasses import replace
 
+    from protomask.api import load
     from protomask.cli.average_precision import check_classes
     from protomask.cli.output import check_writable, progress
-    from protomask.data.coco import DataWarning
+    from protomask.data.coco.schema import DataWarning
     from protomask.engine.config import TrainConfig
-    from protomask.engine.folder import RunFolder, read_metrics
+    from protomask.engine.folder import RunFolder
+    from protomask.engine.log import read_metrics
     from protomask.errors import ConfigError
     from protomask.evaluation.confusion import measure_confusion
     from protomask.files import replacing
-    from protomask.inference.predictor import load
     from protomask.reports.page import DIAGRAM, ReportContent, render_page
     from protomask.reports.reliability import save_reliability_diagram
 
@@ -99,8 +100,8 @@ def _predict(
     predictor: ImagePredictor, dataset: CocoDataset, bar: Bar, *, max_detections: int, **options: Any
 ) -> tuple[CocoEvaluator, QualityMeter]:
     """Everything that is found in the images, as run-length codes."""
-    from protomask.cli.average_precision import encoded_masks, predict_dataset
-    from protomask.evaluation.coco import CocoEvaluator
+    from protomask.evaluation.evaluate import encoded_masks, predict_dataset
+    from protomask.evaluation.evaluator import CocoEvaluator
     from protomask.evaluation.quality import QualityMeter
 
     limits: dict[str, Any] = {"category_ids": dataset.category_ids, "max_detections": max_detections}
@@ -117,7 +118,8 @@ def _predict(
 
 def _validation_images(config: TrainConfig) -> CocoDataset:
     """The images that the run validated on."""
-    from protomask.data.coco import CocoDataset, open_dataset
+    from protomask.data.coco.dataset import CocoDataset
+    from protomask.data.coco.layout import open_dataset
 
     paths = open_dataset(config.data)
     if config.overfit is None:

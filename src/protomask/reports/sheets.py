@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from protomask.data.check import CheckReport
-    from protomask.data.coco import CocoDataset
+    from protomask.data.coco.dataset import CocoDataset
+    from protomask.data.doctor.report import CheckReport
 
 _TILES, _COLUMNS, _TILE_SIDE, _CAPTION = 12, 4, 360, 22
 
@@ -20,7 +20,7 @@ def write_sheet(report: CheckReport, path: Path, seed: int) -> Path | None:
     """Random images with their annotations; None if the data set has none that can be shown."""
     import random
 
-    from protomask.data.coco import CocoDataset
+    from protomask.data.coco.dataset import CocoDataset
     from protomask.errors import DataError
     from protomask.files import replacing
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protomask.detection import prototypes, regions
-from protomask.detection.options import PredictOptions
+from protomask.detection.options import Limits, PredictOptions
 from protomask.errors import CheckpointError, ConfigError
 from protomask.images.decode import Pixels
-from protomask.inference.predictor import Clock, Limits, Predictor
+from protomask.inference.predictor import Clock, Predictor
 from protomask.runtimes.info import ExportInfo
 from protomask.structures.instances import Instances
 
 EXPORTED_SUFFIXES = (".onnx", ".xml")
 Outputs = dict[str, NDArray[Any]]
+_OUTPUTS = {
+    "candidates": ("class_logits", "boxes", "mask_coefficients", "prototypes"),
+    "detections": ("boxes", "labels", "class_scores", "masks"),
+}
 
 
 class ExportedPredictor(Predictor):
@@ -31,10 +35,20 @@ class ExportedPredictor(Predictor):
     Args:
         info: what the file says of itself.
         source: its path, or the name of the shipped model.
+        outputs: names of what it returns.
+
+    Raises:
+        CheckpointError: the file does not return what it says.
 
     """
 
-    def __init__(self, info: ExportInfo, source: str) -> None:
+    def __init__(self, info: ExportInfo, source: str, outputs: Collection[str]) -> None:
+        missing = [name for name in _OUTPUTS[info.form] if name not in outputs]
+        if missing:
+            raise CheckpointError(
+                f"{source}: expected the outputs {', '.join(_OUTPUTS[info.form])} of the form {info.form}, "
+                f"lacks {', '.join(missing)}"
+            )
         self.info = info
         self.source = source
 
@@ -156,7 +170,7 @@ class ExportedPredictor(Predictor):
                 of_region, size, self.class_names,
                 continuous=self.info.continuous_masks, score_threshold=threshold,
             )  # fmt: skip
-        relative = boxes / np.array([given[1], given[0], given[1], given[0]], dtype=np.float32)
+        relative = (boxes / np.array([given[1], given[0], given[1], given[0]])).astype(np.float32)
         of_grid = prototypes.PrototypeRows(relative, labels, class_scores, chosen["masks"], mask_scores)
         return prototypes.paint(of_grid, size, self.class_names, score_threshold=threshold)
 

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, Self, get_args
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protomask.detection.options import NMS_MODES, NmsMode
+from protomask.detection.options import NmsMode
 from protomask.detection.prototypes import PrototypeRule
-from protomask.errors import CheckpointError, ConfigError
+from protomask.errors import CheckpointError
 from protomask.images.resize import Rounding, resize_bilinear, resize_opencv, resize_pillow, short_side_size
+from protomask.settings import Between, Count, NotEmpty, Settings, Text, Unit
 
 METADATA_KEY = "protomask"
 """Of the JSON object in an ONNX file's metadata and in an OpenVINO file's rt_info."""
 FORMAT_VERSION = "2"
 Form = Literal["detections", "candidates"]
 ResizeMethod = Literal["pillow", "opencv", "bilinear"]
+MAX_SIDE = 16384
+"""Of a file's input, pixels: a damaged file must not ask for gigabytes."""
+Side = Annotated[int, Between(1, MAX_SIDE)]
+"""Of an image, pixels."""
 _RESIZE = {"pillow": resize_pillow, "opencv": resize_opencv, "bilinear": resize_bilinear}
 
 
 @dataclass(frozen=True, kw_only=True)
-class FixedInput:
+class FixedInput(Settings):
     """The file gets every image in one size.
 
     Attributes:
@@ -34,7 +38,7 @@ class FixedInput:
 
     """
 
-    size: tuple[int, int]
+    size: tuple[Side, Side]
     method: ResizeMethod
     any_size: bool = False
 
@@ -44,7 +48,7 @@ class FixedInput:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShortSideInput:
+class ShortSideInput(Settings):
     """The file gets every image with a short side of one length, its shape kept.
 
     Attributes:
@@ -56,8 +60,8 @@ class ShortSideInput:
 
     """
 
-    image_size: int
-    max_image_size: int
+    image_size: Side
+    max_image_size: Side
     rounding: Rounding
     method: ResizeMethod
 
@@ -70,7 +74,7 @@ class ShortSideInput:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnyInput:
+class AnyInput(Settings):
     """The file takes images of any size."""
 
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -83,21 +87,17 @@ _INPUT_KINDS: dict[str, type[InputRule]] = {"fixed": FixedInput, "short_side": S
 
 
 @dataclass(frozen=True, kw_only=True)
-class Thresholds:
+class Thresholds(Settings):
     """What a file has settled ("detections"), or begins with ("candidates")."""
 
     nms: NmsMode
-    iou_threshold: float
-    candidate_threshold: float
-    max_detections: int
-
-    def __post_init__(self) -> None:
-        if self.nms not in NMS_MODES:
-            raise ConfigError(f"nms: expected one of {', '.join(NMS_MODES)}, got {self.nms!r}")
+    iou_threshold: Unit
+    candidate_threshold: Unit
+    max_detections: Count
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportInfo:
+class ExportInfo(Settings):
     """What an exported file says of itself.
 
     Attributes:
@@ -105,6 +105,7 @@ class ExportInfo:
         family: of the model.
         class_names: name of each label.
         form: "detections": everything is in the file; "candidates": it ends before NMS, and its reader does the rest.
+            Such a file takes several images at once, all of one size.
         input: how images are prepared.
         mask_frame: what the grid of a mask covers: "grid" the whole image, "region" the box of the instance.
         continuous_masks: of "region": how masks are pasted, see `protomask.masks.grids.region_lines`.
@@ -118,9 +119,9 @@ class ExportInfo:
 
     """
 
-    model: str
-    family: str
-    class_names: tuple[str, ...]
+    model: Text
+    family: Text
+    class_names: Annotated[tuple[Text, ...], NotEmpty()]
     form: Form = "detections"
     input: InputRule
     mask_frame: Literal["grid", "region"]
@@ -129,10 +130,18 @@ class ExportInfo:
     rule: PrototypeRule | None = None
     precision: Literal["float32", "float16", "int8"] = "float32"
     licence: str | None = None
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    preprocessing: Mapping[str, Any] = field(default_factory=dict)
-    config: Mapping[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
     protomask_version: str
+
+    def _check(self) -> None:
+        if self.form == "candidates":
+            self._expect("rule", self.rule is not None, "one, as the form is candidates")
+            self._expect("input", isinstance(self.input, FixedInput), "images of one size, as the form is candidates")
+            self._expect("mask_frame", self.mask_frame == "grid", "grid, as the form is candidates")
+        else:
+            self._expect("rule", self.rule is None, "none, as the form is detections")
 
     @property
     def input_size(self) -> tuple[int, int] | None:
@@ -147,11 +156,8 @@ class ExportInfo:
     def to_json(self) -> str:
         """One JSON object."""
         kind = next(name for name, kind in _INPUT_KINDS.items() if type(self.input) is kind)
-        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        values["input"] = {"kind": kind, **asdict(self.input)}
-        values["thresholds"] = asdict(self.thresholds)
-        values["rule"] = None if self.rule is None else self.rule.to_dict()
-        return json.dumps({"format_version": FORMAT_VERSION, **values})
+        values = self.to_dict()
+        return json.dumps({"format_version": FORMAT_VERSION, **values, "input": {"kind": kind, **values["input"]}})
 
     @classmethod
     def from_json(cls, text: str | None, source: str) -> Self:
@@ -172,40 +178,13 @@ class ExportInfo:
                 raise CheckpointError(
                     f"{source}: expected format version {FORMAT_VERSION}, got {version}; export the model again"
                 )
-            known = {entry.name for entry in fields(cls)}
-            values = {name: value for name, value in values.items() if name in known}
             given = dict(values.pop("input"))
-            kind = _INPUT_KINDS[given.pop("kind")]
-            if "size" in given:
-                given["size"] = _size(given["size"])
-            if given.get("method", "pillow") not in get_args(ResizeMethod):
-                raise ValueError(f"unknown method {given['method']!r}")
-            rule = values.pop("rule")
-            class_names = values.pop("class_names")
-            if not class_names or not all(isinstance(name, str) for name in class_names):
-                raise ValueError("class_names: expected names")
-            info = cls(
-                class_names=tuple(class_names),
-                input=kind(**given),
-                thresholds=Thresholds(**values.pop("thresholds")),
-                rule=None if rule is None else PrototypeRule.from_dict(rule),
-                **values,
+            known = {entry.name for entry in fields(cls)}
+            return cls.from_dict(
+                {
+                    **{name: value for name, value in values.items() if name in known},
+                    "input": _INPUT_KINDS[given.pop("kind")].from_dict(given),
+                }
             )
-            if info.form not in get_args(Form) or (info.form == "candidates") != (info.rule is not None):
-                raise ValueError(f"form {info.form!r} does not fit its rule")
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise CheckpointError(f"{source}: its {METADATA_KEY!r} entry cannot be read: {error!r}") from error
-        return info
-
-
-def _size(value: Any) -> tuple[int, int]:
-    height, width = value
-    if not (isinstance(height, int) and isinstance(width, int) and min(height, width) >= 1):
-        raise ValueError(f"size: expected two positive whole numbers, got {value!r}")
-    if max(height, width) > MAX_SIDE:
-        raise ValueError(f"size: expected sides of at most {MAX_SIDE}, got {value!r}")
-    return height, width
-
-
-MAX_SIDE = 16384
-"""Of a file's input, pixels: a damaged file must not ask for gigabytes."""

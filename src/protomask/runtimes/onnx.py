@@ -30,8 +30,8 @@ class OnnxPredictor(ExportedPredictor):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         self._session = _session(path, options)
-        super().__init__(_info(self._session, path), source or str(path))
         self._names = [output.name for output in self._session.get_outputs()]
+        super().__init__(_info(self._session, path), source or str(path), self._names)
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """See `ExportedPredictor.run`."""

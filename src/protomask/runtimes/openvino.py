@@ -61,7 +61,7 @@ class OpenVinoPredictor(ExportedPredictor):
             self._compiled = core.compile_model(model, "CPU", hints)
         except RuntimeError as error:
             raise CheckpointError(f"{path}: OpenVINO cannot read it: {first_line(error)}") from error
-        super().__init__(info, source or str(path))
+        super().__init__(info, source or str(path), [output.any_name for output in self._compiled.outputs])
         self._requests = local()
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:

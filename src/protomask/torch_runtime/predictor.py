@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from protomask.checkpoints.io import save_weights
-from protomask.detection.options import PredictOptions
+from protomask.detection.options import Limits, PredictOptions
 from protomask.errors import ConfigError
 from protomask.images.decode import Pixels
-from protomask.inference.predictor import Clock, Limits, Predictor
+from protomask.inference.predictor import Clock, Predictor
 from protomask.models.config import ModelConfig
-from protomask.models.families import family_of
+from protomask.models.families import family_of, read_output
 from protomask.models.layers.folding import prepare_for_inference
 from protomask.models.network import Network
 from protomask.ops.geometry import preprocess_pixels
@@ -94,7 +94,6 @@ class TorchPredictor(Predictor, nn.Module):
         if not images:
             return []
         network, device = self._for_inference(), self.device
-        family = family_of(network.config)
         wait = (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else None
         clock = Clock(timings, wait)
         with torch.inference_mode(), self._autocast():
@@ -103,11 +102,7 @@ class TorchPredictor(Predictor, nn.Module):
             clock.stage("preprocess")
             output = network(batch)
             clock.stage("network")
-            rows = family.detect(network, output, options)
-            found = [
-                family.paint(network, one, (image.shape[0], image.shape[1]), options)
-                for one, image in zip(rows, images, strict=True)
-            ]
+            found = read_output(network, output, [(image.shape[0], image.shape[1]) for image in images], options)
             clock.stage("postprocess")
         return found
 

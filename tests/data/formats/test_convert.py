@@ -21,7 +21,7 @@ from protomask.data.formats import yolo
 from protomask.data.formats.convert import WRITERS, convert_dataset, detect_format
 from protomask.data.formats.records import ImageRecord, ObjectRecord, Remarks, segmentation_of_mask
 from protomask.errors import ConfigError, DataError
-from protomask.ops.masks import encode_rle
+from protomask.masks.rle import encode_rle
 
 BRIDGES = "written as one outline with bridges"
 FORMATS = sorted(set(WRITERS) - {"coco"})

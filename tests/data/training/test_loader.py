@@ -20,8 +20,8 @@ from protomask.data.training.loader import (
     validation_batches,
 )
 from protomask.errors import ConfigError, DataError
-from protomask.structures.geometry import ImageGeometry
-from protomask.structures.instances import Target
+from protomask.ops.geometry import ImageGeometry
+from protomask.structures.target import Target
 
 GEOMETRY = ImageGeometry(image_size=(24, 32), mean=(100.0, 110.0, 120.0), std=(50.0, 60.0, 70.0), antialias=True)
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from protomask.data.training.augmentation import AugmentationConfig
 from protomask.data.training.mixing import TrainingImages, join_targets, paste_objects
-from protomask.structures.geometry import Geometry, ImageGeometry, ShortSideGeometry
-from protomask.structures.instances import Target
+from protomask.ops.geometry import Geometry, ImageGeometry, ShortSideGeometry
+from protomask.structures.target import Target
 
 SQUARE = ImageGeometry(image_size=(64, 64), mean=(1.0, 2.0, 3.0), std=(50.0, 60.0, 70.0), antialias=True)
 SHORT_SIDE = ShortSideGeometry(image_size=48, max_image_size=96, mean=(1.0, 2.0, 3.0), std=(50.0, 60.0, 70.0))

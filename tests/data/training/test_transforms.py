@@ -13,8 +13,8 @@ from PIL import Image
 from protomask.data.training.augmentation import AugmentationConfig
 from protomask.data.training.transforms import TrainTransform
 from protomask.errors import ConfigError
-from protomask.structures.geometry import ImageGeometry
-from protomask.structures.instances import Target
+from protomask.ops.geometry import ImageGeometry
+from protomask.structures.target import Target
 
 FILL = (124, 117, 104)
 OFF = AugmentationConfig.off()

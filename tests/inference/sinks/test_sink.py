@@ -13,6 +13,7 @@ from protomask.errors import ConfigError, DataError, ProtomaskError
 from protomask.inference.sinks.lists import CocoSink, JsonLinesSink, TableSink
 from protomask.inference.sinks.pictures import LabelMapSink, OverlaySink, PolygonSink
 from protomask.inference.sinks.sink import Names, Sink, Sinks
+from protomask.masks.grids import interpolate_runs
 from protomask.structures import mask_sources
 from protomask.structures.frame import Frame
 from protomask.structures.instances import Instances
@@ -223,11 +224,10 @@ def test_masks_are_interpolated_once_however_many_sinks_want_them(
         class_names=NAMES,
     )
     calls: list[int] = []
-    interpolate = mask_sources.interpolate_runs
 
     def counted(windows: Any, *args: Any, **kwargs: Any) -> Any:
         calls.append(len(windows))
-        return interpolate(windows, *args, **kwargs)
+        return interpolate_runs(windows, *args, **kwargs)
 
     monkeypatch.setattr(mask_sources, "interpolate_runs", counted)
     with every_kind(tmp_path) as sink:

@@ -31,8 +31,9 @@ from protomask.data.coco.schema import (
 )
 from protomask.data.coco.segmentation import CompressedRle, box_of_rle, choose_box, decode_masks, encode
 from protomask.errors import DataError
-from protomask.structures.image import to_rgb_array
-from protomask.structures.instances import Target
+from protomask.images.decode import Pixels
+from protomask.images.pixels import IMAGE_FORMATS, to_rgb_array
+from protomask.structures.target import Target
 
 Sample = tuple[Tensor, Target]
 
@@ -139,18 +140,26 @@ class CocoDataset(Dataset[Sample]):
             DataError: the file cannot be decoded.
 
         """
+        return torch.from_numpy(self.load_pixels(index)).permute(2, 0, 1)
+
+    def load_pixels(self, index: int) -> Pixels:
+        """Pixels of item ``index``: (H, W, 3) uint8 RGB, 0..255.
+
+        Raises:
+            DataError: the file cannot be decoded.
+
+        """
         path = self.image_path(index)
         height, width = self._image_sizes[index]
         try:
-            with Image.open(path) as opened:
+            with Image.open(path, formats=IMAGE_FORMATS) as opened:
                 image: Image.Image = opened
                 if image.size != (width, height):
                     upright = ImageOps.exif_transpose(image)
                     image = upright if upright.size == (width, height) else image
-                pixels = to_rgb_array(image)
+                return to_rgb_array(image)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise DataError(f"{path}: image {self.image_ids[index]} cannot be read: {error}") from error
-        return torch.from_numpy(pixels).permute(2, 0, 1)
 
     def image_size(self, index: int) -> tuple[int, int]:
         """(H, W) of item ``index`` as the JSON states it."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from protomask.data.coco.schema import Box
-from protomask.ops.masks import Rle
+from protomask.masks.rle import Rle
 
 CompressedRle = dict[str, Any]  # {"size": [h, w], "counts": bytes}
 

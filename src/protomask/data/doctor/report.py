@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from protomask.data.doctor.network_fit import NetworkFit, NetworkInput, SplitObjects, check_network_fit
+from protomask.data.doctor.network_fit import NetworkFit, SplitObjects, check_network_fit
 from protomask.data.doctor.problems import Findings, Problem, Severity, worst_first
 from protomask.errors import DataError
+from protomask.ops.anchors import NetworkInput
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from protomask.structures.image import to_rgb_array
+from protomask.images.pixels import to_rgb_array
 
 _HASH_SIDE = 8
 _THUMBNAIL_SIDE = 16

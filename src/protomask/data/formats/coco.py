@@ -23,7 +23,8 @@ from protomask.data.formats.records import (
     split_name,
 )
 from protomask.errors import DataError
-from protomask.ops.masks import encode_rle, rle_area
+from protomask.masks.rle import encode_rle, rle_area
+from protomask.structures.arrays import as_array
 
 _ROBOFLOW = "_annotations.coco.json"
 
@@ -146,7 +147,9 @@ def _read_image(dataset: CocoDataset, index: int, entries: dict[str, dict[int, A
         target, _ = dataset.load_target(index, header.size)
         objects = [
             ObjectRecord(label=int(label), segmentation=code, is_crowd=bool(crowd))
-            for label, code, crowd in zip(target.labels, encode_rle(target.masks), target.is_crowd, strict=True)
+            for label, code, crowd in zip(
+                target.labels, encode_rle(as_array(target.masks)), target.is_crowd, strict=True
+            )
         ]
         return ImageRecord(source=path, name=name, size=header.size, objects=objects, coco=entry)
     objects = []

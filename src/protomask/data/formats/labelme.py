@@ -16,10 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from protomask.data.coco.schema import read_json
 from protomask.data.coco.segmentation import MAX_COORDINATE, encode_segmentation
@@ -39,7 +37,8 @@ from protomask.data.formats.records import (
     write_class_names,
 )
 from protomask.errors import DataError
-from protomask.ops.masks import Rle, box_of_masks, decode_rle, encode_rle, rle_area
+from protomask.masks.rle import Rle, decode_rle, encode_rle, rle_area
+from protomask.masks.runs import boxes_of_masks
 
 _OUTLINES = ("polygon", "oriented_rectangle", "rotation")
 _WITHOUT_AREA = ("point", "points", "line", "linestrip")
@@ -159,7 +158,7 @@ def _from_base64(text: Any, where: str) -> bytes:
 
 def _read_shape(
     file: Path, index: int, shape: dict[str, Any], size: tuple[int, int], remarks: Remarks
-) -> list[float] | Tensor | None:
+) -> list[float] | NDArray[np.bool_] | None:
     """One polygon, a mask (H, W) bool, or None for what has no area."""
     where = f"{file}: shapes[{index}] ({shape['label']})"
     kind = shape.get("shape_type") or "polygon"
@@ -201,30 +200,30 @@ def _circle(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return outline
 
 
-def _read_mask(where: str, points: NDArray[np.float64], data: Any, size: tuple[int, int]) -> Tensor:
+def _read_mask(where: str, points: NDArray[np.float64], data: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
     try:
         with Image.open(io.BytesIO(_from_base64(data, f"{where}: mask"))) as opened:
             patch = np.asarray(opened.convert("L")) > 0
     except (OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{where}: mask: expected a PNG in base64: {error}") from error
-    mask = torch.zeros(size, dtype=torch.bool)
+    mask = np.zeros(size, dtype=np.bool_)
     left, top = (int(value) for value in points.min(axis=0).round())
-    part = torch.from_numpy(patch[max(-top, 0) :, max(-left, 0) :])
+    part = patch[max(-top, 0) :, max(-left, 0) :]
     window = mask[max(top, 0) : max(top, 0) + part.shape[0], max(left, 0) : max(left, 0) + part.shape[1]]
     window |= part[: window.shape[0], : window.shape[1]]
     return mask
 
 
-def _union(parts: Sequence[list[float] | Tensor], size: tuple[int, int]) -> Segmentation:
+def _union(parts: Sequence[list[float] | NDArray[np.bool_]], size: tuple[int, int]) -> Segmentation:
     polygons = [part for part in parts if isinstance(part, list)]
-    masks = [part for part in parts if isinstance(part, Tensor)]
+    masks = [part for part in parts if isinstance(part, np.ndarray)]
     if not masks:
         return polygons
     if polygons:
         code = encode_segmentation(polygons, size)
         assert code is not None, "coordinates were checked"
         masks.append(decode_rle(code))
-    return encode_rle(torch.stack(masks).any(dim=0)[None])[0]
+    return encode_rle(np.stack(masks).any(axis=0)[None])[0]
 
 
 def write(dataset: DatasetRecord, folder: Path, images: ImageWriter, remarks: Remarks) -> None:
@@ -279,9 +278,9 @@ def _write_shapes(found: ObjectRecord, image: ImageRecord) -> list[dict[str, Any
 
 def _mask_shape(code: Rle) -> dict[str, Any]:
     mask = decode_rle(code)
-    left, top, right, bottom = box_of_masks(mask[None])[0].long().tolist()
+    left, top, right, bottom = boxes_of_masks(mask[None])[0].astype(int).tolist()
     buffer = io.BytesIO()
-    Image.fromarray(mask[top:bottom, left:right].numpy().astype(np.uint8) * 255).save(buffer, format="PNG")
+    Image.fromarray(mask[top:bottom, left:right].astype(np.uint8) * 255).save(buffer, format="PNG")
     return {
         "shape_type": "mask",
         # LabelMe counts the last pixel in.

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -36,7 +35,7 @@ from protomask.data.formats.records import (
     write_class_names,
 )
 from protomask.errors import DataError
-from protomask.ops.masks import decode_rle
+from protomask.masks.rle import decode_rle
 
 DEFAULT_CLASS = "object"
 _MASK_ENDINGS = ("", "_mask", "_masks")
@@ -169,7 +168,7 @@ def _read_image(
         size = header.size if numbers.shape == header.size else header.upright_size
         label = 0 if name is None else names.index(name)
         for mask in _binary(numbers) if is_binary else _numbered(numbers, file, remarks):
-            objects.append(ObjectRecord(label=label, segmentation=segmentation_of_mask(torch.from_numpy(mask))))
+            objects.append(ObjectRecord(label=label, segmentation=segmentation_of_mask(mask)))
         if is_binary and not numbers.any():
             remarks.add("masks without a pixel left out", file)
     return ImageRecord(
@@ -206,7 +205,7 @@ def write(dataset: DatasetRecord, folder: Path, images: ImageWriter, remarks: Re
             for number, (found, code) in enumerate(solid_objects(image, remarks, kind="a folder of masks"), start=1):
                 target = place / "masks" / folders[found.label] / f"{number:04d}.png"
                 target.parent.mkdir(exist_ok=True)
-                Image.fromarray(decode_rle(code).numpy().astype(np.uint8) * 255).save(target)
+                Image.fromarray(decode_rle(code).astype(np.uint8) * 255).save(target)
     write_class_names(folder, dataset.class_names)
 
 

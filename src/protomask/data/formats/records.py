@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from protomask.data.coco.segmentation import encode_segmentation
 from protomask.errors import DataError
-from protomask.ops.masks import Rle, decode_rle, encode_rle, mask_to_polygons, rle_area
-from protomask.structures.image import EXIF_ORIENTATION, IMAGE_SUFFIXES
+from protomask.images.pixels import EXIF_ORIENTATION, IMAGE_SUFFIXES
+from protomask.masks.polygons import mask_to_polygons
+from protomask.masks.rle import Rle, decode_rle, encode_rle, rle_area
 
 Segmentation = list[list[float]] | Rle
 """As COCO has it: polygons [x1, y1, x2, y2, ...] in px, each part of one object, or a run-length code."""
@@ -192,7 +192,7 @@ def read_header(source: Path | bytes, name: str | Path) -> ImageHeader:
         raise DataError(f"{name}: cannot be read as an image: {error}") from error
 
 
-def segmentation_of_mask(mask: Tensor) -> Segmentation:
+def segmentation_of_mask(mask: NDArray[np.bool_]) -> Segmentation:
     """Outlines along pixel edges where they say all, a run-length code where the mask (H, W) bool has holes.
 
     Both give the same pixels when they are read as COCO.
@@ -263,7 +263,7 @@ def paint_numbers(codes: Sequence[Rle], image: ImageRecord, remarks: Remarks) ->
     numbers = np.zeros(image.size, dtype=np.int64)
     areas = [rle_area(code) for code in codes]
     for index in sorted(range(len(codes)), key=lambda index: -areas[index]):
-        numbers[decode_rle(codes[index]).numpy()] = index + 1
+        numbers[decode_rle(codes[index])] = index + 1
     seen = np.bincount(numbers.ravel(), minlength=len(codes) + 1)[1:]
     for area, left in zip(areas, seen.tolist(), strict=True):
         if left == 0:

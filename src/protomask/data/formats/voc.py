@@ -11,7 +11,6 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -33,9 +32,10 @@ from protomask.data.formats.records import (
     split_name,
     write_class_names,
 )
+from protomask.detection.nms import pairwise_iou
 from protomask.errors import DataError, MissingExtraError
-from protomask.ops.boxes import pairwise_iou
-from protomask.ops.masks import Rle, box_of_masks, decode_rle, rle_area
+from protomask.masks.rle import Rle, decode_rle, rle_area
+from protomask.masks.runs import boxes_of_masks
 
 VOC_CLASS_NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -141,8 +141,8 @@ def _load_voc(root: Path, stem: str, image: Path, names: Sequence[str], remarks:
     for number in np.unique(numbers).tolist():
         if number in (0, _VOID):
             continue
-        mask = torch.from_numpy(numbers == number)
-        votes = np.bincount(classes[mask.numpy()], minlength=_VOID + 1)
+        mask = numbers == number
+        votes = np.bincount(classes[mask], minlength=_VOID + 1)
         votes[[0, _VOID]] = 0
         if votes.any():
             label = int(votes.argmax()) - 1
@@ -180,10 +180,12 @@ def _read_boxes(file: Path) -> list[tuple[str, list[float]]]:
 
 
 def _label_of_box(
-    mask: torch.Tensor, boxes: Sequence[tuple[str, list[float]]], names: Sequence[str], where: str
+    mask: NDArray[np.bool_], boxes: Sequence[tuple[str, list[float]]], names: Sequence[str], where: str
 ) -> int:
     if boxes:
-        overlaps = pairwise_iou(box_of_masks(mask[None]), torch.tensor([box for _, box in boxes]))[0].nan_to_num(0)
+        overlaps = np.nan_to_num(
+            pairwise_iou(boxes_of_masks(mask[None]), np.array([box for _, box in boxes], dtype=np.float32))[0]
+        )
         best = int(overlaps.argmax())
         if overlaps[best] >= _MIN_BOX_IOU:
             name = boxes[best][0]
@@ -211,7 +213,7 @@ def _load_sbd(root: Path, stem: str, image: Path, names: Sequence[str], remarks:
             continue
         if number > len(categories) or not 1 <= categories[number - 1] <= len(names):
             raise DataError(f"{file}: object {number}: expected a category from 1 to {len(names)}")
-        mask = torch.from_numpy(numbers == number)
+        mask = numbers == number
         objects.append(ObjectRecord(label=int(categories[number - 1]) - 1, segmentation=segmentation_of_mask(mask)))
     return _record(image, numbers.shape, objects, file)
 
@@ -253,7 +255,7 @@ def _write_image(dataset: DatasetRecord, image: ImageRecord, folder: Path, remar
     label_of = np.array([0, *(found.label + 1 for found, _ in kept)])
     classes = label_of[numbers]
     for crowd in crowds:
-        void = decode_rle(rle_of(crowd, image)).numpy() & (numbers == 0)
+        void = decode_rle(rle_of(crowd, image)) & (numbers == 0)
         classes[void] = _VOID
         numbers[void] = _VOID
     for name, values in (("SegmentationClass", classes), ("SegmentationObject", numbers)):
@@ -284,7 +286,7 @@ def _annotation(
         add(entry, "name", dataset.class_names[found.label])
         for name, value in (("pose", "Unspecified"), ("truncated", 0), ("difficult", 0)):
             add(entry, name, value)
-        left, top, right, bottom = box_of_masks(decode_rle(code)[None])[0].long().tolist()
+        left, top, right, bottom = boxes_of_masks(decode_rle(code)[None])[0].astype(int).tolist()
         box = ElementTree.SubElement(entry, "bndbox")
         for name, value in (("xmin", left + 1), ("ymin", top + 1), ("xmax", right), ("ymax", bottom)):
             add(box, name, value)

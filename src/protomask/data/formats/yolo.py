@@ -30,7 +30,8 @@ from protomask.data.formats.records import (
     solid_objects,
 )
 from protomask.errors import DataError
-from protomask.ops.masks import Rle, decode_rle, mask_to_polygons
+from protomask.masks.polygons import mask_to_polygons
+from protomask.masks.rle import Rle, decode_rle
 
 _DIGITS = 8  # of shares: 0.00005 px of an image 10,000 px wide
 _PIXEL_DIGITS = 3  # of px read: gives back what COCO files have, which is rarely more than two

@@ -17,7 +17,7 @@ from protomask.data.synthetic.paint import paint_scene
 from protomask.data.synthetic.plan import BoolArray, ByteArray, PlacedObject, plan_scene
 
 if TYPE_CHECKING:
-    from protomask.structures.instances import Target
+    from protomask.structures.target import Target
 
 GENERATOR_VERSION = 1
 """Raised whenever the pixels or masks of an existing (seed, index) change."""
@@ -44,7 +44,7 @@ def render_scene(seed: int, index: int, *, image_size: tuple[int, int] = (256, 2
     """
     import torch
 
-    from protomask.structures.instances import Target
+    from protomask.structures.target import Target
 
     image, placed = draw_scene(seed, index, image_size=image_size)
     if not placed:

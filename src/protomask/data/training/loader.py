@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from protomask.data.coco.dataset import CocoDataset
 from protomask.errors import ConfigError, DataError
-from protomask.structures.geometry import Geometry, PaddedImages, padded_size
-from protomask.structures.instances import Target
+from protomask.images.decode import Pixels
+from protomask.ops.geometry import Geometry, PaddedImages, padded_size
+from protomask.structures.target import Target
 
 TrainBatch = tuple[Tensor, list[Target]]
 ValidationBatch = tuple[Tensor | PaddedImages, list[tuple[int, int]], list[int]]
@@ -187,11 +188,11 @@ def validation_batches(
 
 def image_batches(
     dataset: CocoDataset, *, batch_size: int, num_workers: int
-) -> Iterable[tuple[list[Tensor], list[int]]]:
+) -> Iterator[tuple[list[Pixels], list[int]]]:
     """Every image once, in order, as it is.
 
-    Returns:
-        Pairs: images (3, H, W) uint8 RGB of any sizes, their ids.
+    Yields:
+        Pairs: images (H, W, 3) uint8 RGB of any sizes, their ids.
 
     Raises:
         ConfigError: ``batch_size`` or ``num_workers`` is out of range.
@@ -206,7 +207,7 @@ def image_batches(
         worker_init_fn=_prepare_worker,
         generator=torch.Generator(),
     )
-    return loader
+    return (([image.numpy() for image in images], ids) for images, ids in loader)
 
 
 def _check_options(batch_size: int, num_workers: int) -> None:
@@ -287,7 +288,8 @@ class _Images(Dataset[tuple[Tensor, int]]):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.dataset.load_image(index).contiguous(), self.dataset.image_ids[index]
+        # As a tensor, which reaches the other process without a copy.
+        return torch.from_numpy(self.dataset.load_pixels(index)), self.dataset.image_ids[index]
 
 
 def _collate_images(samples: Sequence[tuple[Tensor, int]]) -> tuple[list[Tensor], list[int]]:

@@ -11,8 +11,8 @@ from torchvision.ops import masks_to_boxes
 from protomask.data.coco.dataset import CocoDataset
 from protomask.data.training.augmentation import AugmentationConfig
 from protomask.data.training.transforms import MIN_SIDE, TrainTransform
-from protomask.structures.geometry import Geometry
-from protomask.structures.instances import Target
+from protomask.ops.geometry import Geometry
+from protomask.structures.target import Target
 
 Sample = tuple[Tensor, Target]
 

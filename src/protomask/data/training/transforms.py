@@ -13,8 +13,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
 from protomask.data.training.augmentation import AugmentationConfig
-from protomask.structures.geometry import Geometry
-from protomask.structures.instances import Target
+from protomask.ops.geometry import Geometry
+from protomask.structures.target import Target
 
 _CROP_TRIALS = 50
 _MAX_CROP_ASPECT = 2.0

@@ -32,21 +32,22 @@ _PAIRS: dict[type[nn.Module], tuple[tuple[str, str], ...]] = {
 }
 
 
-def prepare_for_inference(network: _Network, dtype: torch.dtype = torch.float32) -> _Network:
-    """A copy for prediction alone; what is not changed in it shares its memory with the original.
+def prepare_for_inference(network: _Network, dtype: torch.dtype = torch.float32, *, fold: bool = True) -> _Network:
+    """A copy for prediction only; what is not changed in it shares its memory with the original.
 
     Args:
-        network: in evaluation mode. Its batch norms in places that this module does not know stay as they are.
+        network: in any mode, which it keeps. Its batch norms in places that this module does not know stay as they are.
         dtype: of the weights of convolutions and linear layers; below float32 the copy runs under `torch.autocast`.
+        fold: fold batch norms into convolutions.
 
     """
     shared = {id(tensor): tensor for tensor in chain(network.parameters(), network.buffers())}
-    prepared = deepcopy(network, shared)
+    prepared = deepcopy(network, shared).eval()
     for module in list(prepared.modules()):
         children = dict(module.named_children())
         for conv_name, norm_name in _conv_norm_pairs(module):
             conv, norm = children.get(conv_name), children.get(norm_name)
-            if type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.track_running_stats:
+            if fold and type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.track_running_stats:
                 setattr(module, conv_name, _folded(conv, norm))
                 setattr(module, norm_name, nn.Identity())
     if dtype != torch.float32:

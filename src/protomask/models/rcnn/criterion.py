@@ -13,11 +13,11 @@ from torchvision.models.detection._utils import Matcher
 from torchvision.ops import roi_align
 
 from protomask.models.rcnn.config import RCNNConfig
+from protomask.models.rcnn.detect import BOX_WEIGHTS, MASK_ROI_SIZE
 from protomask.models.rcnn.mask_iou_head import inside_shares, mask_iou_loss, mask_iou_targets
-from protomask.models.rcnn.postprocess import BOX_WEIGHTS, MASK_ROI_SIZE
 from protomask.ops.boxes import encode_deltas, pairwise_ioa, pairwise_iou
 from protomask.ops.losses import shared_count
-from protomask.structures.instances import Target
+from protomask.structures.target import Target
 
 if TYPE_CHECKING:
     from protomask.models.rcnn.model import MaskRCNN, RCNNOutput

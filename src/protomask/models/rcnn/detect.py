@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import batched_nms
 
+from protomask.detection import regions
 from protomask.detection.nms import cross_class_fast_nms, fast_nms, soft_nms
 from protomask.detection.options import PredictOptions
 from protomask.detection.regions import RegionRows
 from protomask.errors import ConfigError
-from protomask.models.config import RCNNConfig
+from protomask.models.rcnn.config import RCNNConfig
 from protomask.models.rcnn.proposals import BatchedNms, clip_to_image, greedy_nms, is_at_least
 from protomask.ops.boxes import decode_deltas
+from protomask.structures.instances import Instances
 
 if TYPE_CHECKING:
     from protomask.models.rcnn.model import MaskRCNN, RCNNOutput
@@ -32,6 +34,27 @@ class Detections(NamedTuple):
     boxes: Tensor
     labels: Tensor
     scores: Tensor
+
+
+def settle(config: RCNNConfig, options: PredictOptions) -> RCNNConfig:
+    """The config with the thresholds that the options of a prediction amount to."""
+    return config.override_given(
+        iou_threshold=options.iou_threshold,
+        max_detections=options.max_detections,
+        nms=options.nms,
+        candidate_threshold=options.candidate_threshold,
+    )
+
+
+def paint(network: MaskRCNN, rows: RegionRows, image_size: tuple[int, int], options: PredictOptions) -> Instances:
+    """What was kept of one image of an original size (H, W)."""
+    return regions.paint(
+        rows,
+        image_size,
+        network.class_names,
+        continuous=network.config.conventions.mask_paste == "continuous",
+        score_threshold=options.score_threshold,
+    )
 
 
 @torch.no_grad()
@@ -53,12 +76,7 @@ def detect(network: MaskRCNN, output: RCNNOutput, options: PredictOptions) -> li
     """
     if not output.class_logits:
         raise ConfigError("output: expected that of a network in evaluation mode, got one in training mode")
-    config = network.config.override_given(
-        iou_threshold=options.iou_threshold,
-        max_detections=options.max_detections,
-        nms=options.nms,
-        candidate_threshold=options.candidate_threshold,
-    )
+    config = settle(network.config, options)
     threshold = options.score_threshold
     config = config.override(candidate_threshold=max(config.candidate_threshold, threshold))
     found = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from protomask.models.rcnn.config import RCNNConfig
-from protomask.structures.geometry import ShortSideGeometry
+from protomask.ops.geometry import ShortSideGeometry
 
 
 def image_geometry(config: RCNNConfig) -> ShortSideGeometry:

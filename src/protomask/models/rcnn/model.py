@@ -19,10 +19,8 @@ from protomask.models.layers.backbone import build_backbone, use_caffe_strides
 from protomask.models.rcnn.config import RCNNConfig
 from protomask.models.rcnn.geometry import image_geometry
 from protomask.models.rcnn.mask_iou_head import MaskIoUHead
-from protomask.models.rcnn.postprocess import RCNNPostprocess
 from protomask.models.rcnn.proposals import anchors_of_levels, select_proposals
-from protomask.structures.geometry import PaddedImages
-from protomask.structures.instances import Instances
+from protomask.ops.geometry import PaddedImages
 
 BOX_ROI_SIZE = 7
 _CANONICAL_LEVEL, _CANONICAL_SIDE = 4, 224  # a box of 224 x 224 is pooled from P4 (Lin et al. 2017, eq. 1)
@@ -236,9 +234,3 @@ class MaskRCNN(nn.Module):
             return None
         estimates: Tensor = self.mask_iou_head(roi_features, mask_logits.sigmoid())
         return estimates.gather(1, labels[:, None] + 1)[:, 0]
-
-    def postprocess(
-        self, output: RCNNOutput, original_sizes: Sequence[tuple[int, int]], **options: Any
-    ) -> list[Instances]:
-        """Network output to one `Instances` per image; options as in `RCNNPostprocess.__call__`."""
-        return RCNNPostprocess(self)(output, original_sizes, **options)

@@ -8,7 +8,7 @@ from protomask.models.rcnn.config import RCNNConfig
 from protomask.models.rcnn.geometry import image_geometry
 from protomask.models.rcnn.proposals import LEVEL_STRIDES, anchors_of_levels
 from protomask.ops.anchors import AnchorSizes, NetworkInput
-from protomask.structures.geometry import padded_size
+from protomask.ops.geometry import padded_size
 
 
 def network_input(config: RCNNConfig) -> NetworkInput:

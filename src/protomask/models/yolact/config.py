@@ -148,17 +148,6 @@ class YolactConfig(ModelConfig):
         """Whether the network has mask rescoring."""
         return bool(self.rescoring_channels)
 
-    def for_prediction(self, **thresholds: Any) -> YolactConfig:
-        """See `ModelConfig.for_prediction`."""
-        config = self.override_given(**thresholds)
-        if config.max_detections > config.max_candidates:
-            # As many candidates for each detection as before, or dense images would lose detections to that limit.
-            ratio = config.max_detections / self.max_detections
-            config = config.override(max_candidates=ceil(self.max_candidates * ratio))
-        if thresholds.get("max_detections") is None and config.nms == "cross_class_fast":
-            config = config.override(max_detections=max(config.max_candidates, config.max_detections))
-        return config
-
     @property
     def anchors_per_cell(self) -> int:
         """Anchors at one position of one level."""

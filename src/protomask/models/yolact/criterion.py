@@ -14,7 +14,7 @@ from protomask.ops.boxes import encode_boxes
 from protomask.ops.losses import cropped_mask_bce_sums, mine_hard_negatives, shared_count, smooth_l1_sum
 from protomask.ops.masks import crop_windows
 from protomask.ops.matching import BACKGROUND, Matcher
-from protomask.structures.instances import Target
+from protomask.structures.target import Target
 
 if TYPE_CHECKING:
     from protomask.models.yolact.heads import YolactOutput

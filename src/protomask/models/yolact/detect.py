@@ -12,6 +12,7 @@ from protomask.detection.options import PredictOptions
 from protomask.detection.prototypes import PrototypeMasks, PrototypeRows, PrototypeRule
 from protomask.ops.boxes import decode_boxes
 from protomask.ops.masks import assemble_masks, crop_masks
+from protomask.structures.instances import Instances
 
 if TYPE_CHECKING:
     from protomask.models.yolact.config import YolactConfig
@@ -36,6 +37,18 @@ def rule_of(config: YolactConfig) -> PrototypeRule:
     )
 
 
+def settle(config: YolactConfig, options: PredictOptions) -> YolactConfig:
+    """The config with the thresholds that the options of a prediction amount to."""
+    rule = rule_of(config).settle(options)
+    return config.override(
+        nms=rule.nms,
+        iou_threshold=rule.iou_threshold,
+        candidate_threshold=rule.candidate_threshold,
+        max_detections=rule.max_detections,
+        max_candidates=rule.max_candidates,
+    )
+
+
 @torch.no_grad()
 def detect(network: Yolact, output: YolactOutput, options: PredictOptions) -> list[PrototypeRows]:
     """Choose among the predictions for B images.
@@ -52,6 +65,11 @@ def detect(network: Yolact, output: YolactOutput, options: PredictOptions) -> li
     """
     rule = rule_of(network.config).settle(options)
     return [_detect_one(network, output, image, rule, options) for image in range(len(output.class_logits))]
+
+
+def paint(network: Yolact, rows: PrototypeRows, image_size: tuple[int, int], options: PredictOptions) -> Instances:
+    """What was kept of one image of an original size (H, W)."""
+    return prototypes.paint(rows, image_size, network.class_names, score_threshold=options.score_threshold)
 
 
 def _detect_one(

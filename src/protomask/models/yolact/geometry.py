@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from protomask.models.yolact.config import YolactConfig
-from protomask.structures.geometry import ImageGeometry
+from protomask.ops.geometry import ImageGeometry
 
 
 def image_geometry(config: YolactConfig) -> ImageGeometry:

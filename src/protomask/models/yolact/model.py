@@ -15,9 +15,7 @@ from protomask.models.yolact.config import YolactConfig
 from protomask.models.yolact.geometry import image_geometry
 from protomask.models.yolact.heads import PredictionHead, Protonet, YolactOutput
 from protomask.models.yolact.mask_rescoring import MaskRescoring
-from protomask.models.yolact.postprocess import YolactPostprocess
 from protomask.ops.anchors import pyramid_anchors
-from protomask.structures.instances import Instances
 
 
 class Yolact(nn.Module):
@@ -118,9 +116,3 @@ class Yolact(nn.Module):
             anchors=self.anchors(grid_sizes, images.device),
             semantic_logits=self.semantic(levels[0]) if self.training else None,
         )
-
-    def postprocess(
-        self, output: YolactOutput, original_sizes: Sequence[tuple[int, int]], **options: Any
-    ) -> list[Instances]:
-        """Network output to one `Instances` per image; options as in `YolactPostprocess.__call__`."""
-        return YolactPostprocess(self.config, self.class_names, self.rescoring)(output, original_sizes, **options)
