@@ -90,7 +90,7 @@ def test_no_images() -> None:
 
 def test_changes_come_on_top_of_options() -> None:
     options = PredictOptions(score_threshold=0.5, max_detections=7)
-    wanted = {
+    wanted: dict[PredictOptions, tuple[dict[str, Any], PredictOptions | None]] = {
         PredictOptions(): ({}, None),
         options: ({}, options),
         PredictOptions(score_threshold=0.1): ({"score_threshold": 0.1}, None),
@@ -146,8 +146,9 @@ def test_wrong_options_are_refused_by_name(options: dict[str, Any], message: str
 
 
 def test_unreadable_images_are_named(tmp_path: Path) -> None:
+    images: list[Any] = [IMAGE, tmp_path / "gone.png"]
     with pytest.raises(DataError, match=r"gone\.png: no such file"):
-        FakePredictor().predict([IMAGE, tmp_path / "gone.png"])
+        FakePredictor().predict(images)
     with pytest.raises(DataError, match=r"gone\.png: no such file"):
         FakePredictor().predict(tmp_path / "gone.png")
     with pytest.raises(DataError, match="image: expected a path"):

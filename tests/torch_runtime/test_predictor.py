@@ -122,8 +122,9 @@ def test_wrong_options_are_refused_by_name(model: TorchPredictor, options: dict[
 
 
 def test_unreadable_images_are_named(model: TorchPredictor, tmp_path: Path) -> None:
+    images: list[Any] = [some_pixels(), tmp_path / "gone.png"]
     with pytest.raises(DataError, match=r"gone\.png: no such file"):
-        model.predict([some_pixels(), tmp_path / "gone.png"])
+        model.predict(images)
 
 
 def test_options_are_one_object(model: TorchPredictor) -> None:
@@ -178,7 +179,7 @@ def test_timings_name_the_stages(model: TorchPredictor) -> None:
 
 
 def test_save_and_load(model: TorchPredictor, weights: Path) -> None:
-    loaded = load(weights, device="cpu")
+    loaded = load(weights, runtime="torch", device="cpu")
     assert loaded.source == str(weights)
     assert loaded.class_names == NAMES
     assert not loaded.network.training

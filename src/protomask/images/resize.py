@@ -85,7 +85,7 @@ def resize_opencv(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np
     resized += (wide[row_of[1]] * lower_share) >> 16
     resized += 2
     resized >>= 2
-    return resized.astype(np.uint8)
+    return np.asarray(resized, dtype=np.uint8)
 
 
 def resize_bilinear(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -117,7 +117,7 @@ def resize_bilinear(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[
     row_of = row_of.reshape(2, -1)
     down = down[:, None, None]
     resized = wide[row_of[0]] * (1 - down) + wide[row_of[1]] * down
-    return np.rint(resized).astype(np.uint8)
+    return np.asarray(np.rint(resized), dtype=np.uint8)
 
 
 def _neighbours(source: int, target: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:

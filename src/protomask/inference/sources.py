@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from protomask.errors import DataError
 from protomask.images.decode import read_image
@@ -84,11 +84,9 @@ def open_source(source: AnySource) -> Source:
         if any(isinstance(item, Frame) for item in source):
             return ImageStream(source)
         return StillImages(_distinct(image for item in source for image in _expand_any(item)))
-    if _is_one_image(source):
-        return StillImages([source])
-    if isinstance(source, Iterable):
-        return ImageStream(source)
-    return StillImages([source])  # reading it will say what is wrong
+    if isinstance(source, Iterable) and not _is_one_image(source):
+        return ImageStream(cast("Iterable[ImageSource | Frame]", source))
+    return StillImages([cast("ImageSource", source)])  # where it is none, reading it will say what is wrong
 
 
 def _is_one_image(source: Any) -> bool:

@@ -208,8 +208,7 @@ def _meet(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np
     """(A, B) bool: which boxes (A, 4) and (B, 4) have a common area."""
     low = np.maximum(first[:, None, :2], second[:, :2])
     high = np.minimum(first[:, None, 2:], second[:, 2:])
-    meet: NDArray[np.bool_] = (high > low).all(axis=2)
-    return meet
+    return np.asarray((high > low).all(axis=2))
 
 
 def _shows_whole(tile: Tile, boxes: NDArray[np.float32], image_size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -218,8 +217,7 @@ def _shows_whole(tile: Tile, boxes: NDArray[np.float32], image_size: tuple[int, 
     clear = max(2.0, max(tile.size) / 64)
     sign = np.array([1, 1, -1, -1], dtype=np.float32)
     inner = np.array([tile.left > 0, tile.top > 0, tile.right < width, tile.bottom < height], dtype=np.float32)
-    whole: NDArray[np.bool_] = ((boxes - np.array(tile, dtype=np.float32)) * sign >= clear * inner).all(axis=1)
-    return whole
+    return np.asarray(((boxes - np.array(tile, dtype=np.float32)) * sign >= clear * inner).all(axis=1))
 
 
 def _one_object(pairs: Sequence[tuple[int, int]], runs: Sequence[Runs], common: Runs) -> Iterator[tuple[int, int]]:

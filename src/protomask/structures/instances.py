@@ -96,9 +96,9 @@ class Instances:
         if mask_scores is not None:
             check_array("mask_scores", mask_scores, (count,), "float32")
         extra = {name: as_array(values) for name, values in (columns or {}).items()}
-        for name, values in extra.items():
-            if len(values) != count:
-                raise DataError(f"columns[{name!r}]: expected {count} rows, got {len(values)}")
+        for name, column in extra.items():
+            if len(column) != count:
+                raise DataError(f"columns[{name!r}]: expected {count} rows, got {len(column)}")
         dense: NDArray[np.bool_] | None = None
         if hasattr(masks, "runs"):
             source: MaskSource = masks
@@ -121,7 +121,7 @@ class Instances:
             "mask_scores": None if mask_scores is None else _frozen(as_array(mask_scores)),
             "image_size": (height, width),
             "class_names": tuple(class_names),
-            "columns": {name: _frozen(column) for name, column in extra.items()},
+            "columns": {name: _frozen(own) for name, own in extra.items()},
             "_masks": source,
             "_dense": dense,
             "_runs": None,

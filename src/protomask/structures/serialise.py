@@ -67,7 +67,7 @@ def to_coco(found: Instances, image_id: int, category_ids: Sequence[int] | None 
     ids = ids if ids is not None else list(range(1, len(found.class_names) + 1))
     if len(ids) < len(found.class_names):
         raise DataError(f"category_ids: expected one for each of {len(found.class_names)} classes, got {len(ids)}")
-    image_id = image_id if isinstance(image_id, str) else int(image_id)
+    image_id = int(image_id)
     rows = []
     for one, code in zip(found, found.rle(), strict=True):
         x1, y1, x2, y2 = one.box.tolist()

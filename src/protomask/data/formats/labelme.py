@@ -223,7 +223,7 @@ def _union(parts: Sequence[list[float] | NDArray[np.bool_]], size: tuple[int, in
         code = encode_segmentation(polygons, size)
         assert code is not None, "coordinates were checked"
         masks.append(decode_rle(code))
-    return encode_rle(np.stack(masks).any(axis=0)[None])[0]
+    return encode_rle(np.logical_or.reduce(masks)[None])[0]
 
 
 def write(dataset: DatasetRecord, folder: Path, images: ImageWriter, remarks: Remarks) -> None:

@@ -47,11 +47,9 @@ def render_scene(seed: int, index: int, *, image_size: tuple[int, int] = (256, 2
     from protomask.structures.target import Target
 
     image, placed = draw_scene(seed, index, image_size=image_size)
-    if not placed:
-        return image, Target.empty(image_size, image_id=index)
     masks, boxes = masks_and_boxes(placed, image_size)
     return image, Target(
-        boxes=torch.from_numpy(boxes).to(torch.float32),
+        boxes=torch.from_numpy(boxes).to(torch.float32).reshape(-1, 4),
         labels=torch.tensor([item.label for item in placed], dtype=torch.int64),
         masks=torch.from_numpy(masks),
         is_crowd=torch.zeros(len(placed), dtype=torch.bool),

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Annotated, Any, Literal
 
-from protomask.models.config import STRIDES, ImageSide, ModelConfig, NmsMode
+from protomask.detection.options import NmsMode
+from protomask.models.config import STRIDES, ImageSide, ModelConfig
 from protomask.settings import AtLeast, Count, CountOrZero, NonNegative, NotEmpty, Positive, Text, Unit
 
 Norm = Literal["none", "batch"]
