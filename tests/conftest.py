@@ -6,7 +6,6 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-import torch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -34,6 +33,8 @@ def data_dir() -> Path:
 @pytest.fixture(scope="module")
 def two_threads() -> Iterator[None]:
     """PyTorch with two threads, whatever the machine has: another number adds up, and rounds, in another way."""
+    import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     yield

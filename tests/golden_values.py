@@ -1,16 +1,22 @@
-"""Reading goldens and comparing with their sampled values."""
+"""Reading goldens and comparing with their values."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from numpy.typing import NDArray
 from torch import Tensor
 
-Golden = dict[str, np.ndarray]
+from protomask.images.decode import Pixels, read_image
+from protomask.masks.rle import decode_rle
+from protomask.structures.instances import Instances
+
+Golden = dict[str, NDArray[Any]]
+CPU = torch.device("cpu")
 
 
 def read_golden(path: Path) -> Golden:
@@ -18,9 +24,14 @@ def read_golden(path: Path) -> Golden:
         return {key: file[key] for key in file.files}
 
 
-def read_picture(golden_dir: Path, number: int) -> Tensor:
-    picture = Image.open(golden_dir / "yolact" / "inputs" / f"image{number}.png").convert("RGB")
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+def golden_image(golden_dir: Path, number: int) -> Pixels:
+    """1 or 2: what the goldens of YOLACT and MMDetection were computed from."""
+    return read_image(golden_dir / "yolact" / "inputs" / f"image{number}.png")
+
+
+def official_rcnn_image(golden_dir: Path, number: int) -> Pixels:
+    """0 or 1: what the goldens of Mask Scoring R-CNN were computed from."""
+    return read_image(golden_dir / "msrcnn" / f"img{number}.png")
 
 
 def check_samples(golden: Golden, name: str, tensor: Tensor) -> None:
@@ -32,7 +43,7 @@ def check_samples(golden: Golden, name: str, tensor: Tensor) -> None:
     assert float(tensor.double().mean()) == pytest.approx(float(golden[f"{name}.mean"]), abs=1e-4), name
 
 
-def same_order(got: list[tuple[int, int]], wanted: list[tuple[int, int]], scores: np.ndarray) -> bool:
+def same_order(got: list[tuple[int, int]], wanted: list[tuple[int, int]], scores: NDArray[Any]) -> bool:
     """Equal lists up to swaps of entries whose scores differ by less than 1e-4."""
     if len(got) != len(wanted):
         return False
@@ -47,3 +58,18 @@ def same_order(got: list[tuple[int, int]], wanted: list[tuple[int, int]], scores
         elif scores[index] > edge:
             return False
     return True
+
+
+def places_of(found: Instances, boxes: NDArray[Any], labels: NDArray[Any], tolerance: float) -> NDArray[np.int64]:
+    """For each wanted detection the place of ours: the same class, the nearest box."""
+    assert len(found) == len(boxes)
+    distance = np.abs(boxes[:, None] - found.boxes).max(axis=2) + 1e6 * (labels[:, None] != found.labels)
+    places = distance.argmin(axis=1)
+    assert float(distance.min(axis=1).max()) <= tolerance
+    assert len(set(places.tolist())) == len(boxes)
+    return places
+
+
+def golden_mask(size: tuple[int, int], code: Any) -> NDArray[np.bool_]:
+    """(H, W) from one run-length code of a golden."""
+    return decode_rle({"size": list(size), "counts": bytes(code)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ def golden_weights(recipe_file: Path) -> dict[str, Tensor]:
     return {entry["key"]: _tensor(entry, recipe["salt"]) for entry in recipe["state_dict"]}
 
 
-def _tensor(entry: dict, salt: str) -> Tensor:
+def _tensor(entry: dict[str, Any], salt: str) -> Tensor:
     if entry["kind"] == "zero_int64":
         return torch.zeros((), dtype=torch.int64)
     if entry["kind"] == "values":

@@ -20,7 +20,7 @@ from typing import Any, Literal, NoReturn, TypeGuard, Union, get_args, get_origi
 from docstring_parser import Docstring, parse
 from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter
 
-from protomask.cli.main import BAD_USAGE, FAILED
+from protomask.cli.codes import BAD_USAGE, FAILED
 from protomask.errors import ConfigError, ProtomaskError
 from protomask.settings import Settings
 

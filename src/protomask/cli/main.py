@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from protomask.cli.codes import BAD_USAGE, DONE
+
 # verb: (module of protomask.cli, one line of help). A verb's module is imported only when the verb is used.
 VERBS: dict[str, tuple[str, str]] = {
     "predict": ("predict", "find instances in images; write overlays, COCO JSON, polygons, label maps"),
@@ -23,7 +25,6 @@ VERBS: dict[str, tuple[str, str]] = {
     "data convert": ("convert_data", "turn a data set into another format, or split it"),
     "demo": ("demo", "try the shipped model on shipped scenes"),
 }
-DONE, FAILED, BAD_USAGE = 0, 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:

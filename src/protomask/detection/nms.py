@@ -224,11 +224,16 @@ def batched_soft_nms(
 
 def pairwise_iou(first: Floats, second: Floats) -> Floats:
     """IoU of every box (A, 4) with every other (B, 4): (A, B) float32, NaN where both are empty."""
-    return _iou(tuple(np.ascontiguousarray(first.T)[:, :, None]), tuple(np.ascontiguousarray(second.T)))
+    return _iou(_corners(first)[:, :, None], _corners(second))
 
 
-def _iou(first: Sequence[Floats], second: Sequence[Floats]) -> Floats:
-    """IoU of boxes given as four arrays (left, top, right, bottom) each, of shapes that broadcast."""
+def _corners(boxes: Floats) -> Floats:
+    """(N, 4) as (4, N) in memory."""
+    return np.ascontiguousarray(boxes.T)
+
+
+def _iou(first: Floats, second: Floats) -> Floats:
+    """IoU of (4, ...) boxes, whose four arrays have shapes that broadcast."""
     left, top, right, bottom = first
     other_left, other_top, other_right, other_bottom = second
     # In place: large arrays of pairs are made as few times as possible.
@@ -264,7 +269,7 @@ class _Limit:
         self._limit = limit
         self._undefined = undefined
 
-    def exceeded(self, first: Sequence[Floats], second: Sequence[Floats]) -> NDArray[np.bool_]:
+    def exceeded(self, first: Floats, second: Floats) -> NDArray[np.bool_]:
         """As `_iou`, but whether it is too much."""
         iou = _iou(first, second)
         # Both ways of asking differ for NaN.
@@ -298,10 +303,10 @@ def _best_kept(
 
 def _best(scores: Floats, count: int, score_threshold: float | None) -> NDArray[np.int64]:
     """Positions of the ``count`` best of (L,) scores, best first, ties in the order of position."""
-    groups = max(1, scores.size // (4 * count))
     if count >= scores.size:
         eligible = np.ones(scores.shape, dtype=np.bool_)
     else:
+        groups = max(1, scores.size // (4 * count))
         # As many scores as there are groups of them, each the best of its group, are found much faster than the best
         # of all, and the last of the best of those is a lower bound.
         heads = scores[: scores.size // groups * groups].reshape(groups, -1).max(axis=0)
@@ -340,10 +345,12 @@ def _keep(
     sizes = np.diff(begins, append=len(order))
     classes = [order[begin : begin + size] for begin, size in zip(begins.tolist(), sizes.tolist(), strict=True)]
     classes = [members[:max_candidates] for members in classes]
-    used, places = np.unique(rows, return_inverse=True)
-    if len(used) <= _SHARED_BOXES:
+    used = np.zeros(len(boxes), dtype=np.bool_)
+    used[rows] = True
+    if np.count_nonzero(used) <= _SHARED_BOXES:
         # A box that is a candidate of several classes overlaps the others alike in each.
         corners = _corners(boxes[used])
+        places = (np.cumsum(used) - 1)[rows]
         overlaps = _bits(limit.exceeded(corners[:, :, None], corners))
         for members in classes:
             keep[members] = _kept(places[members].tolist(), overlaps, greedy=greedy)
@@ -352,11 +359,6 @@ def _keep(
         corners = _corners(boxes[rows[members]])
         keep[members] = _greedy_blocks(corners, limit, most) if greedy else _fast_blocks(corners, limit)
     return keep
-
-
-def _corners(boxes: Floats) -> Floats:
-    """(N, 4) as (4, N) in memory."""
-    return np.ascontiguousarray(boxes.T)
 
 
 def _bits(table: NDArray[np.bool_]) -> list[int]:

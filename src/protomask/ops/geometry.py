@@ -124,13 +124,13 @@ class PaddedImages:
     tensors: Tensor
     sizes: tuple[tuple[int, int], ...]
 
-    def to(self, *args: Any, **options: Any) -> PaddedImages:
+    def to(self, *args: Any, **kwargs: Any) -> PaddedImages:
         """`torch.Tensor.to` for the tensors."""
-        return PaddedImages(self.tensors.to(*args, **options), self.sizes)
+        return PaddedImages(self.tensors.to(*args, **kwargs), self.sizes)
 
-    def contiguous(self, **options: Any) -> PaddedImages:
+    def contiguous(self, **kwargs: Any) -> PaddedImages:
         """`torch.Tensor.contiguous` for the tensors."""
-        return PaddedImages(self.tensors.contiguous(**options), self.sizes)
+        return PaddedImages(self.tensors.contiguous(**kwargs), self.sizes)
 
     def pin_memory(self) -> PaddedImages:
         """`torch.Tensor.pin_memory` for the tensors."""
