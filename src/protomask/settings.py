@@ -115,7 +115,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in _hints(type(self)):
-            object.__setattr__(self, name, self.checked(name, getattr(self, name)))
+            value = getattr(self, name)
+            fitted = self.checked(name, value)
+            if fitted is not value:
+                object.__setattr__(self, name, fitted)
         self._check()
 
     def _check(self) -> None:
@@ -141,12 +144,14 @@ class Settings:
             raise ConfigError(f"{name}: expected {_words(kind)}, got {value!r}") from None
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some fields changed.
+        """A copy with some fields changed; the settings themselves where nothing is to be changed.
 
         Raises:
             ConfigError: a field does not exist, or its value does not fit.
 
         """
+        if not changes:
+            return self
         kept = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         _check_names(type(self), {**kept, **changes}, type(self).__name__)
         return type(self)(**{**kept, **changes})
