@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from protomask.detection.options import NMS_MODES
 from protomask.errors import ConfigError
-from protomask.models.config import NMS_MODES
 from protomask.models.rcnn.config import RCNNConfig
 from protomask.models.rcnn.conventions import Conventions
 from protomask.models.yolact.config import YolactConfig
@@ -68,7 +68,7 @@ def test_a_wrong_value_is_refused_by_field(field: str, value: Any) -> None:
 def test_too_few_levels_for_the_backbone() -> None:
     with pytest.raises(ConfigError, match="backbone_levels"):
         make_config(num_levels=2, anchor_scales=((24.0,), (48.0,)))
-    # A level that feeds the Protonet alone does not count.
+    # A level that only feeds the Protonet does not count.
     with pytest.raises(ConfigError, match="backbone_levels"):
         make_config(backbone_levels=("C2",), protonet_detail=True)
 

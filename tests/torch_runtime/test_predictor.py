@@ -178,6 +178,28 @@ def test_timings_name_the_stages(model: TorchPredictor) -> None:
     assert all(timings[stage] > once[stage] > 0 for stage in once)
 
 
+def test_prediction_in_tiles(model: TorchPredictor) -> None:
+    large, small = some_pixels(90, 150), some_pixels(50, 60)
+    options = PredictOptions(tile=64, tile_overlap=0.25, batch_size=4, max_detections=20, **EVERYTHING)
+    found = model.predict([large, small], options)
+    assert [one.image_size for one in found] == [(90, 150), (50, 60)]
+    assert_equal(found[0], model.predict(large, options, tile_overlap=16))
+    assert_equal(found[1], model.predict(small, options, tile=None))
+    assert len(found[0]) == 20
+    assert (np.diff(found[0].scores) <= 0).all()
+    # As many as are wanted of the image, more than one view of it can hold; each tile has the best of its own.
+    more = model.predict(large, options, max_detections=145)
+    assert len(more) == 145
+    assert len(model.predict(large, options, max_detections=3)) == 3
+    assert (more.boxes >= 0).all()
+    assert (more.boxes <= np.array([150.0, 90.0, 150.0, 90.0])).all()
+    for box, mask in zip(more.boxes.tolist(), more.masks, strict=True):
+        _, columns = mask.nonzero()
+        if len(columns):
+            assert columns.min() >= box[0] - 8
+            assert columns.max() <= box[2] + 8
+
+
 def test_save_and_load(model: TorchPredictor, weights: Path) -> None:
     loaded = load(weights, runtime="torch", device="cpu")
     assert loaded.source == str(weights)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,7 @@ def fast_nms(
         ConfigError: a parameter out of range or a shape that does not fit; the message names it.
     """
     _check(boxes, scores, iou_threshold, max_detections, max_candidates)
-    limit = _Limit(iou_threshold, undefined=empty_suppress)
+    limit = _Limit(np.float32(iou_threshold), empty_suppress)
 
     def keep(labels: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         return _keep(boxes, labels, rows, limit, max_candidates=max_candidates)
@@ -78,7 +78,7 @@ def cross_class_fast_nms(
         return _select(np.zeros(0, dtype=np.int64), scores)
     best_scores = scores.max(axis=0)
     candidates = _best(best_scores, max_candidates, score_threshold)
-    keep = _keep(boxes, np.zeros_like(candidates), candidates, _Limit(iou_threshold, undefined=empty_suppress))
+    keep = _keep(boxes, np.zeros_like(candidates), candidates, _Limit(np.float32(iou_threshold), empty_suppress))
     kept = candidates[keep][:max_detections]
     return kept, scores[:, kept].argmax(axis=0), best_scores[kept]
 
@@ -115,10 +115,13 @@ def batched_nms(
     _check_number("legacy_offset", legacy_offset, minimum=0)
     # Moving the far corner out by the offset adds it to every width and height, intersections included.
     boxes = boxes.astype(np.float32) + np.array([0.0, 0.0, legacy_offset, legacy_offset], dtype=np.float32)
-    limit = _Limit(iou_threshold, inclusive=inclusive)
+    limit = np.float32(iou_threshold)
+    # IoUs are float32, the threshold is not: above it are those above the float32 below it.
+    if inclusive or float(limit) > iou_threshold:
+        limit = np.nextafter(limit, np.float32(-1))
 
     def keep(labels: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return _keep(boxes, labels, rows, limit, greedy=True, most=max_detections)
+        return _keep(boxes, labels, rows, _Limit(limit), greedy=True, most=max_detections)
 
     return _select(_best_kept(scores, keep, max_detections, score_threshold), scores)
 
@@ -251,29 +254,17 @@ def _iou(first: Floats, second: Floats) -> Floats:
     return iou
 
 
-class _Limit:
-    """When two boxes overlap too much.
+class _Limit(NamedTuple):
+    """Boxes overlap too much when their IoU is above ``iou``, and two empty ones, which have none, if ``undefined``."""
 
-    Args:
-        iou_threshold: more than this.
-        inclusive: or just this.
-        undefined: whether two empty boxes do, which have no IoU.
-
-    """
-
-    def __init__(self, iou_threshold: float, *, inclusive: bool = False, undefined: bool = False) -> None:
-        limit = np.float32(iou_threshold)
-        # IoUs are float32: those above any number are those above the float32 that is next below it.
-        if float(limit) > iou_threshold or inclusive:
-            limit = np.nextafter(limit, np.float32(-1))
-        self._limit = limit
-        self._undefined = undefined
+    iou: np.float32
+    undefined: bool = False
 
     def exceeded(self, first: Floats, second: Floats) -> NDArray[np.bool_]:
-        """As `_iou`, but whether it is too much."""
+        """Whether (4, ...) boxes, whose four arrays have shapes that broadcast, overlap too much."""
         iou = _iou(first, second)
         # Both ways of asking differ for NaN.
-        exceeded: NDArray[np.bool_] = ~(iou <= self._limit) if self._undefined else iou > self._limit
+        exceeded: NDArray[np.bool_] = ~(iou <= self.iou) if self.undefined else iou > self.iou
         return exceeded
 
 

@@ -12,6 +12,7 @@ from protomask.models.yolact.heads import YolactOutput
 from protomask.models.yolact.model import Yolact
 from protomask.ops.matching import BACKGROUND
 from protomask.structures.target import Target
+from targets import empty_target, target_of_boxes
 
 SIDE = 64
 CONFIG = YolactConfig(
@@ -25,17 +26,7 @@ TERMS = ("loss_box", "loss_class", "loss_mask", "loss_semantic")
 def make_target(
     boxes: list[tuple[float, ...]], *, crowds: tuple[int, ...] = (), size: tuple[int, int] = (SIDE, SIDE)
 ) -> Target:
-    """Objects whose masks are the pixels inside their boxes; labels 0, 1, 2, 0 and so on."""
-    corners = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-    rows, columns = torch.arange(size[0])[:, None] + 0.5, torch.arange(size[1]) + 0.5
-    left, top, right, bottom = (corners[:, side, None, None] for side in range(4))
-    return Target(
-        boxes=corners,
-        labels=torch.arange(len(corners)) % 3,
-        masks=(columns >= left) & (columns < right) & (rows >= top) & (rows < bottom),
-        is_crowd=torch.tensor([index in crowds for index in range(len(corners))], dtype=torch.bool),
-        image_size=size,
-    )
+    return target_of_boxes(boxes, crowds=crowds, size=size)
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +75,8 @@ BOX = (10, 10, 30, 40)
 NAN = float("nan")
 ODD_BATCHES: dict[str, list[Target]] = {
     "objects": [make_target([BOX, (30, 5, 60, 60)]), make_target([BOX])],
-    "no objects in one": [make_target([BOX]), Target.empty((SIDE, SIDE))],
-    "no objects at all": [Target.empty((SIDE, SIDE)), Target.empty((SIDE, SIDE))],
+    "no objects in one": [make_target([BOX]), empty_target((SIDE, SIDE))],
+    "no objects at all": [empty_target((SIDE, SIDE)), empty_target((SIDE, SIDE))],
     "only crowds": [make_target([BOX], crowds=(0,)), make_target([BOX, (0, 0, 64, 64)], crowds=(0, 1))],
     "crowd before object": [make_target([(0, 0, 64, 64), BOX], crowds=(0,)), make_target([BOX])],
     "empty boxes": [make_target([(10, 10, 10, 40), (5, 5, 5, 5), (30, 30, 20, 20)]), make_target([BOX])],
@@ -207,7 +198,7 @@ def test_a_finer_level_fits_the_protonet_at_any_image_size(image_size: int) -> N
     check_finite(YolactCriterion(network.config)(output, ODD_BATCHES["objects"]), {})
 
 
-def test_a_tiny_network_learns_one_picture() -> None:
+def test_a_tiny_network_learns_one_image() -> None:
     torch.manual_seed(0)
     network = Yolact(nano_like(), ("a", "b", "c")).train()
     criterion = YolactCriterion(network.config)

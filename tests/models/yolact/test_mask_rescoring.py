@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 
+from protomask.detection.options import PredictOptions
 from protomask.errors import ConfigError
 from protomask.models.build import build_criterion, build_network
+from protomask.models.families import read_output
 from protomask.models.yolact.config import RESCORING_CHANNELS
 from protomask.models.yolact.mask_rescoring import MaskRescoring
 from protomask.structures.target import Target
+from targets import empty_target
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "image_size": 128, "backbone": "resnet18", "backbone_levels": ("C2", "C3", "C4"), "fpn_channels": 16,
     "protonet_channels": 8, "rescoring_channels": (4, 8),
 }  # fmt: skip
@@ -65,7 +71,7 @@ def test_small_masks_and_empty_images_have_no_rescoring_loss_but_a_gradient_path
     network = build_network("yolact_nano", num_classes=3, **SMALL).train()
     criterion = build_criterion(network)
     output = network(torch.randn(2, 3, 128, 128))
-    targets = [square_target(side=8), Target.empty((128, 128))]
+    targets = [square_target(side=8), empty_target((128, 128))]
     losses = criterion(output, targets)
     assert losses["loss_rescoring"].item() == 0
     losses["loss_rescoring"].backward(retain_graph=True)
@@ -79,8 +85,8 @@ def test_results_carry_class_and_mask_scores() -> None:
     plain.load_state_dict({key: value for key, value in network.state_dict().items() if key in plain.state_dict()})
     images = torch.randn(1, 3, 128, 128)
     with torch.inference_mode():
-        found = network.postprocess(network(images), [(90, 120)], candidate_threshold=0.0)[0]
-        without = plain.postprocess(plain(images), [(90, 120)], candidate_threshold=0.0)[0]
+        [found] = read_output(network, network(images), [(90, 120)], EVERYTHING)
+        [without] = read_output(plain, plain(images), [(90, 120)], EVERYTHING)
     assert found.mask_scores is not None
     assert without.mask_scores is None
     assert len(found) > 0
