@@ -373,6 +373,5 @@ class needing_torch:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("protomask"):
             raise MissingExtraError(
-                f"{self.what} needs PyTorch and what belongs to it ({error.name} is not installed): "
-                "pip install 'protomask[torch]'"
+                f"{self.what} needs the extra torch ({error.name} is not installed): pip install 'protomask[torch]'"
             ) from error
