@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from golden_weights import golden_weights
+from protomask.checkpoints import maskrcnn_benchmark
+from protomask.checkpoints.io import fill_counters, load_exactly
 from protomask.models.build import build_network
 from protomask.models.config import ModelConfig
 from protomask.models.rcnn.model import MaskRCNN
@@ -22,3 +28,18 @@ def build_rcnn(model: str | ModelConfig = "mask_rcnn_resnet50_fpn", **options: A
     network = build_network(model, **options)
     assert isinstance(network, MaskRCNN)
     return network
+
+
+def official_rcnn(golden_dir: Path, model: str) -> MaskRCNN:
+    """Mask Scoring R-CNN, or Mask R-CNN, with the golden weights of the official code."""
+    tensors = golden_weights(golden_dir / "msrcnn" / "ms_rcnn_r50_fpn.state_dict.json")
+    if model.startswith("mask_rcnn"):
+        tensors = {key: tensor for key, tensor in tensors.items() if ".maskiou." not in key}
+    return load_rcnn(model, maskrcnn_benchmark.rename(tensors), conventions=maskrcnn_benchmark.CONVENTIONS)
+
+
+def load_rcnn(model: str, tensors: dict[str, Tensor], **options: Any) -> MaskRCNN:
+    """A network with these tensors, under our names, in evaluation mode."""
+    network = build_rcnn(model, **options)
+    load_exactly(network, fill_counters(network, tensors), source=f"golden weights as {model}")
+    return network.eval()

@@ -48,7 +48,7 @@ def test_windows_of_runs_are_tight_and_give_the_mask_back(bitmap: Bitmap) -> Non
 
 @given(bitmaps, st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.integers(0, 3))
 def test_runs_move_with_their_part_of_the_frame(bitmap: Bitmap, left: int, top: int, right: int, bottom: int) -> None:
-    frame = np.pad(bitmap, ((top, bottom), (left, right)))
+    frame: Bitmap = np.pad(bitmap, ((top, bottom), (left, right)))
     moved = move_runs(mask_runs(bitmap), len(bitmap), left=left, top=top, frame_height=len(frame))
     assert np.array_equal(moved, mask_runs(frame))
     box = (left, top, left + bitmap.shape[1], top + len(bitmap))
@@ -59,7 +59,7 @@ def test_runs_move_with_their_part_of_the_frame(bitmap: Bitmap, left: int, top: 
 @given(hnp.arrays(np.bool_, hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=9)))
 def test_runs_of_common_and_of_all_pixels(masks: NDArray[np.bool_]) -> None:
     runs = [mask_runs(mask) for mask in masks]
-    assert np.array_equal(unite_runs(runs), mask_runs(masks.any(axis=0)))
+    assert np.array_equal(unite_runs(runs), mask_runs(np.logical_or.reduce(masks)))
     assert np.array_equal(intersect_runs(runs[0], runs[-1]), mask_runs(masks[0] & masks[-1]))
     assert runs_area(runs[0]) == masks[0].sum()
 
@@ -77,7 +77,7 @@ def test_any_memory_layout_and_integers_will_do(bitmap: Bitmap) -> None:
     runs = mask_runs(bitmap)
     assert np.array_equal(mask_runs(np.asfortranarray(bitmap)), runs)
     assert np.array_equal(mask_runs(bitmap[::-1][::-1]), runs)
-    assert np.array_equal(mask_runs(bitmap.astype(np.uint8)), runs)  # type: ignore[arg-type]
+    assert np.array_equal(mask_runs(bitmap.astype(np.uint8)), runs)
 
 
 def test_runs_of_nothing() -> None:
@@ -105,7 +105,8 @@ def test_ranges_one_after_another() -> None:
 def disc(radius: float, *, hole: float = 0.0) -> Bitmap:
     rows, columns = np.mgrid[-80:81, -80:81]
     distance = np.hypot(rows + 0.3, columns - 0.2)
-    return (distance < radius) & (distance >= hole)
+    inside: Bitmap = (distance < radius) & (distance >= hole)
+    return inside
 
 
 @pytest.mark.parametrize("radius", [10.0, 30.0, 70.0])
