@@ -18,12 +18,13 @@ from torchvision.models import get_model
 from protomask.checkpoints.io import load_weights
 from protomask.data.training.augmentation import AugmentationConfig
 from protomask.data.training.loader import training_batches
-from protomask.engine import run
 from protomask.engine.config import TrainConfig
 from protomask.engine.folder import Progress, RunFolder, random_state, without_folders
 from protomask.engine.run import TrainResult, train
 from protomask.errors import CheckpointError, ConfigError, ProtomaskError
+from protomask.models.build import build_criterion
 from protomask.structures.target import Target
+from targets import empty_target
 
 TINY = {
     "fpn_channels": 8,
@@ -270,11 +271,10 @@ def test_weights_of_another_model_are_refused(
 def test_step_with_a_loss_that_is_not_finite_is_left_out(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = run.build_criterion
     calls: list[int] = []
 
     def broken_once(network: Any, **options: Any) -> Any:
-        criterion = build(network, **options)
+        criterion = build_criterion(network, **options)
 
         def score(output: Any, targets: Any) -> dict[str, torch.Tensor]:
             calls.append(1)
@@ -283,7 +283,7 @@ def test_step_with_a_loss_that_is_not_finite_is_left_out(
 
         return score
 
-    monkeypatch.setattr(run, "build_criterion", broken_once)
+    monkeypatch.setattr("protomask.engine.run.build_criterion", broken_once)
     recorder = Recorder()
     result = train(settings(shapes, tmp_path / "run", iterations=3, log_every=2), reporter=recorder)
     assert result.skipped_steps == 1
@@ -314,10 +314,8 @@ def test_gradient_that_is_not_finite_is_left_out_and_many_end_the_run(
         def backward(_: Any, gradient: torch.Tensor) -> torch.Tensor:
             return gradient * float("inf")
 
-    build = run.build_criterion
-
     def broken(network: Any, **options: Any) -> Any:
-        criterion = build(network, **options)
+        criterion = build_criterion(network, **options)
 
         def score(output: Any, targets: Any) -> dict[str, torch.Tensor]:
             losses = criterion(output, targets)
@@ -325,7 +323,7 @@ def test_gradient_that_is_not_finite_is_left_out_and_many_end_the_run(
 
         return score
 
-    monkeypatch.setattr(run, "build_criterion", broken)
+    monkeypatch.setattr("protomask.engine.run.build_criterion", broken)
     recorder = Recorder()
     config = settings(shapes, tmp_path / "run", iterations=9, max_bad_steps=3)
     with pytest.raises(ProtomaskError, match=r"gradient is not finite.* 3 steps in a row.* Try a lower learning_rate"):
@@ -424,7 +422,7 @@ class Images:
 
     def draw(self, index: int, *, scale: float, mixes: bool) -> tuple[torch.Tensor, Target]:
         noise = torch.randint(0, 256, (3, 4, 4), dtype=torch.uint8)
-        return noise, Target.empty((4, 4), image_id=index)
+        return noise, empty_target((4, 4), image_id=index)
 
 
 def drawn(count: int, first: int, last: int, workers: int, batch_size: int = 4) -> list[tuple[list[int], bytes]]:
@@ -493,7 +491,7 @@ def test_rescoring_is_added_and_trained_alone(
 def test_training_a_part_alone_is_refused_where_it_makes_no_sense(
     straight: tuple[TrainResult, Recorder], shapes: Path, tmp_path: Path
 ) -> None:
-    weights = {"model": None, "model_options": {}, "weights": str(straight[0].last_weights)}
+    weights: dict[str, Any] = {"model": None, "model_options": {}, "weights": str(straight[0].last_weights)}
     with pytest.raises(ConfigError, match="train_only: expected weights"):
         settings(shapes, tmp_path / "run", train_only="mask_rescoring")
     with pytest.raises(ConfigError, match=r"no mask_rescoring yet \(--add mask_rescoring\)"):

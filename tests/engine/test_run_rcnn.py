@@ -65,7 +65,7 @@ def test_mask_iou_is_added_and_trained_alone(
 ) -> None:
     before = trained[0].last_weights
     recorder = Recorder()
-    changes = {"model": None, "weights": str(before), "model_options": {}, "learning_rate": 0.05}
+    changes: dict[str, Any] = {"model": None, "weights": str(before), "model_options": {}, "learning_rate": 0.05}
     config = two_stage(shapes, tmp_path / "run", add="mask_iou", train_only="mask_iou", **changes)
     result = train(config, reporter=recorder)
     old, new = tensors(before), tensors(result.last_weights)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -52,15 +51,15 @@ def truth_of(*objects: tuple[int, int, Box, int]) -> dict[str, Any]:
 
 def found(*detections: tuple[int, Box, float, float | None]) -> Instances:
     """Detections are (label, box, class score, mask score or None)."""
-    boxes = torch.tensor([box for _, box, *_ in detections], dtype=torch.float32).reshape(-1, 4)
+    boxes = np.array([box for _, box, *_ in detections], dtype=np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     mask_scores = [score for *_, score in detections if score is not None]
     return Instances(
         boxes=boxes,
-        labels=torch.tensor([label for label, *_ in detections], dtype=torch.int64),
-        class_scores=torch.tensor([score for *_, score, _ in detections]),
-        mask_scores=torch.tensor(mask_scores) if mask_scores else None,
-        masks=torch.from_numpy(np.array([mask_of(box) for _, box, *_ in detections])).bool().reshape(-1, HEIGHT, WIDTH),
+        labels=np.array([label for label, *_ in detections], dtype=np.int64),
+        class_scores=np.array([score for *_, score, _ in detections], dtype=np.float32),
+        mask_scores=np.array(mask_scores, dtype=np.float32) if mask_scores else None,
+        masks=np.array([mask_of(box) for _, box, *_ in detections], dtype=np.bool_).reshape(-1, HEIGHT, WIDTH),
         image_size=(HEIGHT, WIDTH),
         class_names=("disk", "star"),
     )
@@ -167,8 +166,8 @@ class TestReport:
         metrics = evaluator.evaluate()
         assert metrics.box is not None
         assert metrics.mask is not None
-        assert pytest.approx(0.5) == metrics.box.AP
-        assert metrics.mask.AP == report.mask_ap["product"].AP
+        assert pytest.approx(0.5) == metrics.tables["box"].AP
+        assert metrics.tables["mask"].AP == report.mask_ap["product"].AP
         assert [row["score"] for row in evaluator.results["bbox"]] == pytest.approx([0.9, 0.5])
         assert [row["score"] for row in evaluator.results["segm"]] == pytest.approx([0.09, 0.45])
 
@@ -225,7 +224,7 @@ class TestRows:
         meter = QualityMeter(self.truth)
         meter.update_rows(found(*self.detections).to_coco(1, CATEGORIES))
         direct = QualityMeter(self.truth, category_ids=CATEGORIES)
-        encoded = found(*self.detections).rle()
+        encoded = [dict(code) for code in found(*self.detections).rle()]
         direct.update(1, found(*self.detections), rles=encoded)
         for population in ("all", "matched"):
             for (_, one), (_, other) in zip(

@@ -56,7 +56,7 @@ def rows_of(index: Any, length: int) -> NDArray[np.int64]:
 
     """
     if isinstance(index, slice):
-        return np.arange(length)[index]
+        return np.ascontiguousarray(np.arange(length)[index])  # PyTorch takes no negative strides
     chosen = as_array(index).reshape(-1)
     if chosen.dtype == np.bool_:
         if len(chosen) != length:
