@@ -185,4 +185,4 @@ def test_a_browser_shows_the_page(finished: Path, tmp_path: Path) -> None:
         assert one["needed"] <= width, f"at {width} px the page is {one['needed']} px wide"
         assert (one["errors"], one["broken"]) == ([], [])
         assert one["sections"] == SECTIONS
-        assert (one["pictures"], one["drawings"]) == (9, 6)
+        assert (one["pictures"], one["drawings"]) == (8, 7)

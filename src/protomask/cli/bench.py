@@ -61,8 +61,9 @@ def run(
     from protomask.bench.machine import describe_machine
     from protomask.bench.memory import measure_memory
     from protomask.cli.average_precision import average_precisions, check_classes, open_val_split
-    from protomask.cli.output import check_writable, dump_json, progress
+    from protomask.cli.output import dump_json, progress
     from protomask.errors import ConfigError
+    from protomask.files import check_writable
     from protomask.inference.sources import iter_image_paths
 
     for name, value in (

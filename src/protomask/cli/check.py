@@ -35,9 +35,10 @@ def run(
     """
     from pathlib import Path
 
-    from protomask.cli.output import check_writable, dump_json, progress
+    from protomask.cli.output import dump_json, progress
     from protomask.data.check import check_dataset
     from protomask.engine.network_input import network_input
+    from protomask.files import check_writable
     from protomask.models.zoo import DEFAULT_MODEL, build_network
     from protomask.reports.sheets import write_sheet
 
@@ -48,7 +49,7 @@ def run(
     network = network_input(build_network(model or DEFAULT_MODEL, num_classes=1, **options))
     with progress("check", None, quiet=json) as bar:
         report = check_dataset(dataset, progress=bar.update).with_network(network)
-    sheet = None if file is None else write_sheet(report, file, seed)
+    sheet = None if file is None else write_sheet(report, file, seed=seed)
     if json:
         dump_json({**report.to_dict(), "sheet": None if sheet is None else str(sheet)})
     else:

@@ -61,11 +61,12 @@ def run(
     """
     from pathlib import Path
 
-    from protomask.cli.output import check_writable, dump_json, progress
+    from protomask.cli.output import dump_json, progress
     from protomask.data.coco import open_dataset
     from protomask.errors import ConfigError
     from protomask.evaluation.coco import CocoEvaluator, evaluate_coco
     from protomask.evaluation.quality import QualityMeter
+    from protomask.files import check_writable
     from protomask.reports.reliability import save_reliability_diagram
 
     plot = _plot_path(quality_plot, save_results) if quality or quality_plot is not None else None

@@ -1,4 +1,4 @@
-"""Pictures of a data set with its objects, or with what was found, drawn on them."""
+"""Images of a data set with their objects, or with what was found, drawn on them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from protomask.structures.instances import Instances, Target
 ColorBy = Literal["auto", "class", "instance"]
 
 
-def load_picture(dataset: CocoDataset, index: int, side: int) -> Image.Image:
-    """The image with its long side made ``side`` pixels long, for lines and letters have their size in the picture.
+def load_scaled(dataset: CocoDataset, index: int, side: int) -> Image.Image:
+    """The image with its long side made ``side`` pixels long, so that lines and letters have the same size in all.
 
-    Where file and JSON disagree it is their frames that matter, and the image is left as it is.
+    An image whose aspect ratio is not that of its JSON keeps its size: there the frames of the file matter.
 
     Raises:
         DataError: the image cannot be read.
@@ -28,23 +28,23 @@ def load_picture(dataset: CocoDataset, index: int, side: int) -> Image.Image:
     """
     pixels = dataset.load_image(index)
     height, width = pixels.shape[1:]
-    picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
     if not same_aspect(dataset.image_size(index), (height, width)):
-        return picture
+        return image
     scale = side / max(height, width)
-    return picture.resize((max(1, round(width * scale)), max(1, round(height * scale))))
+    return image.resize((max(1, round(width * scale)), max(1, round(height * scale))))
 
 
 def draw_truth(
-    dataset: CocoDataset, index: int, picture: Image.Image, *, color_by: ColorBy = "auto"
+    dataset: CocoDataset, index: int, image: Image.Image, *, color_by: ColorBy = "auto"
 ) -> tuple[Image.Image, Target]:
-    """A picture of `load_picture` with the annotated objects drawn on it, and these in its frame.
+    """The annotated objects drawn on an image of `load_scaled`, and these objects in its frame.
 
     Raises:
         DataError: an annotation cannot be decoded.
 
     """
-    target, _ = dataset.load_target(index, (picture.height, picture.width))
+    target, _ = dataset.load_target(index, (image.height, image.width))
     truth = Instances(
         boxes=target.boxes,
         labels=target.labels,
@@ -53,12 +53,12 @@ def draw_truth(
         image_size=target.image_size,
         class_names=dataset.class_names,
     )
-    return _draw(picture, truth, color_by, scores=False), target
+    return _draw(image, truth, color_by, scores=False), target
 
 
-def draw_found(dataset: CocoDataset, picture: Image.Image, rows: Sequence[Mapping[str, Any]]) -> Image.Image:
-    """A picture of `load_picture` with COCO result rows that have masks drawn on it, which are scaled to its size."""
-    size = (picture.width, picture.height)
+def draw_found(dataset: CocoDataset, image: Image.Image, rows: Sequence[Mapping[str, Any]]) -> Image.Image:
+    """COCO result rows with masks, which are scaled to its size, drawn on an image of `load_scaled`."""
+    size = (image.width, image.height)
     dense = torch.zeros(len(rows), size[1], size[0], dtype=torch.bool)
     for mask, row in zip(dense, rows, strict=True):
         scaled = Image.fromarray(decode_rle(row["segmentation"]).numpy()).resize(size, Image.Resampling.NEAREST)
@@ -71,11 +71,11 @@ def draw_found(dataset: CocoDataset, picture: Image.Image, rows: Sequence[Mappin
         image_size=size[::-1],
         class_names=dataset.class_names,
     )
-    # What is too thin for a pixel of the picture has no place in it.
-    return _draw(picture, found[dense.flatten(1).any(dim=1)], "auto", scores=True)
+    # A mask too thin for a single pixel of the scaled image cannot be drawn.
+    return _draw(image, found[dense.flatten(1).any(dim=1)], "auto", scores=True)
 
 
-def _draw(picture: Image.Image, instances: Instances, color_by: ColorBy, *, scores: bool) -> Image.Image:
+def _draw(image: Image.Image, instances: Instances, color_by: ColorBy, *, scores: bool) -> Image.Image:
     several = len(instances.class_names) > 1  # the same word on every object would only hide it
-    drawn = draw_instances(picture, instances, labels=several, scores=scores, color_by=color_by)
+    drawn = draw_instances(image, instances, labels=several, scores=scores, color_by=color_by)
     return Image.fromarray(drawn)
