@@ -55,8 +55,8 @@ def run(
         save_results: write COCO results NAME_bbox.json and NAME_segm.json for this NAME.json.
         quality: also tell how well the scores know the IoU of the masks, and draw a reliability diagram.
         quality_min_score: detections count for --quality if their class score is above this.
-        quality_plot: file of the reliability diagram, a PNG (this implies --quality); by default NAME_reliability.png
-            beside the NAME.json of --save-results, or reliability.png in the current folder.
+        quality_plot: file of the reliability diagram, an SVG (this implies --quality); by default NAME_reliability.svg
+            beside the NAME.json of --save-results, or reliability.svg in the current folder.
         json: print one JSON document instead of tables.
     """
     from pathlib import Path
@@ -144,17 +144,17 @@ def _plot_path(quality_plot: str | None, save_results: str | None) -> Path:
     from protomask.errors import ConfigError
 
     if quality_plot is not None:
-        if Path(quality_plot).suffix.lower() != ".png":
-            raise ConfigError(f"quality_plot: expected a file name ending in .png, got {quality_plot!r}")
+        if Path(quality_plot).suffix.lower() != ".svg":
+            raise ConfigError(f"quality_plot: expected a file name ending in .svg, got {quality_plot!r}")
         if Path(quality_plot).is_dir():
             raise ConfigError(f"quality_plot: expected a file, but {quality_plot} is a folder")
         return Path(quality_plot)
     if save_results is None:
-        return Path("reliability.png")
+        return Path("reliability.svg")
     # Named as CocoEvaluator.save_results names its files.
     path = Path(save_results)
     stem = path.stem if path.suffix == ".json" else path.name
-    return path.with_name(f"{stem}_reliability.png")
+    return path.with_name(f"{stem}_reliability.svg")
 
 
 def _read_results(path: str) -> tuple[Any, tuple[IouType, ...]]:
