@@ -17,11 +17,11 @@ ROOMS_WITH_TORCH = ("ops", "models", "checkpoints", "data", "evaluation", "engin
 
 
 def test_machine() -> None:
-    told = describe_machine()
-    assert told["cpu"]
-    assert told["cores"] == os.cpu_count()
-    assert told["threads"] == torch.get_num_threads()
-    assert told["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    machine = describe_machine()
+    assert machine["cpu"]
+    assert machine["cores"] == os.cpu_count()
+    assert machine["threads"] == torch.get_num_threads()
+    assert machine["torch"].split("+")[0] == torch.__version__.split("+")[0]
 
 
 def test_the_machine_is_described_without_loading_torch() -> None:

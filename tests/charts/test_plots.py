@@ -94,7 +94,7 @@ def test_given_ticks_and_notes() -> None:
     assert "2" not in words  # not enough room for all
 
 
-def test_marks_tell_their_values_to_the_pointer() -> None:
+def test_marks_show_their_values_to_the_pointer() -> None:
     chart = scatter_chart({"a": (42.5, 0.445), "b": (34.3, 0.444)}, title="AP", x=Axis(label="ms"), y=Axis(label="AP"))
     assert (count(chart, "mark"), count(chart, "line")) == (4, 0)  # two of them in the key
     assert "a: ms 42.5, AP 0.445" in chart.body

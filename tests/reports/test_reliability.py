@@ -48,7 +48,7 @@ def test_one_curve_for_each_score_of_each_population(detections: int, mask_score
     check_readable(chart)
     words = " ".join(word.text for word in words_of(chart))
     assert f"{detections} detections" in words
-    assert ("class score x mask score" in words) == mask_scores
+    assert ("class x mask score" in words) == mask_scores
     assert ("no data" in words) == (detections == 0)
     assert len(lines_of(chart)) == (2 * (1 + mask_scores) if detections > 1 else 0)
     assert count(chart, "reference") == 3  # two diagonals and the key

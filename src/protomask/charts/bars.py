@@ -67,13 +67,13 @@ def stacked_bars(bars: Sequence[Bar], names: Sequence[str], *, title: str, x: Ax
     # Below the bars, unless it is too long for that.
     x_label = max(PADDING, min(left, width - PADDING - text_width(x.label)))
     parts.append(text(x_label, bottom + 36, x.label, most=width - 2 * PADDING))
-    told = "; ".join(
+    words = "; ".join(
         f"{bar.name}: {', '.join(f'{name} {part:.4g}' for name, part in zip(names, bar.parts, strict=True))}"
         + (f", {bar.words}" if bar.words else "")
         for bar in bars
     )
     body = "".join(parts)
-    return Chart(title=title, description=f"{x.label}. {told}.", width=width, height=bottom + 48, body=body)
+    return Chart(title=title, description=f"{x.label}. {words}.", width=width, height=bottom + 48, body=body)
 
 
 def _draw_bar(bar: Bar, names: Sequence[str], scale: Scale, top: float, left: float) -> str:
@@ -138,6 +138,6 @@ def histogram(
             parts.append(f'<rect class="mark {color(number)}" {box}><title>{words}</title></rect>')
     if not any(every):
         parts.append(no_data(frame))
-    told = "; ".join(f"{name}: {', '.join(map(str, bins))}" for name, bins in counts.items()) or "no data"
-    description = f"{y.label} by {x.label}, in bins of equal width. {told}."
+    words = "; ".join(f"{name}: {', '.join(map(str, bins))}" for name, bins in counts.items()) or "no data"
+    description = f"{y.label} by {x.label}, in bins of equal width. {words}."
     return Chart(title=title, description=description, width=width, height=frame.height, body="".join(parts))

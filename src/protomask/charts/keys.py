@@ -18,7 +18,7 @@ class Entry:
     """One name of a key.
 
     Attributes:
-        name: text; one without a look stands alone.
+        name: text; one without a look has no swatch.
         number: of the series, for its colour.
         look: a ``line``, a ``mark``, a ``marked`` line, a ``box``, or a dashed line for ``reference``; None for a note.
         shape: of the mark, if not that of the number.

@@ -95,8 +95,8 @@ def line_chart(
         names = key_chart([one.entry for one in shown], width=width, left=frame.x.start)
         parts.append(f'<g transform="translate(0 {total:g})">{names.body}</g>')
         total += names.height + 6
-    told = "; ".join(f"{one.series.name}: {one.words()}" for one in shown) or "no data"
-    description = f"{' over '.join(filter(None, (y.label, x.label)))}. {told}."
+    lines = "; ".join(f"{one.series.name}: {one.words()}" for one in shown) or "no data"
+    description = f"{' over '.join(filter(None, (y.label, x.label)))}. {lines}."
     return Chart(title=title, description=description, width=width, height=total, body="".join(parts))
 
 
@@ -120,7 +120,7 @@ def scatter_chart(
 
 @dataclass(frozen=True, kw_only=True)
 class _Shown:
-    """A series as it is drawn: at most so many points, with its number in the chart."""
+    """A series as it is drawn: thinned, with its number in the chart."""
 
     series: Series
     points: Points

@@ -1,4 +1,4 @@
-"""The HTML page of a training report, from plain data: no script, no network, pictures as files beside it."""
+"""The HTML page of a training report, from plain data: no script, no network, image files beside it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CELLS_AT_MOST = 41  # of a confusion matrix to a side, the background included
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One image of the validation split with two pictures of it, files beside the page of one size (width, height)."""
+    """One validation image, drawn twice: files beside the page, both of one size (width, height)."""
 
     name: str
     score: ImageScore
@@ -96,8 +96,8 @@ def _headline(content: ReportContent) -> str:
     ]
     shown = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in tiles)
     count, limit = content.metrics.num_images, content.metrics.max_detections[-1]
-    told = f"Training report. Measured on {count} validation images, at most {limit} detections in each."
-    return f'<p class="muted">{told}</p><dl class="tiles">{shown}</dl>'
+    measured = f"Training report. Measured on {count} validation images, up to {limit} detections in each."
+    return f'<p class="muted">{measured}</p><dl class="tiles">{shown}</dl>'
 
 
 def _curves(records: Sequence[Mapping[str, Any]]) -> str:
@@ -135,8 +135,8 @@ def _curves(records: Sequence[Mapping[str, Any]]) -> str:
         ),
     ]
     skipped = sum(line["skipped_steps"] for line in steps)
-    told = f"<p>{skipped} steps were left out, for their loss or gradient was not finite.</p>" if skipped else ""
-    return told + _columns(charts)
+    note = f"<p>{skipped} steps were left out: their loss or gradient was not finite.</p>" if skipped else ""
+    return note + _columns(charts)
 
 
 def _columns(charts: Sequence[Chart]) -> str:
@@ -216,7 +216,7 @@ def _quality(quality: QualityReport) -> str:
         for population, title in titles.items()
     )
     return (
-        "<p>Does a score tell how good the mask is? The diagram compares the score with the measured IoU of the masks, "
+        "<p>Does a score say how good the mask is? The diagram compares the score with the measured IoU of the masks, "
         f"for detections with a class score above {quality.min_class_score:g}; an honest score lies on the diagonal. "
         "Squares are the class score; circles, where the model rates its masks, the class score times the mask "
         "score.</p>"
@@ -231,10 +231,10 @@ def _examples(examples: Sequence[Example], confusion: Confusion, which: str) -> 
     for example in examples:
         score, name = example.score, escape(example.name)
         wrong, missed = score.detections - score.matches, score.objects - score.matches
-        told = f"quality {_figure(score.quality)}: {score.matches} of {score.objects} objects right"
+        verdict = f"quality {_figure(score.quality)}: {score.matches} of {score.objects} objects right"
         iou = f" (mean IoU {score.iou_sum / score.matches:.3f})" if score.matches else ""
         size = f'width="{example.size[0]}" height="{example.size[1]}"'
-        pictures = "".join(
+        images = "".join(
             f'<div><img src="{escape(file)}" {size} alt="{name}: {words}"><span>{label}</span></div>'
             for file, label, words in (
                 (example.truth, "truth", f"{score.objects} annotated objects"),
@@ -242,8 +242,8 @@ def _examples(examples: Sequence[Example], confusion: Confusion, which: str) -> 
             )
         )
         figures.append(
-            f"<figure><figcaption>{name}: {told}{iou}, {missed} missed, {wrong} wrong</figcaption>"
-            f'<div class="pair">{pictures}</div></figure>'
+            f"<figure><figcaption>{name}: {verdict}{iou}, {missed} missed, {wrong} wrong</figcaption>"
+            f'<div class="pair">{images}</div></figure>'
         )
     return (
         f"<p>The {len(examples)} validation images with the {which} quality. The quality of an image is its F1 score "

@@ -21,7 +21,7 @@ _WIDTH, _LEFT = 440.0, 58.0
 _UNIT = (0.0, 1.0)
 
 # The colors and shapes differ in grey, too.
-_NAMES: dict[Score, str] = {"class_score": "class score", "product": "class score x mask score"}
+_NAMES: dict[Score, str] = {"class_score": "class score", "product": "class x mask score"}
 _COLORS: dict[Score, int] = {"class_score": 4, "product": 0}
 _SHAPES: dict[Score, int] = {"class_score": 1, "product": 0}
 
@@ -98,6 +98,6 @@ def _series(name: Score, quality: ScoreQuality) -> Series:
 
 
 def _numbers(name: Score, quality: ScoreQuality) -> str:
-    told = {"Spearman": quality.spearman, "calibration error": quality.calibration_error}
-    values = ", ".join(f"{what} {'–' if value is None else f'{value:.3f}'}" for what, value in told.items())
+    measures = {"Spearman": quality.spearman, "calibration error": quality.calibration_error}
+    values = ", ".join(f"{what} {'–' if value is None else f'{value:.3f}'}" for what, value in measures.items())
     return f"{_NAMES[name]}: {values}"
