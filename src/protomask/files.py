@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO
 
-from protomask.errors import ProtomaskError
+from protomask.errors import DataError, ProtomaskError
 
 
 @contextmanager
@@ -71,3 +72,22 @@ def _sync_folder(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def check_writable(path: Path, setting: str) -> None:
+    """Make the folder of a file that will be written later: fail now, not after an hour of work.
+
+    Args:
+        path: the file, which need not exist.
+        setting: what the message calls it.
+
+    Raises:
+        DataError: nothing can be written there; the message names the setting.
+
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise DataError(f"{setting}: cannot write to the folder of {path}: {error}") from error

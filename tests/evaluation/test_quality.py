@@ -1,19 +1,18 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from protomask.errors import ConfigError, DataError
-from protomask.evaluation.evaluator import CocoEvaluator
-from protomask.evaluation.quality import QualityMeter
-from protomask.evaluation.quality_report import QualityReport
-from protomask.reports.reliability import draw_reliability_diagram, save_reliability_diagram
+from protomask.evaluation.coco import CocoEvaluator
+from protomask.evaluation.quality import QualityMeter, QualityReport, judge_score, spearman_correlation
 from protomask.structures.instances import Instances
 
 HEIGHT, WIDTH = 20, 30
@@ -191,7 +190,6 @@ class TestReport:
         assert report.populations["all"].mean_iou == (0.0 if detections else None)
         assert (0.0 if truth["annotations"] else None) == report.mask_ap["class_score"].AP
         json.dumps(report.to_dict(), allow_nan=False)
-        draw_reliability_diagram(report)
 
     def test_json_types(self) -> None:
         report = report_on(self.truth, (0, OBJECT, 0.5, 1.0), (0, HALF, 0.75, 0.5))
@@ -304,34 +302,3 @@ class TestErrors:
         truth["annotations"][0]["segmentation"] = {"size": [5, 5], "counts": [0, 25]}
         with pytest.raises(DataError, match="image id 1: the masks found do not have the size"):
             report_on(truth, (0, OBJECT, 0.9, None))
-
-
-class TestDiagram:
-    def test_shows_one_curve_for_each_score(self) -> None:
-        truth = truth_of((1, 3, OBJECT, 0))
-        colors = {"class": (230, 159, 0), "product": (0, 114, 178)}
-        for mask_score in (None, 0.5):
-            report = report_on(truth, (0, OBJECT, 0.9, mask_score), (0, HALF, 0.4, mask_score))
-            image = draw_reliability_diagram(report)
-            assert image.size == (1800, 1200)
-            seen = {color for _, color in image.getcolors(1 << 22) or []}
-            assert colors["class"] in seen
-            assert (colors["product"] in seen) == (mask_score is not None)
-
-    def test_file_is_whole_or_not_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        report = report_on(truth_of((1, 3, OBJECT, 0)), (0, OBJECT, 0.9, None))
-        written = save_reliability_diagram(report, tmp_path / "new" / "reliability.png")
-        with Image.open(written) as image:
-            image.load()
-            assert image.format == "PNG"
-        (tmp_path / "file").touch()
-        with pytest.raises(DataError, match="cannot be written"):
-            save_reliability_diagram(report, tmp_path / "file" / "reliability.png")
-
-        def fail(*_: Any, **__: Any) -> None:
-            raise OSError("disk full")
-
-        monkeypatch.setattr(Image.Image, "save", fail)
-        with pytest.raises(DataError, match="disk full"):
-            save_reliability_diagram(report, tmp_path / "other" / "reliability.png")
-        assert list((tmp_path / "other").iterdir()) == []

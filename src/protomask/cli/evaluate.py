@@ -56,17 +56,18 @@ def run(
         save_results: write COCO results NAME_bbox.json and NAME_segm.json for this NAME.json.
         quality: also tell how well the scores know the IoU of the masks, and draw a reliability diagram.
         quality_min_score: detections count for --quality if their class score is above this.
-        quality_plot: file of the reliability diagram, a PNG (this implies --quality); by default NAME_reliability.png
-            beside the NAME.json of --save-results, or reliability.png in the current folder.
+        quality_plot: file of the reliability diagram, an SVG (this implies --quality); by default NAME_reliability.svg
+            beside the NAME.json of --save-results, or reliability.svg in the current folder.
         json: print one JSON document instead of tables.
     """
     from pathlib import Path
 
-    from protomask.cli.output import check_writable, dump_json, progress
-    from protomask.data.coco.layout import open_dataset
+    from protomask.cli.output import dump_json, progress
+    from protomask.data.coco import open_dataset
     from protomask.errors import ConfigError
     from protomask.evaluation.evaluator import CocoEvaluator, evaluate_coco
     from protomask.evaluation.quality import QualityMeter
+    from protomask.files import check_writable
     from protomask.reports.reliability import save_reliability_diagram
 
     plot = _plot_path(quality_plot, save_results) if quality or quality_plot is not None else None
@@ -140,17 +141,17 @@ def _plot_path(quality_plot: str | None, save_results: str | None) -> Path:
     from protomask.errors import ConfigError
 
     if quality_plot is not None:
-        if Path(quality_plot).suffix.lower() != ".png":
-            raise ConfigError(f"quality_plot: expected a file name ending in .png, got {quality_plot!r}")
+        if Path(quality_plot).suffix.lower() != ".svg":
+            raise ConfigError(f"quality_plot: expected a file name ending in .svg, got {quality_plot!r}")
         if Path(quality_plot).is_dir():
             raise ConfigError(f"quality_plot: expected a file, but {quality_plot} is a folder")
         return Path(quality_plot)
     if save_results is None:
-        return Path("reliability.png")
+        return Path("reliability.svg")
     # Named as CocoEvaluator.save_results names its files.
     path = Path(save_results)
     stem = path.stem if path.suffix == ".json" else path.name
-    return path.with_name(f"{stem}_reliability.png")
+    return path.with_name(f"{stem}_reliability.svg")
 
 
 def _read_results(path: str) -> tuple[Any, tuple[IouType, ...]]:
