@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from protomask.data.coco import CocoDataset, DataWarning, open_dataset
 from protomask.data.loader import image_batches
 from protomask.errors import DataError
-from protomask.evaluation.evaluator import CocoEvaluator
+from protomask.evaluation.evaluator import CocoEvaluator, evaluate_coco
 from protomask.evaluation.quality import QualityMeter
+from protomask.evaluation.results import SavedResults
 from protomask.evaluation.tables import CocoMetrics
-from protomask.evaluation.truth import Row
+from protomask.evaluation.truth import Row, TruthSource
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,6 +52,8 @@ def evaluate(
     max_detections: int = 100,
     batch_size: int = 8,
     num_workers: int = 0,
+    evaluator: CocoEvaluator | None = None,
+    quality: QualityMeter | None = None,
     on_progress: OnProgress | None = None,
     **options: Any,
 ) -> CocoMetrics:
@@ -61,6 +65,9 @@ def evaluate(
         max_detections: maximum number of detections per image, found and counted; COCO's rule is 100.
         batch_size: number of images that go through the network together.
         num_workers: processes that load images; 0 loads them in this one.
+        evaluator: keeps what was found, to save it for example; a fresh one for these images with the same
+            ``max_detections``.
+        quality: is given what was found, too; a fresh one for these images.
         on_progress: called after each image.
         options: further options of ``predictor.predict_images``, such as ``nms``.
 
@@ -70,18 +77,48 @@ def evaluate(
 
     """
     check_classes(predictor.class_names, dataset)
-    evaluator = CocoEvaluator(dataset.annotation_file, category_ids=dataset.category_ids, max_detections=max_detections)
+    if evaluator is None:
+        evaluator = CocoEvaluator(
+            dataset.annotation_file, category_ids=dataset.category_ids, max_detections=max_detections
+        )
     predict_dataset(
         predictor,
         dataset,
         evaluator,
         batch_size=batch_size,
         num_workers=num_workers,
+        quality=quality,
         on_progress=on_progress,
         max_detections=max_detections,
         **options,
     )
     return evaluator.evaluate(seen_only=True)
+
+
+def evaluate_results(
+    ground_truth: TruthSource,
+    results: SavedResults,
+    *,
+    max_detections: int = 100,
+    quality: QualityMeter | None = None,
+) -> CocoMetrics:
+    """COCO metrics of saved results.
+
+    Args:
+        ground_truth: as for `evaluate_coco`.
+        results: tables are made of the IoU types that they tell of.
+        max_detections: detections per image and category that count.
+        quality: is given the masks.
+
+    Raises:
+        ConfigError: ``quality`` is asked for, but there are no masks.
+        DataError: the ground truth cannot be read, or a row is wrong.
+
+    """
+    if quality is not None:
+        quality.update_rows(results.scored_masks())
+    limits = (*(limit for limit in (1, 10) if limit < max_detections), max_detections)
+    return evaluate_coco(ground_truth, results.rows, iou_types=tuple(results.rows), max_detections=limits)
 
 
 def open_split(data: str, split: Split = "val", *, limit: int | None = None) -> CocoDataset:
@@ -91,14 +128,23 @@ def open_split(data: str, split: Split = "val", *, limit: int | None = None) -> 
         DataError: the data set cannot be used.
 
     """
-    paths = open_dataset(data)
-    if split == "val":
-        dataset = CocoDataset(paths.val_annotations, paths.val_images)
-    else:
-        dataset = CocoDataset(paths.train_annotations, paths.train_images)
+    dataset = CocoDataset(*split_paths(data, split))
     if limit is not None:
         dataset.keep_first(limit)
     return dataset
+
+
+def split_paths(data: str, split: Split) -> tuple[Path, Path]:
+    """The annotation file and the image folder of a split.
+
+    Raises:
+        DataError: the data set is incomplete.
+
+    """
+    paths = open_dataset(data)
+    if split == "val":
+        return paths.val_annotations, paths.val_images
+    return paths.train_annotations, paths.train_images
 
 
 def check_classes(known: Sequence[str], dataset: CocoDataset) -> None:
