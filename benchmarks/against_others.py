@@ -40,7 +40,8 @@ from postprocess import dense_fast_nms
 from protomask import build
 from protomask.bench.latency import Summary, in_turns
 from protomask.bench.models import PRECISIONS, ModelSpec
-from protomask.checkpoints.io import fill_counters, load_exactly, load_network
+from protomask.checkpoints.io import fill_counters, load_exactly
+from protomask.checkpoints.sources import load_network
 from protomask.checkpoints.official_yolact import rename
 from protomask.checkpoints.sources import load_network
 from protomask.images.decode import read_image

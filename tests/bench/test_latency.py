@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from protomask.inference.base import ImagePredictor
 from torch import Tensor
 
 from protomask.bench.latency import (
@@ -21,7 +22,6 @@ from protomask.bench.latency import (
     time_prediction,
 )
 from protomask.errors import DataError
-from protomask.inference.base import ImagePredictor
 from protomask.models.zoo import yolact_nano
 from protomask.structures.instances import Instances
 

@@ -5,14 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from protomask.errors import ConfigError, DataError
-from protomask.evaluation.coco import CocoEvaluator
-from protomask.evaluation.quality import QualityMeter, QualityReport, judge_score, spearman_correlation
+from protomask.evaluation.evaluator import CocoEvaluator
+from protomask.evaluation.quality import QualityMeter
+from protomask.evaluation.quality_report import QualityReport
 from protomask.structures.instances import Instances
 
 HEIGHT, WIDTH = 20, 30

@@ -8,7 +8,7 @@ import pytest
 
 from protomask.charts.drawing import Chart
 from protomask.errors import DataError
-from protomask.evaluation.quality import PopulationQuality, QualityReport, RankedAP, judge_score
+from protomask.evaluation.quality_report import PopulationQuality, QualityReport, RankedAP, judge_score
 from protomask.reports.reliability import reliability_diagram, save_reliability_diagram
 from svg_elements import check_readable, count, lines_of, words_of
 

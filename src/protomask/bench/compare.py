@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from protomask.api import Precision
 from protomask.bench.chart import bench_chart
 from protomask.bench.latency import Turn, measure_latency, measure_throughput, summarize
 from protomask.bench.machine import describe_machine, limit_threads
@@ -21,8 +22,8 @@ from protomask.files import replacing
 from protomask.inference.sources import iter_image_paths
 
 if TYPE_CHECKING:
-    from protomask.data.coco import CocoDataset
-    from protomask.inference.base import ImagePredictor
+    from protomask.data.coco.dataset import CocoDataset
+    from protomask.inference.predictor import Predictor
 
 
 def compare_models(
@@ -35,7 +36,7 @@ def compare_models(
     warmup: int = 1,
     batch_sizes: Sequence[int] = (1, 4),
     score_threshold: float = 0.3,
-    precision: str = "float32",
+    precision: Precision = "float32",
     threads: int | None = None,
     device: str = "auto",
     on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -52,7 +53,7 @@ def compare_models(
         batch_sizes: batch sizes to measure the throughput of.
         score_threshold: find only what scores above this; AP counts everything.
         precision: number type of the models that name none.
-        threads: threads PyTorch may use; its own choice by default.
+        threads: maximum number of threads of every runtime; its own choice by default.
         device: auto, cpu, cuda, cuda:N or mps.
         on_progress: called with the number of steps done and of all steps.
 
@@ -68,7 +69,7 @@ def compare_models(
     with ExitStack() as stack:
         given = images or [stack.enter_context(as_file(files("protomask") / "samples"))]
         paths = iter_image_paths(given)[:limit]
-        predictors = {name: spec.load(device) for name, spec in specs.items()}
+        predictors = {name: spec.load(device, threads=threads) for name, spec in specs.items()}
         dataset = None if data is None else _open_data(data, limit, predictors)
         limit_threads(threads)
 
@@ -142,25 +143,23 @@ def _check_numbers(
         raise ConfigError(f"warmup: expected at least 0, got {warmup}")
 
 
-def _open_data(data: str, limit: int | None, predictors: Mapping[str, ImagePredictor]) -> CocoDataset:
+def _open_data(data: str, limit: int | None, predictors: Mapping[str, Predictor]) -> CocoDataset:
     """The validation images; every model must know their classes."""
-    from protomask.cli.average_precision import check_classes, open_val_split
+    from protomask.evaluation.evaluate import check_classes, open_split
 
-    dataset = open_val_split(data, limit)
+    dataset = open_split(data, limit=limit)
     for predictor in predictors.values():
         check_classes(predictor.class_names, dataset)
     return dataset
 
 
-def _average_precision(
-    predictor: ImagePredictor, dataset: CocoDataset, step: Callable[[], None]
-) -> dict[str, float | None]:
+def _average_precision(predictor: Predictor, dataset: CocoDataset, step: Callable[[], None]) -> dict[str, float | None]:
     """box_AP, box_AP50, box_AP75, mask_AP, mask_AP50 and mask_AP75."""
-    from protomask.cli.average_precision import predict_dataset
-    from protomask.evaluation.coco import CocoEvaluator
+    from protomask.evaluation.evaluate import predict_dataset
+    from protomask.evaluation.evaluator import CocoEvaluator
 
     evaluator = CocoEvaluator(dataset.annotation_file, category_ids=dataset.category_ids)
-    predict_dataset(predictor, dataset, evaluator, batch_size=1, on_image=lambda *_: step())
+    predict_dataset(predictor, dataset, evaluator, on_image=lambda *_: step())
     tables = evaluator.evaluate(seen_only=True).tables
     return {
         f"{kind}_{metric}": getattr(table, metric)

@@ -17,8 +17,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from protomask.inference.base import ImagePredictor
-from protomask.inference.sources import read_image
+from protomask.detection.options import PredictOptions
+from protomask.images.decode import read_image
+from protomask.inference.predictor import Predictor
 
 STAGES = ("decode", "preprocess", "network", "nms", "masks")
 """What `time_prediction` measures, in order; ``total`` is everything from file to result."""
@@ -61,13 +62,13 @@ def summarize(turns: Sequence[Turn]) -> dict[str, Summary | None]:
     }
 
 
-def time_prediction(predictor: ImagePredictor, path: Path, *, score_threshold: float) -> Turn:
+def time_prediction(predictor: Predictor, path: Path, *, score_threshold: float) -> Turn:
     """Predict one file, from reading it to run-length masks, and keep what scores above the threshold."""
     seconds: dict[str, float] = {}
     started = perf_counter()
     image = read_image(path)
     seconds["decode"] = perf_counter() - started
-    [found] = predictor.predict_images([image], timings=seconds, score_threshold=score_threshold)
+    [found] = predictor.predict_images([image], PredictOptions(score_threshold=score_threshold), timings=seconds)
     predicted = perf_counter()
     found.rle()
     ended = perf_counter()
@@ -90,7 +91,7 @@ def in_turns(names: Sequence[str], items: Sequence[Item], *, rounds: int) -> Ite
 
 
 def measure_latency(
-    predictors: Mapping[str, ImagePredictor],
+    predictors: Mapping[str, Predictor],
     images: Sequence[Path],
     *,
     rounds: int,
@@ -123,7 +124,7 @@ def measure_latency(
 
 
 def measure_throughput(
-    predictors: Mapping[str, ImagePredictor],
+    predictors: Mapping[str, Predictor],
     images: Sequence[Path],
     batch_sizes: Sequence[int],
     *,
@@ -144,6 +145,7 @@ def measure_throughput(
         on_turn: called after each batch.
 
     """
+    options = PredictOptions(score_threshold=score_threshold)
     rates: dict[str, dict[int, float]] = {name: {} for name in predictors}
     for size in batch_sizes:
         files = list(islice(cycle(images), size))
@@ -151,7 +153,7 @@ def measure_throughput(
         for name, _ in in_turns(list(predictors), [None], rounds=1 + rounds):
             started = perf_counter()
             batch = [read_image(path) for path in files]
-            for found in predictors[name].predict_images(batch, score_threshold=score_threshold):
+            for found in predictors[name].predict_images(batch, options):
                 found.rle()
             seconds[name].append(perf_counter() - started)
             on_turn()

@@ -46,7 +46,7 @@ def measure_memory(
         spec: the model.
         images: files.
         device: as in `protomask.load`.
-        threads: threads PyTorch may use; its own choice by default.
+        threads: maximum number of threads of the runtime; its own choice by default.
         score_threshold: find only what scores above this.
 
     Raises:
@@ -63,7 +63,7 @@ def measure_memory(
 def _use_memory(
     spec: ModelSpec, images: Sequence[Path], device: str, threads: int | None, score_threshold: float
 ) -> MemoryUse:
-    predictor = spec.load(device)
+    predictor = spec.load(device, threads=threads)
     limit_threads(threads)
     loaded = _peak_mib()
     for path in images:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from protomask.data.coco import CocoDataset
+from protomask.data.coco.dataset import CocoDataset
 from protomask.evaluation.confusion import Confusion, ImageScore
 from protomask.files import replacing
 from protomask.reports.overlays import draw_found, draw_truth, load_scaled

@@ -12,9 +12,9 @@ from typing import Any
 from protomask.charts.drawing import Chart, style_sheet
 from protomask.charts.plots import Series, line_chart
 from protomask.charts.scales import Axis
-from protomask.evaluation.coco import CocoMetrics
 from protomask.evaluation.confusion import Confusion, ImageScore
-from protomask.evaluation.quality import Population, QualityReport
+from protomask.evaluation.quality_report import Population, QualityReport
+from protomask.evaluation.tables import CocoMetrics
 from protomask.reports.reliability import reliability_diagram
 
 _AP_NAMES = ("AP", "AP50", "AP75")

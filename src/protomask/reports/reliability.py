@@ -14,7 +14,7 @@ from protomask.charts.keys import Entry, key_chart
 from protomask.charts.plots import Series, line_chart
 from protomask.charts.scales import Axis
 from protomask.errors import DataError
-from protomask.evaluation.quality import MATCHED_IOU, Population, QualityReport, Score, ScoreQuality
+from protomask.evaluation.quality_report import MATCHED_IOU, Population, QualityReport, Score, ScoreQuality
 
 _FEW = 20  # detections below which the mean of a bin says little
 _WIDTH, _LEFT = 440.0, 58.0

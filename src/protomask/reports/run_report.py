@@ -8,22 +8,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from protomask.api import load
 from protomask.bench.machine import describe_machine
 from protomask.checkpoints.io import read_header
-from protomask.cli.average_precision import check_classes, encoded_masks, predict_dataset
-from protomask.data.coco import CocoDataset, DataWarning, open_dataset
+from protomask.data.coco.dataset import CocoDataset
+from protomask.data.coco.layout import open_dataset
+from protomask.data.coco.schema import DataWarning
+from protomask.detection.options import PredictOptions
 from protomask.engine.config import TrainConfig
-from protomask.engine.folder import RunFolder, read_metrics
+from protomask.engine.folder import RunFolder
+from protomask.engine.log import read_metrics
 from protomask.errors import ConfigError
-from protomask.evaluation.coco import CocoEvaluator, CocoMetrics
 from protomask.evaluation.confusion import Confusion, measure_confusion
-from protomask.evaluation.quality import QualityMeter, QualityReport
+from protomask.evaluation.evaluate import check_classes, predict_dataset
+from protomask.evaluation.evaluator import CocoEvaluator
+from protomask.evaluation.quality import QualityMeter
+from protomask.evaluation.quality_report import QualityReport
+from protomask.evaluation.tables import CocoMetrics
 from protomask.files import check_writable, replacing
-from protomask.inference.base import ImagePredictor
-from protomask.inference.predictor import load
+from protomask.inference.predictor import Predictor
 from protomask.reports.examples import choose_examples, draw_examples, rows_of_images
 from protomask.reports.page import ReportContent, render_page
-from protomask.structures.instances import Instances
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +128,7 @@ def write_report(
 
 
 def _predict(
-    predictor: ImagePredictor,
+    predictor: Predictor,
     dataset: CocoDataset,
     on_progress: Callable[[int, int], None],
     *,
@@ -132,25 +137,17 @@ def _predict(
     max_detections: int,
 ) -> tuple[CocoEvaluator, QualityMeter]:
     """Everything found in the images, as run-length codes."""
-    ids = dataset.category_ids
-    evaluator = CocoEvaluator(dataset.annotation_file, category_ids=ids, max_detections=max_detections)
-    meter = QualityMeter(dataset.annotation_file, category_ids=ids, max_detections=max_detections)
-    done = 0
-
-    def on_image(image_id: int, instances: Instances) -> None:
-        nonlocal done
-        meter.update(image_id, instances, rles=encoded_masks(evaluator, instances))
-        done += 1
-        on_progress(done, len(dataset))
-
+    limits: dict[str, Any] = {"category_ids": dataset.category_ids, "max_detections": max_detections}
+    evaluator = CocoEvaluator(dataset.annotation_file, **limits)
+    meter = QualityMeter(evaluator.truth, **limits)
     predict_dataset(
         predictor,
         dataset,
         evaluator,
-        batch_size=batch_size,
+        options=PredictOptions(batch_size=batch_size, max_detections=max_detections),
         num_workers=num_workers,
-        max_detections=max_detections,
-        on_image=on_image,
+        quality=meter,
+        on_progress=on_progress,
     )
     return evaluator, meter
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from protomask.data.check import CheckReport
-from protomask.data.coco import CocoDataset
+from protomask.data.coco.dataset import CocoDataset
+from protomask.data.doctor.report import CheckReport
 from protomask.errors import DataError
 from protomask.files import replacing
 from protomask.reports.overlays import draw_truth, load_scaled

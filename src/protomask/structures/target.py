@@ -105,7 +105,9 @@ class Target:
             raise ConfigError(f"color_by: expected class or instance, got {color_by!r}")
         labels = as_array(self.labels).tolist()
         if class_names is not None and labels and max(labels) >= len(class_names):
-            raise ConfigError(f"class_names: expected names of labels up to {max(labels)}, got {len(class_names)} names")
+            raise ConfigError(
+                f"class_names: expected names of labels up to {max(labels)}, got {len(class_names)} names"
+            )
         pixels = read_image(image)
         if pixels.shape[:2] != self.image_size:
             raise DataError(f"image: expected (H, W) = {self.image_size} as annotated, got {pixels.shape[:2]}")

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from models.test_rcnn_golden import places_of, read_official_picture
 from torch import Tensor, nn
 from torchvision.models.detection import maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2
 
 from golden_weights import golden_weights
-from models.test_rcnn_golden import places_of, read_official_picture
 from protomask.checkpoints import maskrcnn_benchmark, torchvision_rcnn
 from protomask.checkpoints.io import fill_counters, load_exactly
 from protomask.models.build import build_network

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-
 from models.test_rcnn_golden import load_official, read_official_picture
 from models.test_yolact_golden import Golden, read_golden
+from torch import Tensor
+
 from polygon_targets import polygon_mask, polygon_targets
 from protomask.checkpoints import maskrcnn_benchmark
 from protomask.engine.optim import freeze_batch_norm

@@ -13,9 +13,9 @@ from torch import Tensor
 from golden_values import Golden, check_samples, read_golden, read_picture, same_order
 from golden_weights import golden_weights
 from protomask.checkpoints.formats import load_foreign
+from protomask.masks.rle import decode_rle
 from protomask.models.build import build_criterion
 from protomask.models.yolact.model import Yolact
-from protomask.masks.rle import decode_rle
 from protomask.ops.matching import NEUTRAL
 from protomask.structures.instances import Instances
 from protomask.structures.target import Target
