@@ -3,13 +3,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
-import torch
 from PIL import Image
-from protomask.inference.base import ImagePredictor
-from torch import Tensor
 
 from protomask.bench.latency import (
     STAGES,
@@ -21,25 +18,31 @@ from protomask.bench.latency import (
     summarize,
     time_prediction,
 )
+from protomask.detection.options import Limits, PredictOptions
 from protomask.errors import DataError
-from protomask.models.zoo import yolact_nano
+from protomask.images.decode import Pixels
+from protomask.inference.predictor import Predictor
 from protomask.structures.instances import Instances
 
 
-class Pretender(ImagePredictor):
+class Pretender(Predictor):
     """Finds one pixel, slowly; does all in one stage as an exported graph may."""
 
     source = "nowhere"
     class_names = ("thing",)
-    config = yolact_nano()
+    model_name = "pretender"
+    device = "cpu"
 
     def __init__(self, name: str, calls: list[str], seconds: float = 0.0) -> None:
         self.name = name
         self.calls = calls
         self.seconds = seconds
 
+    def limits(self, options: PredictOptions) -> Limits:
+        return Limits("fast", 100)
+
     def predict_batch(
-        self, images: Sequence[Tensor], *, timings: dict[str, float] | None = None, **options: Any
+        self, images: Sequence[Pixels], options: PredictOptions, *, timings: dict[str, float] | None = None
     ) -> list[Instances]:
         self.calls.append(self.name)
         time.sleep(self.seconds)
@@ -47,11 +50,11 @@ class Pretender(ImagePredictor):
             timings["network"] = self.seconds
         return [
             Instances(
-                boxes=torch.tensor([[0.0, 0.0, 1.0, 1.0]]),
-                labels=torch.zeros(1, dtype=torch.int64),
-                class_scores=torch.ones(1),
-                masks=torch.ones(1, *image.shape[1:], dtype=torch.bool),
-                image_size=(image.shape[1], image.shape[2]),
+                boxes=np.array([[0, 0, 1, 1]], dtype=np.float32),
+                labels=np.zeros(1, dtype=np.int64),
+                class_scores=np.ones(1, dtype=np.float32),
+                masks=np.ones((1, *image.shape[:2]), dtype=np.bool_),
+                image_size=(image.shape[0], image.shape[1]),
                 class_names=self.class_names,
             )
             for image in images

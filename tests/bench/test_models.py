@@ -1,17 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
-from protomask.bench.models import PRECISIONS, ModelSpec
+from protomask.bench.models import ModelSpec
 from protomask.errors import ConfigError
-from protomask.inference.predictor import Precision
-
-
-def test_the_precisions_are_those_of_load() -> None:
-    assert get_args(Precision) == PRECISIONS
 
 
 @pytest.mark.parametrize(
@@ -19,6 +14,8 @@ def test_the_precisions_are_those_of_load() -> None:
     [
         ("yolact_nano", ModelSpec(source="yolact_nano"), "yolact_nano"),
         ("yolact_nano@bf16", ModelSpec(source="yolact_nano", precision="bf16"), "yolact_nano@bf16"),
+        ("yolact_nano@torch", ModelSpec(source="yolact_nano", runtime="torch"), "yolact_nano@torch"),
+        ("nuclei@bf16@openvino", ModelSpec(source="nuclei", runtime="openvino", precision="bf16"), None),
         ("a@b/model.onnx@compile@fp16", ModelSpec(source="a@b/model.onnx", precision="fp16", compile=True), None),
         ("hf://owner/repository/file.pth", ModelSpec(source="hf://owner/repository/file.pth"), None),
     ],
@@ -40,15 +37,16 @@ def test_a_file_may_have_such_a_name(tmp_path: Path) -> None:
     assert ModelSpec.parse(str(path)).source == str(path)
 
 
-@pytest.mark.parametrize("text", ["a@int8", "a@", "@bf16", "", "a@bf16@fp16", "a@compile@compile"])
+@pytest.mark.parametrize("text", ["a@int8", "a@", "@bf16", "", "a@bf16@fp16", "a@compile@compile", "a@torch@onnx"])
 def test_wrong_suffixes(text: str) -> None:
     with pytest.raises(ConfigError, match="model: expected"):
         ModelSpec.parse(text)
 
 
-def test_only_what_differs_from_the_defaults_reaches_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[str, dict[str, Any]]] = []
-    monkeypatch.setattr("protomask.inference.predictor.load", lambda source, **options: calls.append((source, options)))
-    for text in ("a", "a@bf16@compile"):
-        ModelSpec.parse(text).load("cpu")
-    assert calls == [("a", {"device": "cpu"}), ("a", {"device": "cpu", "precision": "bf16", "compile": True})]
+def test_everything_reaches_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[dict[str, Any]] = []
+    monkeypatch.setattr("protomask.bench.models.load", lambda source, **options: calls.append({"a": source, **options}))
+    ModelSpec.parse("a@bf16@compile@torch").load("cpu", threads=3)
+    assert calls == [
+        {"a": "a", "runtime": "torch", "device": "cpu", "precision": "bf16", "compile": True, "threads": 3}
+    ]

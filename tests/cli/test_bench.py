@@ -41,7 +41,7 @@ def check_schema(report: dict[str, Any]) -> None:
     assert {"cpu", "cores", "threads", "memory_gib", "python", "torch", "protomask", "date"} <= set(report["machine"])
     for row in report["models"]:
         assert list(row) == [
-            "model", "source", "precision", "compile", "instances_per_image", "stages", "throughput", "memory", "ap",
+            "model", "source", "precision", "compile", "runtime", "instances_per_image", "stages", "throughput", "memory", "ap",
         ]  # fmt: skip
         assert list(row["stages"]) == STAGES
         stages = row["stages"]
@@ -84,7 +84,11 @@ def test_ap_is_that_of_eval(run: Run, weights: Path, scenes: Path, monkeypatch: 
             2,
             "models: expected at least one, all different, got yolact_nano yola",
         ),
-        (["yolact_nano@int3"], 2, "model: expected NAME, or NAME@ and one of float32, bf16, fp16, compile, got"),
+        (
+            ["yolact_nano@int3"],
+            2,
+            "model: expected NAME, or NAME@ and one of float32, bf16, fp16, torch, onnx, openvino, compile, got",
+        ),
         (["yolact_nano", "--images", "nosuch"], 1, "nosuch: no such file or folder"),
         (["yolact_nano", "--data", "nosuch"], 1, "dataset nosuch: expected a folder"),
         (["nosuch.safetensors"], 1, "nosuch.safetensors: no such file, and no model of that name"),

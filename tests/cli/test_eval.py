@@ -174,7 +174,11 @@ def test_folders_that_cannot_be_written_are_told_before_the_work(
         (["--results", "nosuch.json"], 1, "nosuch.json: cannot be read as JSON"),
         (["--results", "{annotations}"], 1, "expected a list of COCO result objects"),
         (["--results", "{annotations}", "--weights", "x"], 2, "results: expected alone"),
-        (["--weights", "{weights}", "--batch-size", "0"], 2, "batch_size: expected at least 1, got 0"),
+        (
+            ["--weights", "{weights}", "--batch-size", "0"],
+            2,
+            "batch_size: expected a whole number of at least 1, got 0",
+        ),
         (["--weights", "{weights}", "--num-workers", "-1"], 2, "num_workers"),
         (["--weights", "{weights}", "--max-detections", "0"], 2, "max_detections"),
         (["--weights", "nosuch.safetensors"], 1, "nosuch.safetensors"),

@@ -12,9 +12,6 @@ from protomask.cli.main import VERBS
 
 MOST_LINES = 60
 
-TOO_LONG = ("predict", "eval")
-"""Verbs that still do work of their own."""
-
 
 def lines_of_run(module: str) -> int:
     """Lines of the body of ``run``, without its docstring."""
@@ -27,15 +24,7 @@ def lines_of_run(module: str) -> int:
     return (body[-1].end_lineno or 0) - body[0].lineno + 1
 
 
-@pytest.mark.parametrize(
-    "verb",
-    [
-        pytest.param(verb, marks=pytest.mark.xfail(reason="still to be made thin", strict=True))
-        if verb in TOO_LONG
-        else verb
-        for verb in VERBS
-    ],
-)
+@pytest.mark.parametrize("verb", VERBS)
 def test_a_verb_is_thin(verb: str) -> None:
     lines = lines_of_run(VERBS[verb][0])
     assert lines <= MOST_LINES, f"protomask {verb}: run has {lines} lines, expected at most {MOST_LINES}"

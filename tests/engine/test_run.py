@@ -28,6 +28,7 @@ from protomask.structures.target import Target
 from targets import empty_target
 
 TINY = {
+    "backbone": "shufflenet_v2_x1_0",
     "fpn_channels": 8,
     "protonet_channels": 8,
     "num_prototypes": 4,

@@ -3,17 +3,20 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from protomask.errors import ConfigError, DataError, MissingExtraError
 from protomask.images.draw import PALETTE
 from protomask.masks.polygons import polygons_to_mask
 from protomask.masks.rle import decode_rle
+from protomask.masks.runs import Runs
 from protomask.structures.instance import Instance
 from protomask.structures.instances import Instances
 from protomask.structures.mask_sources import DenseMasks, GridMasks, RunMasks
@@ -220,7 +223,8 @@ def test_nothing_found() -> None:
     empty = Instances.empty(SIZE, NAMES)
     assert_same(empty, make_instances(0))
     assert_same(empty[empty.scores > 0.5], empty)
-    assert list(empty) == empty.rle() == empty.polygons() == empty.to_coco(1) == empty.names == []
+    for nothing in (list(empty), empty.rle(), empty.polygons(), empty.to_coco(1), empty.names):
+        assert nothing == []
     assert empty.masks.shape == (0, *SIZE)
     assert not empty.label_map().any()
     assert len(Instances.empty(SIZE, ())) == 0
@@ -364,7 +368,12 @@ def test_masks_are_interpolated_once(monkeypatch: pytest.MonkeyPatch) -> None:
     found = make_instances(dense=False)
     calls = []
     whole = GridMasks.runs
-    monkeypatch.setattr(GridMasks, "runs", lambda self: calls.append(1) or whole(self))
+
+    def counted(masks: GridMasks) -> Iterator[Runs]:
+        calls.append(len(masks))
+        return whole(masks)
+
+    monkeypatch.setattr(GridMasks, "runs", counted)
     wanted = [found.rle(), found.polygons(), found.masks, found.areas, found.to_geojson(), found.label_map()]
     assert len(wanted) == 6
     assert found[1:].rle() == found.rle()[1:]
@@ -570,7 +579,7 @@ def test_supervision(count: int) -> None:
 
 
 def test_without_supervision_the_message_says_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "supervision", None)
+    monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'protomask\[supervision\]'"):
         make_instances().to_supervision()
 
@@ -606,8 +615,6 @@ def test_drawing_is_on_a_copy_of_any_kind_of_image() -> None:
     assert drawn.shape == image.shape
     assert drawn.dtype == np.uint8
     assert (drawn != 128).any()
-    from PIL import Image
-
     np.testing.assert_array_equal(two().draw(Image.fromarray(image)), drawn)
 
 

@@ -84,10 +84,11 @@ def run(
         compile=compile,
     )  # fmt: skip
     folder = Path(save_dir)
-    sinks = _lists(folder, predictor, annotations, save_json=save_json, save_jsonl=save_jsonl, save_table=save_table)
-    sinks += [OverlaySink(folder, format=overlay_format, color_by=color_by)] if save_overlay else []
+    sinks: list[Sink] = [OverlaySink(folder, format=overlay_format, color_by=color_by)] if save_overlay else []
     sinks += [PolygonSink(folder / "polygons")] if save_polygons else []
     sinks += [LabelMapSink(folder / "label_maps")] if save_label_map else []
+    # Last, so that what they list is there.
+    sinks += _lists(folder, predictor, annotations, save_json=save_json, save_jsonl=save_jsonl, save_table=save_table)
     total = len(source) if isinstance(source, Sized) else None
     summary: list[dict[str, Any]] = []
     failed = 0

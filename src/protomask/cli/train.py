@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from protomask.cli.output import Bar
 from protomask.engine.config import TrainConfig
+from protomask.engine.recipes import RECIPES
+
+__all__ = ["RECIPES", "run"]
 
 if TYPE_CHECKING:
     from protomask.engine.run import TrainResult
