@@ -51,7 +51,7 @@ def test_an_axis_from_zero_holds_zero(values: list[float]) -> None:
 
 def test_the_ends_of_a_span_are_kept() -> None:
     scale = Axis(span=(0.0, 0.97)).scale([5.0], 0.0, 97.0)
-    assert (scale(0.5), scale(0.97), scale(5.0), scale(-1.0)) == (pytest.approx(50), 97.0, 97.0, 0.0)
+    assert [scale(value) for value in (0.5, 0.97, 5.0, -1.0)] == pytest.approx([50.0, 97.0, 97.0, 0.0])
     assert scale.round_values(6) == [0.0, 0.2, 0.4, 0.6, 0.8]
 
 
