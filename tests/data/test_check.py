@@ -155,7 +155,7 @@ def test_anchors_that_do_not_fit(sound: Path) -> None:
     [problem] = [problem for problem in large.problems if problem.kind == "anchors"]
     assert problem.severity == "warning"
     assert "0.0% of the objects have an anchor of IoU 0.5 or more" in problem.message
-    assert "; 100.0% with --model-options '" in problem.message
+    assert "; 100.0% with model_options '" in problem.message
 
 
 def test_report_as_plain_types(sound: Path) -> None:

@@ -156,14 +156,14 @@ class CheckReport:
         findings = _Findings("train", self.splits["train"].annotation_file)
         tiny = (sides < _TINY_SIDE).nonzero()[:, 0].tolist()
         severity: Severity = "warning" if len(tiny) > 0.05 * len(sides) else "note"
-        text = f"box smaller than {_TINY_SIDE}x{_TINY_SIDE} px in the input of {network.name}; --image-size enlarges it"
+        text = f"box smaller than {_TINY_SIDE}x{_TINY_SIDE} px in the input of {network.name}; image_size enlarges it"
         for index in tiny:
             findings.add(severity, "tiny object", objects.places[index], text)
         for place, count in objects.per_image:
             if count > network.max_detections:
                 text = (
                     f"{count} objects, but {network.name} finds at most {network.max_detections}: raise max_detections "
-                    "(--model-options), and --max-detections for validation"
+                    "among the model_options, and max_detections itself for validation"
                 )
                 findings.add("warning", "more objects than detections", place, text)
         anchors = fit_anchors(boxes, network)
@@ -171,7 +171,7 @@ class CheckReport:
         if gain >= _WORTH_A_SUGGESTION:
             text = (
                 f"{anchors.recall:.1%} of the objects have an anchor of IoU {anchors.positive_iou:g} or more in "
-                f"{network.name}; {anchors.suggested_recall:.1%} with --model-options '{anchors.suggested_options}'"
+                f"{network.name}; {anchors.suggested_recall:.1%} with model_options '{anchors.suggested_options}'"
             )
             findings.add("warning" if gain >= _WORTH_A_WARNING else "note", "anchors", "", text)
         quantiles = torch.quantile(sides[:: len(sides) // 1_000_000 + 1], torch.tensor(_QUANTILES)).tolist()

@@ -50,7 +50,7 @@ class NetworkInput:
     max_detections: int
 
     def as_options(self, sizes: AnchorSizes) -> str:
-        """Sizes as text for ``--model-options``."""
+        """Sizes as text for the setting ``model_options``."""
         values = [level[0] for level in sizes] if self.flat_sizes else sizes
         return json.dumps({self.size_option: values})
 
@@ -68,7 +68,7 @@ class AnchorFit:
         anchor_sizes: side lengths for each level, network pixels.
         suggested_sizes: sizes that fit better, from the sizes of the objects; None where they do not.
         suggested_recall: recall with these.
-        suggested_options: these as text for ``--model-options``.
+        suggested_options: these as text for the setting ``model_options``.
 
     """
 

@@ -100,7 +100,7 @@ def network_for(config: TrainConfig, class_names: tuple[str, ...], reporter: Rep
         return network
     source = load_network(config.weights, model=config.model)
     if config.add is not None and optional_part(source, config.add, "add") is not None:
-        raise ConfigError(f"add: {config.weights} already has {config.add}; leave --add out to train it further")
+        raise ConfigError(f"add: {config.weights} already has {config.add}; leave this setting out to train it further")
     options = {**_options_of_part(config.add, "add", source.config), **options, "num_classes": len(class_names)}
     network = build_network(source.config.override(**options), class_names=class_names)
     anew = load_matching(network, source.state_dict())
@@ -185,7 +185,7 @@ def prepare_network(network: Network, config: TrainConfig, accelerator: Accelera
     if config.train_only is not None:
         part = optional_part(network, config.train_only, "train_only")
         if part is None:
-            raise ConfigError(f"train_only: the model has no {config.train_only} yet (--add {config.train_only})")
+            raise ConfigError(f"train_only: the model has no {config.train_only} yet; the setting add gives it one")
         freeze_all_but(network, part)
         reporter.message(f"everything but {config.train_only} stays as it is")
     elif config.freezes_batch_norm:

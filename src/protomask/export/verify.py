@@ -113,8 +113,8 @@ def compare(
     detections, unmatched, scores, boxes, ious = zip(*pairs, strict=True)
     if not sum(detections):
         raise ExportError(
-            f"nothing to compare: the model finds nothing in these {len(images)} images; give some that show what it "
-            "knows (--images FOLDER)"
+            f"images: expected some that show what the model knows, got {len(images)} in which it finds nothing, so "
+            "there is nothing to compare"
         )
     return Agreement(
         images=len(images), detections=sum(detections), unmatched=sum(unmatched), score_difference=max(scores),
