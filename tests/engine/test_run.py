@@ -249,7 +249,7 @@ def test_fine_tuning_keeps_all_but_the_class_layers(straight: tuple[TrainResult,
     assert len(anew) == 4
     for name in after.keys() - anew:
         torch.testing.assert_close(before[name], after[name], rtol=0, atol=1e-6)
-    [message] = [message for message in recorder.messages if "made anew" in message]
+    [message] = [message for message in recorder.messages if "re-initialised" in message]
     assert all(name in message for name in anew)
 
 
@@ -497,11 +497,11 @@ def test_training_a_part_alone_is_refused_where_it_makes_no_sense(
     weights: dict[str, Any] = {"model": None, "model_options": {}, "weights": str(straight[0].last_weights)}
     with pytest.raises(ConfigError, match="train_only: expected weights"):
         settings(shapes, tmp_path / "run", train_only="mask_rescoring")
-    with pytest.raises(ConfigError, match=r"no mask_rescoring yet \(--add mask_rescoring\)"):
+    with pytest.raises(ConfigError, match="no mask_rescoring yet; the setting add gives it one"):
         train(settings(shapes, tmp_path / "run", train_only="mask_rescoring", **weights))
     write_split(tmp_path / "other", "train", 3, ("box", "slab", "rod"))
     write_split(tmp_path / "other", "val", 3, ("box", "slab", "rod"))
-    with pytest.raises(ConfigError, match=r"train_only: .*made anew: head\.classify\.weight"):
+    with pytest.raises(ConfigError, match=r"train_only: .*re-initialised: head\.classify\.weight"):
         train(
             settings(
                 tmp_path / "other",
