@@ -12,7 +12,7 @@ import protomask
 
 SOURCE = Path(protomask.__file__).parent
 # The command line alone knows its flags; everything else names settings, which are the same from Python.
-FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+FLAG = re.compile(r"(?<![\w\"-])--[a-z][\w-]*(?![\w-]*:)")  # not of a style sheet
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path.relative_to(SOURCE).parts[0] != "cli")
 
 

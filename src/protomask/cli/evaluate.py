@@ -81,14 +81,13 @@ def run(
         if file is not None:
             check_writable(Path(file), setting)
     judging: dict[str, Any] = {"min_class_score": quality_min_score, "max_detections": max_detections}
-    meter: QualityMeter | None = None
+    meter = None
     if results is not None:
         annotations, _ = split_paths(data, split)
         if plot is not None:
             meter = QualityMeter(annotations, **judging)
         truth = annotations if meter is None else meter.truth
-        saved = SavedResults.read(results)
-        metrics = evaluate_results(truth, saved, max_detections=max_detections, quality=meter)
+        metrics = evaluate_results(truth, SavedResults.read(results), max_detections=max_detections, quality=meter)
     else:
         options = PredictOptions(
             max_detections=max_detections, nms=nms, batch_size=batch_size, tile=tile, tile_overlap=tile_overlap

@@ -104,7 +104,9 @@ def network_for(config: TrainConfig, class_names: tuple[str, ...], reporter: Rep
     network = build_network(source.config.override(**options), class_names=class_names)
     anew = load_matching(network, source.state_dict())
     kept = len(network.state_dict()) - len(anew)
-    reporter.message(f"{config.weights}: {kept} tensors taken" + (f", re-initialised: {', '.join(anew)}" if anew else ""))
+    reporter.message(
+        f"{config.weights}: {kept} tensors taken" + (f", re-initialised: {', '.join(anew)}" if anew else "")
+    )
     if config.train_only is not None:
         own = f"{family_of(network.config).parts[config.train_only].attribute}."
         foreign = [key for key in anew if not key.startswith(own)]
