@@ -119,7 +119,8 @@ def lines(result: TrainResult) -> list[dict[str, Any]]:
 
 
 def tensors(path: Path) -> dict[str, torch.Tensor]:
-    return load_file(path)
+    loaded: dict[str, torch.Tensor] = load_file(path)
+    return loaded
 
 
 def assert_same(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> None:

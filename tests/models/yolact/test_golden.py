@@ -114,7 +114,7 @@ def check_detections(golden: Golden, mode: str, rows: PrototypeRows, size: tuple
     wanted = list(zip(golden[f"det_{mode}.class"].tolist(), range(len(scores)), strict=True))
     distance = np.abs(boxes[:, None] - wanted_boxes[None]).max(axis=2)
     distance += 1e6 * (rows.labels[:, None] != golden[f"det_{mode}.class"][None])
-    nearest = distance.argmin(axis=1)
+    nearest: NDArray[np.int64] = distance.argmin(axis=1)
     assert (distance.min(axis=1) < 0.1).mean() >= 0.99
     got = list(zip(rows.labels.tolist(), nearest.tolist(), strict=True))
     assert same_order(got, wanted, scores)
