@@ -212,7 +212,7 @@ def test_a_tiny_network_learns_one_image() -> None:
         optimizer.zero_grad()
         losses["loss_total"].backward()
         optimizer.step()
-        history.append({name: float(value) for name, value in losses.items()})
+        history.append({name: value.item() for name, value in losses.items()})
     assert history[-1]["loss_total"] < 0.6 * history[0]["loss_total"]
     for term in TERMS:
         assert history[-1][term] < history[0][term], term
