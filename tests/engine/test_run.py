@@ -246,7 +246,7 @@ def test_fine_tuning_keeps_all_but_the_class_layers(straight: tuple[TrainResult,
     assert len(anew) == 4
     for name in after.keys() - anew:
         torch.testing.assert_close(before[name], after[name], rtol=0, atol=1e-6)
-    [message] = [message for message in recorder.messages if "made anew" in message]
+    [message] = [message for message in recorder.messages if "re-initialised" in message]
     assert all(name in message for name in anew)
 
 
@@ -470,7 +470,7 @@ def test_rescoring_is_added_and_trained_alone(
     assert added == {name for name in new if name.startswith("rescoring.")}
     assert [name for name in old if not torch.equal(old[name], new[name])] == []
     assert all(step["loss_rescoring"] is not None for step in recorder.steps)
-    assert "everything but mask_rescoring stays as it is" in recorder.messages
+    assert "only mask_rescoring is trained" in recorder.messages
 
     further = train(
         settings(
@@ -500,7 +500,7 @@ def test_training_a_part_alone_is_refused_where_it_makes_no_sense(
         train(settings(shapes, tmp_path / "run", train_only="mask_rescoring", **weights))
     write_split(tmp_path / "other", "train", 3, ("box", "slab", "rod"))
     write_split(tmp_path / "other", "val", 3, ("box", "slab", "rod"))
-    with pytest.raises(ConfigError, match=r"train_only: .*made anew: head\.classify\.weight"):
+    with pytest.raises(ConfigError, match=r"train_only: .*re-initialised: head\.classify\.weight"):
         train(
             settings(
                 tmp_path / "other",

@@ -1,4 +1,4 @@
-"""The AP of a predictor on a data set, whatever runs its network."""
+"""Evaluation of a predictor on a data set, whatever runs its network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "val"]
 OnProgress = Callable[[int, int], None]
-"""Called with the number of images done and the number of all."""
+"""Called with the number of images done and the total number."""
 
 
 class FindsInstances(Protocol):
@@ -39,7 +39,7 @@ class FindsInstances(Protocol):
 
         Args:
             images: (3, H, W) uint8 RGB each, any sizes.
-            options: ``score_threshold``, and what else the caller of `evaluate` gave.
+            options: ``score_threshold``, and the further options given to `evaluate`.
 
         """
         ...
@@ -60,14 +60,14 @@ def evaluate(
     """Measure the box and mask AP of a predictor on the images of a data set.
 
     Args:
-        predictor: finds the instances of an image; classes that the data set lacks are left out, with a warning.
-        dataset: the images and their truth.
+        predictor: finds the instances of an image; classes that the data set lacks are ignored, with a warning.
+        dataset: the images and their ground truth.
         max_detections: maximum number of detections per image, found and counted; COCO's rule is 100.
         batch_size: number of images that go through the network together.
         num_workers: processes that load images; 0 loads them in this one.
-        evaluator: keeps what was found, to save it for example; a fresh one for these images with the same
-            ``max_detections``.
-        quality: is given what was found, too; a fresh one for these images.
+        evaluator: a new evaluator for these images with the same ``max_detections``, to use its results afterwards; by
+            default an internal one.
+        quality: a new meter for these images, which receives every detection too.
         on_progress: called after each image.
         options: further options of ``predictor.predict_images``, such as ``nms``.
 
@@ -102,13 +102,13 @@ def evaluate_results(
     max_detections: int = 100,
     quality: QualityMeter | None = None,
 ) -> CocoMetrics:
-    """COCO metrics of saved results.
+    """Compute the COCO metrics of saved results.
 
     Args:
         ground_truth: as for `evaluate_coco`.
-        results: tables are made of the IoU types that they tell of.
-        max_detections: detections per image and category that count.
-        quality: is given the masks.
+        results: the result rows; there is a table for each of their IoU types.
+        max_detections: maximum number of detections per image and category that count.
+        quality: receives the masks.
 
     Raises:
         ConfigError: ``quality`` is asked for, but there are no masks.
@@ -122,7 +122,7 @@ def evaluate_results(
 
 
 def open_split(data: str, split: Split = "val", *, limit: int | None = None) -> CocoDataset:
-    """One split of a data set, or its first images.
+    """Open a split of a data set, or only its first images.
 
     Raises:
         DataError: the data set cannot be used.
@@ -148,7 +148,7 @@ def split_paths(data: str, split: Split) -> tuple[Path, Path]:
 
 
 def check_classes(known: Sequence[str], dataset: CocoDataset) -> None:
-    """Warn of the classes of a model that the data set lacks: nothing can be measured of them.
+    """Compare the classes of a model with those of a data set, and warn about those that only the model has.
 
     Raises:
         DataError: the model lacks a class of the data set.
@@ -177,15 +177,15 @@ def predict_dataset(
     on_progress: OnProgress | None = None,
     **options: Any,
 ) -> None:
-    """Give the evaluator everything that a predictor finds in every image.
+    """Predict every image of a data set and pass the instances to an evaluator.
 
     Args:
-        predictor: knows the classes of the data set (`check_classes`); what it finds of others is left out.
+        predictor: has every class of the data set (`check_classes`); instances of other classes are ignored.
         dataset: the images.
-        evaluator: a fresh one for the same images.
+        evaluator: a new evaluator for the same images.
         batch_size: number of images that go through the network together.
         num_workers: processes that load images; 0 loads them in this one.
-        quality: is given the same.
+        quality: receives the same instances.
         on_image: called after each image with its id and its instances.
         on_progress: called after each image.
         options: as in ``predictor.predict_images``, without a score threshold.
@@ -212,7 +212,7 @@ def predict_dataset(
 
 
 def encoded_masks(evaluator: CocoEvaluator, instances: Instances) -> list[Row]:
-    """Run-length codes of the masks of the image that the evaluator was given last; encoding them again takes time."""
+    """Run-length codes of the masks of the last image given to the evaluator, which need not be encoded again."""
     rows = evaluator.results["segm"][-len(instances) :] if len(instances) else []
     return [row["segmentation"] for row in rows]
 
@@ -223,12 +223,12 @@ def average_precisions(
     """Measure several predictors on the same images, each with its own limit of detections.
 
     Args:
-        predictors: by name; each knows the classes of the data set (`check_classes`).
-        dataset: the images and their truth.
-        on_progress: called after each image of each predictor, with the number of all.
+        predictors: by name; each has every class of the data set (`check_classes`).
+        dataset: the images and their ground truth.
+        on_progress: called after each image of each predictor, with the total of all predictors.
 
     Returns:
-        box_AP, box_AP50, box_AP75, mask_AP, mask_AP50 and mask_AP75 in [0, 1] of each predictor, by its name.
+        box_AP, box_AP50, box_AP75, mask_AP, mask_AP50 and mask_AP75 in [0, 1] of each predictor, by name.
 
     """
     found: dict[str, dict[str, float | None]] = {}
@@ -247,5 +247,5 @@ def average_precisions(
 
 
 def _from(before: int, total: int, on_progress: OnProgress) -> OnProgress:
-    """The progress of one part of some work, told as that of all."""
+    """A callback for one part of the work that reports the progress of the whole."""
     return lambda done, _: on_progress(before + done, total)
