@@ -27,7 +27,7 @@ from measuring import argument_parser, milliseconds, report
 from protomask.detection.nms import fast_nms
 from protomask.detection.options import PredictOptions
 from protomask.masks.grids import GridWindow, assemble_windows, cut_windows, interpolate_runs, resized_line
-from protomask.masks.rle import decode_rle, encode_rle
+from protomask.masks.rle import Rle, decode_rle, encode_rle
 from protomask.models.build import build_network
 from protomask.models.families import read_output
 from protomask.models.network import Network
@@ -89,6 +89,11 @@ def read(network: Network, output: YolactOutput, size: tuple[int, int]) -> Insta
     return found
 
 
+def codes_of(network: Network, output: YolactOutput, size: tuple[int, int]) -> list[Rle]:
+    """From the heads to run-length codes."""
+    return read(network, output, size).rle()
+
+
 def golden_output(network: Network, number: int) -> tuple[YolactOutput, tuple[int, int]]:
     """Heads and prototypes for a golden image, and its (H, W)."""
     image = golden_image(number)
@@ -100,7 +105,7 @@ def golden_output(network: Network, number: int) -> tuple[YolactOutput, tuple[in
 
 
 def pipeline_rows(rounds: int) -> list[Row]:
-    network = golden_network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = golden_network().to(memory_format=torch.channels_last)
     rows = []
     for number in (1, 2):
         output, own_size = golden_output(network, number)
@@ -117,7 +122,7 @@ def pipeline_rows(rounds: int) -> list[Row]:
                 measure(
                     f"golden image {number}, heads to RLE of {len(found)} masks, {size[1]}x{size[0]}",
                     "textbook: everything dense",
-                    own=lambda output=output, size=size: read(network, output, size).rle(),  # type: ignore[misc]
+                    own=partial(codes_of, network, output, size),
                     plain=partial(textbook, output, size),
                     same=same,
                     rounds=rounds if size != LARGE else min(rounds, 3),
@@ -132,14 +137,14 @@ def nms_rows(rounds: int) -> list[Row]:
         boxes = random_boxes(count, 550, 550, seed=0) / np.float32(550)
         scores = np.random.default_rng(0).uniform(size=(classes, len(boxes))).astype(np.float32) ** 8
         tensors = torch.from_numpy(boxes), torch.from_numpy(scores)
-        pairs = zip(fast_nms(boxes, scores), dense_fast_nms(*tensors), strict=True)
+        found, expected = fast_nms(boxes, scores), dense_fast_nms(*tensors)
         rows.append(
             measure(
                 f"fast NMS, {classes} classes, {count} boxes",
                 "IoU matrix of every class",
                 own=partial(fast_nms, boxes, scores),
                 plain=partial(dense_fast_nms, *tensors),
-                same=all(np.array_equal(own, plain) for own, plain in pairs),
+                same=all(np.array_equal(found[part], expected[part].numpy()) for part in range(3)),
                 rounds=rounds,
             )
         )

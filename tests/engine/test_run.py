@@ -471,7 +471,7 @@ def test_rescoring_is_added_and_trained_alone(
     assert added == {name for name in new if name.startswith("rescoring.")}
     assert [name for name in old if not torch.equal(old[name], new[name])] == []
     assert all(step["loss_rescoring"] is not None for step in recorder.steps)
-    assert "everything but mask_rescoring stays as it is" in recorder.messages
+    assert "only mask_rescoring is trained" in recorder.messages
 
     further = train(
         settings(

@@ -28,15 +28,15 @@ _MAY_CHANGE = frozenset(
 
 @dataclass(kw_only=True)
 class Progress:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
-        iteration: steps done.
-        validated_iteration: steps done at the last validation, -1 before the first.
-        best_mask_ap: mask AP in [0, 1] of best.safetensors, None while no validation found one.
-        skipped_steps: steps left out because their loss or gradient was not finite.
-        bad_steps: how many of them came last, in a row.
-        stale_validations: validations since the best one.
+        iteration: number of steps done.
+        validated_iteration: iteration of the last validation, -1 before the first.
+        best_mask_ap: mask AP in [0, 1] of best.safetensors, None if no validation found one.
+        skipped_steps: number of steps left out because their loss or gradient was not finite.
+        bad_steps: number of such steps in a row, up to the last step.
+        stale_validations: number of validations since the best one.
 
     """
 
@@ -48,7 +48,7 @@ class Progress:
     stale_validations: int = 0
 
     def validated(self, metrics: CocoMetrics) -> bool:
-        """Note a validation of the weights as they are now, and tell whether they are the best so far."""
+        """Record a validation of the current weights; returns whether they are the best so far."""
         self.validated_iteration = self.iteration
         mask_ap = None if metrics.mask is None else metrics.mask.AP
         if mask_ap is None or (self.best_mask_ap is not None and mask_ap <= self.best_mask_ap):
@@ -61,7 +61,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where everything of one run lies."""
+    """The paths of one run, and how its state is saved and restored."""
 
     path: Path
 
@@ -99,10 +99,10 @@ class RunFolder:
         return self.path / "best.safetensors"
 
     def check(self, config: TrainConfig) -> None:
-        """See that a run with these settings may write here.
+        """Check that a run with these settings may write here.
 
         Raises:
-            ConfigError: another run is there and is not to be continued, or was made with settings that contradict.
+            ConfigError: the folder holds another run that is not to be continued, or whose settings differ.
 
         """
         if not self.state_file.is_file() and not (self.path / "metrics.jsonl").is_file():
@@ -118,7 +118,7 @@ class RunFolder:
             raise ConfigError(f"resume: expected the settings of the run in {self.path}: {differences}")
 
     def open(self, config: TrainConfig) -> None:
-        """Make the folder and write the settings into it.
+        """Create the folder and write the settings into it.
 
         Raises:
             ConfigError: as `check`, or the folder cannot be written.
@@ -132,11 +132,11 @@ class RunFolder:
             raise ConfigError(f"output: expected a folder that can be written, got {self.path}: {error}") from error
 
     def save_state(self, parts: Mapping[str, Any], progress: Progress, random_states: Sequence[Any]) -> None:
-        """Write the full state; at every moment the file is either the former state or this one.
+        """Write the full state; at every moment the file holds either the former state or this one.
 
         Args:
-            parts: what has a ``state_dict``, by name; None for what the run does not have.
-            progress: how far the run is.
+            parts: objects with a ``state_dict``, by name; None for those that the run does not have.
+            progress: progress of the run.
             random_states: `random_state` of each process.
 
         Raises:
@@ -153,11 +153,11 @@ class RunFolder:
         _save(state, self.state_file, durable=True)
 
     def load_state(self, parts: Mapping[str, Any], *, process: int = 0, processes: int = 1) -> Progress:
-        """Bring every part and the random generators of this process to the saved state.
+        """Restore every part, and the random generators of this process, from the saved state.
 
         Raises:
             CheckpointError: the file cannot be read or belongs to another network.
-            ConfigError: the run had another number of processes.
+            ConfigError: the run had a different number of processes.
 
         """
         try:
@@ -175,10 +175,10 @@ class RunFolder:
         return progress
 
     def save_bad_batch(self, iteration: int, problem: str, batches: Sequence[TrainBatch], *, process: int = 0) -> Path:
-        """Keep what a process saw in a step that could not be taken, for `torch.load`; returns the file.
+        """Save the batches of a step that could not be taken, for `torch.load`; returns the file.
 
-        It holds iteration, problem, and for every batch the images (B, 3, H, W) uint8 and, for each of them, image_id,
-        boxes (N, 4) in pixels of the image, labels (N,), masks (N, h, w) bool.
+        It holds the iteration, the problem and, for every batch, the images (B, 3, H, W) uint8 and, for each image, its
+        image_id, boxes (N, 4) in pixels of the image, labels (N,) and masks (N, h, w) bool.
         """
         content = {
             "iteration": iteration,
@@ -208,7 +208,7 @@ def _save(content: Mapping[str, Any], path: Path, *, durable: bool = False) -> N
 
 
 def random_state() -> dict[str, Any]:
-    """Of every generator that a process draws from."""
+    """The state of every random generator that a process draws from."""
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -225,7 +225,7 @@ def _set_random_state(state: Mapping[str, Any]) -> None:
 
 
 def without_folders(config: TrainConfig) -> dict[str, Any]:
-    """Settings as plain values, with the bare name of every local file and folder."""
+    """Settings as plain values, with every local path reduced to its name."""
     settings = config.to_dict()
     for key in ("data", "output", "weights", "backbone_weights"):
         value = settings[key]

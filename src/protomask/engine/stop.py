@@ -9,14 +9,17 @@ from typing import Any
 
 
 class StopRequest:
-    """Within its block Ctrl-C and SIGTERM ask the run to stop after the current step; a second one stops at once."""
+    """Inside its block, Ctrl-C and SIGTERM stop the run after the current step; a second one stops it at once.
+
+    In any thread but the main one signals cannot be handled, and the block changes nothing.
+    """
 
     def __init__(self) -> None:
         self._requested = False
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
-        if threading.current_thread() is threading.main_thread():  # elsewhere signals cannot be handled
+        if threading.current_thread() is threading.main_thread():  # as signals need
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._former[number] = signal.signal(number, self._ask)
         return self
@@ -28,7 +31,7 @@ class StopRequest:
             signal.signal(number, former)
 
     def requested(self) -> bool:
-        """Whether a signal came."""
+        """Whether a signal has arrived."""
         return self._requested
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
