@@ -148,8 +148,6 @@ class RunFolder:
             "progress": asdict(progress),
             "random": list(random_states),
         }
-        for left in self.state_file.parent.glob(f".{self.state_file.name}.*.tmp"):  # by a run that was killed
-            left.unlink(missing_ok=True)
         _save(state, self.state_file, durable=True)
 
     def load_state(self, parts: Mapping[str, Any], *, process: int = 0, processes: int = 1) -> Progress:
