@@ -31,9 +31,9 @@ from torch import Tensor
 from measuring import milliseconds, positive
 from protomask.bench.machine import describe_machine
 from protomask.checkpoints.sources import load_network
-from protomask.data.training.augmentation import AugmentationConfig
 from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.layout import open_dataset
+from protomask.data.training.augmentation import AugmentationConfig
 from protomask.data.training.loader import validation_batches
 from protomask.engine.config import TrainConfig
 from protomask.engine.loop import evaluate

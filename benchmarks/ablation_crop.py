@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from protomask.models.yolact.postprocess import select
 from torchvision.ops import clip_boxes_to_image
 
 from ablation import (
@@ -25,10 +26,9 @@ from ablation import (
     validation_images,
 )
 from protomask.models.yolact.model import Yolact
-from protomask.models.yolact.postprocess import select
 from protomask.ops.masks import assemble_masks, crop_masks
-from protomask.structures.mask_sources import GridMasks
 from protomask.structures.instances import Instances
+from protomask.structures.mask_sources import GridMasks
 
 SIZES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from protomask.models.yolact.postprocess import select
 
 from ablation import (
     Kept,
@@ -26,7 +27,6 @@ from ablation import (
 )
 from protomask.models.config import NMS_MODES
 from protomask.models.yolact.model import Yolact
-from protomask.models.yolact.postprocess import select
 from protomask.structures.instances import Instances
 
 NAMES = {

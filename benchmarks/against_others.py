@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from protomask.inference.base import ImagePredictor
 from pycocotools import mask as mask_codec
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -39,10 +40,8 @@ from postprocess import dense_fast_nms
 from protomask import build
 from protomask.bench.latency import PRECISIONS, ModelSpec, Summary, in_turns
 from protomask.checkpoints.io import fill_counters, load_exactly
-from protomask.checkpoints.sources import load_network
 from protomask.checkpoints.official_yolact import rename
 from protomask.checkpoints.sources import load_network
-from protomask.inference.base import ImagePredictor
 from protomask.images.decode import read_image
 from protomask.ops.boxes import decode_boxes
 from protomask.ops.masks import crop_masks

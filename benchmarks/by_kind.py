@@ -7,9 +7,9 @@ import json
 import torch
 
 from measuring import argument_parser, positive, report
+from protomask.api import load
 from protomask.evaluation.evaluate import check_classes, open_split
 from protomask.evaluation.evaluator import CocoEvaluator
-from protomask.api import load
 
 
 def main() -> None:

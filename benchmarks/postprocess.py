@@ -13,18 +13,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from protomask.models.yolact.postprocess import YolactPostprocess
 from torch.nn import functional as F
 from torchvision.ops import box_iou
 
 from measuring import argument_parser, milliseconds, report
+from protomask.detection.nms import fast_nms
+from protomask.masks.grids import cut_windows, interpolate_runs, resized_line
+from protomask.masks.rle import decode_rle, encode_rle
 from protomask.models.yolact.heads import YolactOutput
-from protomask.models.yolact.postprocess import YolactPostprocess
 from protomask.models.zoo import yolact_resnet50
 from protomask.ops.boxes import decode_boxes
 from protomask.ops.masks import assemble_masks, crop_masks
-from protomask.masks.grids import cut_windows, interpolate_runs, resized_line
-from protomask.masks.rle import decode_rle, encode_rle
-from protomask.detection.nms import fast_nms
 from scenes import ellipse_masks, random_boxes
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden"

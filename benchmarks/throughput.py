@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from protomask.inference.output import PredictionWriter
 
 import protomask
 from measuring import argument_parser, milliseconds, positive, report
-from protomask.inference.output import PredictionWriter
+from protomask.images.decode import read_image
 from protomask.inference.pipeline import FilePrediction, map_ahead, predict_files
 from protomask.inference.sources import iter_image_paths
-from protomask.images.decode import read_image
 
 
 def make_folder(folder: Path, images: int, size: tuple[int, int]) -> list[Path]:

@@ -16,12 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from measuring import argument_parser, positive, report
+from protomask.api import load
 from protomask.data.coco.dataset import CocoDataset
 from protomask.evaluation.evaluate import open_split, predict_dataset
 from protomask.evaluation.evaluator import CocoEvaluator
-from protomask.api import load
 from protomask.inference.tiling import Tiling
-from protomask.masks.runs import boxes_of_masks
 from protomask.masks.rle import encode_rle
 
 

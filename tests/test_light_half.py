@@ -109,7 +109,6 @@ def test_what_needs_pytorch_says_which_command_brings_it(call: str, tmp_path: Pa
     assert "pip install 'protomask[torch]'" in run("-c", _dedented(code), cwd=tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="verbs say only which module is missing")
 @pytest.mark.parametrize(
     "verb",
     [

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from protomask.engine.log import Reporter
     from protomask.engine.run import TrainResult
     from protomask.evaluation.tables import CocoMetrics
-    from protomask.export.verify import Agreement
+    from protomask.exporting.verify import Agreement
     from protomask.inference.predictor import Predictor
     from protomask.inference.sources import AnySource
     from protomask.torch_runtime.predictor import TorchPredictor
@@ -305,7 +305,7 @@ def export(
     from protomask.inference.sources import open_source
 
     with needing_torch("exporting a model"):
-        from protomask.export.files import export as write
+        from protomask.exporting.files import export as write
         from protomask.torch_runtime.predictor import TorchPredictor
 
     settled = take_options(options, changes)
@@ -373,6 +373,5 @@ class needing_torch:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("protomask"):
             raise MissingExtraError(
-                f"{self.what} needs PyTorch and what belongs to it ({error.name} is not installed): "
-                "pip install 'protomask[torch]'"
+                f"{self.what} needs the extra torch ({error.name} is not installed): pip install 'protomask[torch]'"
             ) from error

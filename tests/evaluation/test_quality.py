@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from protomask.errors import ConfigError, DataError
 from protomask.evaluation.evaluator import CocoEvaluator
 from protomask.evaluation.quality import QualityMeter
-from protomask.evaluation.quality_report import QualityReport, judge_score, spearman_correlation
+from protomask.evaluation.quality_report import QualityReport
 from protomask.reports.reliability import draw_reliability_diagram, save_reliability_diagram
 from protomask.structures.instances import Instances
 

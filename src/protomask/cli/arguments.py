@@ -20,6 +20,7 @@ from typing import Any, Literal, NoReturn, TypeGuard, Union, get_args, get_origi
 from docstring_parser import Docstring, parse
 from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter
 
+from protomask.api import needing_torch
 from protomask.cli.codes import BAD_USAGE, FAILED
 from protomask.errors import ConfigError, ProtomaskError
 from protomask.settings import Settings
@@ -67,7 +68,7 @@ def run_verb(verb: str, module: ModuleType, summary: str, arguments: Sequence[st
         for name, kind in settings.items():
             own = {field.name: values.pop(field.name) for field in dataclasses.fields(kind)}
             values[name] = kind.from_dict(own)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), needing_torch(f"protomask {verb}"):
             warnings.showwarning = _show_warning
             code = run(**values)
         sys.stdout.flush()

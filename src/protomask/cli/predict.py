@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sized
 from contextlib import closing
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from protomask.detection.options import PredictOptions
 
@@ -87,8 +88,9 @@ def run(
     sinks += [OverlaySink(folder, format=overlay_format, color_by=color_by)] if save_overlay else []
     sinks += [PolygonSink(folder / "polygons")] if save_polygons else []
     sinks += [LabelMapSink(folder / "label_maps")] if save_label_map else []
-    total = len(source) if hasattr(source, "__len__") else None
-    summary, failed = [], 0
+    total = len(source) if isinstance(source, Sized) else None
+    summary: list[dict[str, Any]] = []
+    failed = 0
     with (
         Sinks(sinks) as sink,
         progress("predict", total, quiet=json) as bar,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
@@ -108,7 +109,7 @@ class Predictor(ABC):
 
     def stream(
         self, source: AnySource, options: PredictOptions | None = None, **changes: Unpack[PredictChanges]
-    ) -> Iterator[Frame]:
+    ) -> Generator[Frame, None, None]:
         """Find the instances of every frame of a source; the next frames are decoded meanwhile.
 
         Args:
@@ -128,11 +129,12 @@ class Predictor(ABC):
         settled = take_options(options, changes)
         return self._stream(source, settled)
 
-    def _stream(self, source: AnySource, options: PredictOptions) -> Iterator[Frame]:
-        for frame in predict_frames(self, open_source(source), options.replace(batch_size=1)):
-            if frame.error is not None:
-                raise frame.error
-            yield frame
+    def _stream(self, source: AnySource, options: PredictOptions) -> Generator[Frame, None, None]:
+        with closing(predict_frames(self, open_source(source), options)) as frames:
+            for frame in frames:
+                if frame.error is not None:
+                    raise frame.error
+                yield frame
 
     def predict_images(
         self,

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from protomask.errors import ConfigError
-from protomask.export.greedy_nms import nms_by_group
-from protomask.export.resize import interpolate_as_torch, resize_as_opencv, resize_as_pillow
+from protomask.exporting.greedy_nms import nms_by_group
+from protomask.exporting.resize import interpolate_as_torch, resize_as_opencv, resize_as_pillow
 from protomask.models.yolact.config import YolactConfig
 from protomask.models.yolact.heads import YolactOutput
 from protomask.models.yolact.model import Yolact

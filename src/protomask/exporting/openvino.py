@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from protomask.errors import MissingExtraError
-from protomask.export.onnx import write_onnx
-from protomask.export.quantize import quantize, require_nncf
+from protomask.exporting.onnx import write_onnx
+from protomask.exporting.quantize import quantize, require_nncf
 from protomask.runtimes.info import METADATA_KEY, ExportInfo
 
 
@@ -29,13 +29,13 @@ def write_openvino(
     """Translate a graph and write it to an .xml file and the .bin beside it.
 
     Args:
-        graph: as `protomask.export.graphs.wrap` makes it, in evaluation mode, on the CPU.
+        graph: as `protomask.exporting.graphs.wrap` makes it, in evaluation mode, on the CPU.
         info: goes into the file's rt_info.
         path: .xml file.
         example: (1, 3, H, W) uint8; other sizes will do as well unless the file has a fixed one.
         output_names: names of the graph's outputs.
         calibration: (3, H, W) uint8 images that tell the ranges of 8-bit numbers; None leaves float32.
-        through_onnx: translate an ONNX file of the graph, see `protomask.export.graphs.ExportGraph`.
+        through_onnx: translate an ONNX file of the graph, see `protomask.exporting.graphs.ExportGraph`.
         float_parts: attributes of the network that stay in float32.
 
     Raises:

@@ -13,9 +13,9 @@ from torch import nn
 
 from protomask.detection.prototypes import PrototypeRule
 from protomask.errors import ConfigError
-from protomask.export.rcnn import RCNNGraph
-from protomask.export.verify import ONE_STAGE, TWO_STAGES, Limits
-from protomask.export.yolact import CandidatesGraph, YolactGraph
+from protomask.exporting.rcnn import RCNNGraph
+from protomask.exporting.verify import ONE_STAGE, TWO_STAGES, Limits
+from protomask.exporting.yolact import CandidatesGraph, YolactGraph
 from protomask.models.config import ModelConfig
 from protomask.models.families import family_of
 from protomask.models.network import Network
@@ -49,7 +49,7 @@ class ExportGraph:
         graph: (network, config with the thresholds of the file) to a module that takes (1, 3, H, W) uint8 and returns
             the outputs of ``OUTPUT_NAMES``; it also takes mask_size and fixed_size where ``has_sizes``.
         has_sizes: the masks can have another size, and the file can take images of the network's size only, see
-            `protomask.export.yolact.YolactGraph`.
+            `protomask.exporting.yolact.YolactGraph`.
         limits: how much a float32 file may differ from the network.
         through_onnx: OpenVINO translates the ONNX file, in which shapes that depend on the image survive, instead of
             the PyTorch module, whose deformable convolutions stay one operation.

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 import protomask
 from models.test_rcnn import make_network, some_picture
 from protomask.errors import ConfigError
-from protomask.export.rcnn import RCNNGraph
-from protomask.export.resize import (
+from protomask.exporting.rcnn import RCNNGraph
+from protomask.exporting.resize import (
     interpolate_as_torch,
     resize_as_opencv,
     resize_as_pillow,
@@ -257,7 +257,7 @@ def write(network: MaskRCNN, path: Path) -> None:
 def test_a_file_is_written_and_runs_behind_predict(suffix: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     pytest.importorskip({".onnx": "onnxruntime", ".xml": "openvino"}[suffix])
-    from protomask.export.files import export
+    from protomask.exporting.files import export
 
     network = make_network(conventions=CONVENTIONS["exact"], mask_iou=True)
     path = tmp_path / f"tiny{suffix}"
@@ -277,7 +277,7 @@ def test_a_file_is_written_and_runs_behind_predict(suffix: str, tmp_path: Path) 
 def test_eight_bits_find_nearly_the_same(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     pytest.importorskip("nncf")
-    from protomask.export.files import export
+    from protomask.exporting.files import export
 
     path = tmp_path / "tiny.onnx"
     pictures = [some_picture(96, 128), some_picture(60, 200)]
@@ -289,7 +289,7 @@ def test_eight_bits_find_nearly_the_same(tmp_path: Path) -> None:
 
 def test_options_of_one_stage_alone_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
-    from protomask.export.files import export
+    from protomask.exporting.files import export
 
     predictor, pictures = Predictor(make_network()), [some_picture(96, 128)]
     for changes in ({"mask_size": (9, 9)}, {"fixed_size": True}):

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 import protomask
 from protomask.errors import ConfigError
-from protomask.export.graphs import OUTPUT_NAMES, wrap
-from protomask.export.verify import ONE_STAGE, compare
-from protomask.export.yolact import YolactGraph, resize
+from protomask.exporting.graphs import OUTPUT_NAMES, wrap
+from protomask.exporting.verify import ONE_STAGE, compare
+from protomask.exporting.yolact import YolactGraph, resize
 from protomask.inference.predictor import Predictor
 from protomask.inference.runtime import BAKED_OPTIONS
 from protomask.runtimes.exported import ExportedPredictor

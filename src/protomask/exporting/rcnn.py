@@ -15,8 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from protomask.errors import ConfigError
-from protomask.export.greedy_nms import nms_by_group
-from protomask.export.resize import interpolate_as_torch, resize_as_opencv, resize_as_pillow, resized_size, shortfalls
+from protomask.exporting.greedy_nms import nms_by_group
+from protomask.exporting.resize import (
+    interpolate_as_torch,
+    resize_as_opencv,
+    resize_as_pillow,
+    resized_size,
+    shortfalls,
+)
 from protomask.models.rcnn.config import RCNNConfig
 from protomask.models.rcnn.detect import MASK_ROI_SIZE, choose
 from protomask.models.rcnn.model import MaskRCNN

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 import protomask
-from export.test_yolact import pictures, tiny
+from exporting.test_yolact import pictures, tiny
 from protomask.errors import ConfigError, ExportError, MissingExtraError
-from protomask.export import files
-from protomask.export.files import export
+from protomask.exporting import files
+from protomask.exporting.files import export
 from protomask.runtimes.exported import ExportedPredictor
 
 pytest.importorskip("onnxscript")

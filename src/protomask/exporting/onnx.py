@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from protomask.errors import MissingExtraError
-from protomask.export.quantize import is_quantized, quantize, require_nncf
+from protomask.exporting.quantize import is_quantized, quantize, require_nncf
 from protomask.runtimes.info import METADATA_KEY, ExportInfo
 
 OPSET = 20
@@ -33,7 +33,7 @@ def write_onnx(
     """Translate a graph and write it to one file, in float32 or quantised to 8 bits.
 
     Args:
-        graph: as `protomask.export.graphs.wrap` makes it, in evaluation mode, on the CPU.
+        graph: as `protomask.exporting.graphs.wrap` makes it, in evaluation mode, on the CPU.
         info: goes into the file's metadata.
         path: .onnx file.
         example: (1, 3, H, W) uint8; other sizes will do as well unless the file has a fixed one. In the form

@@ -14,10 +14,10 @@ from torch import Tensor
 from protomask import __version__
 from protomask.detection.options import PredictOptions
 from protomask.errors import ConfigError, DataError
-from protomask.export.graphs import OUTPUT_NAMES, Candidates, export_graph, wrap
-from protomask.export.onnx import write_onnx
-from protomask.export.openvino import write_openvino
-from protomask.export.verify import Agreement, compare
+from protomask.exporting.graphs import OUTPUT_NAMES, Candidates, export_graph, wrap
+from protomask.exporting.onnx import write_onnx
+from protomask.exporting.openvino import write_openvino
+from protomask.exporting.verify import Agreement, compare
 from protomask.images.decode import Pixels
 from protomask.models.config import ModelConfig
 from protomask.models.families import family_of
