@@ -92,7 +92,7 @@ def write_report(
         worst=_draw_examples("worst", worst, dataset, rows, page.parent),
     )
     with replacing(page) as file:
-        file.write(render_page(content).encode())
+        file.write(render_page(content).encode("utf-8", "replace"))
     return page, {**metrics.to_dict(), "confusion": confusion.to_dict(), "quality": quality.to_dict()}
 
 
