@@ -160,10 +160,12 @@ def locked_folder(folder: Path, setting: str) -> Iterator[None]:
 
     """
     path = folder / LOCK_NAME
-    with naming(folder):
+    key = _key(path)
+    try:
         folder.mkdir(parents=True, exist_ok=True)
-        key = _key(path)
         file = None if key in _held else _opened_lock(path)
+    except (OSError, ValueError) as error:  # a name with a NUL in it is a ValueError
+        raise ConfigError(f"{setting}: expected a folder that can be written, got {folder}: {error}") from error
     if file is None:
         raise ConfigError(
             f"{setting}: expected a folder that nothing else is writing, got {folder}, where another run is at work"
