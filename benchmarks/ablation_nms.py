@@ -25,7 +25,7 @@ from ablation import (
     publish,
     validation_images,
 )
-from protomask.models.config import NMS_MODES
+from protomask.detection.options import NMS_MODES
 from protomask.models.yolact.model import Yolact
 from protomask.structures.instances import Instances
 

@@ -38,8 +38,10 @@ import mask_rcnn
 from measuring import argument_parser, positive, report
 from postprocess import dense_fast_nms
 from protomask import build
-from protomask.bench.latency import PRECISIONS, ModelSpec, Summary, in_turns
+from protomask.bench.latency import Summary, in_turns
+from protomask.bench.models import PRECISIONS, ModelSpec
 from protomask.checkpoints.io import fill_counters, load_exactly
+from protomask.checkpoints.sources import load_network
 from protomask.checkpoints.official_yolact import rename
 from protomask.checkpoints.sources import load_network
 from protomask.images.decode import read_image

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from measuring import argument_parser, positive, report
-from protomask.cli.train import RECIPES
+from protomask.engine.recipes import RECIPES
 from protomask.engine.config import TrainConfig
 from protomask.engine.run import train
 

@@ -45,6 +45,7 @@ def load(
     device: str = "auto",
     precision: Precision = "float32",
     compile: bool = False,
+    threads: int | None = None,
 ) -> TorchPredictor: ...
 
 
@@ -58,6 +59,7 @@ def load(
     device: str = "auto",
     precision: Precision = "float32",
     compile: bool = False,
+    threads: int | None = None,
 ) -> Predictor: ...
 
 
@@ -70,6 +72,7 @@ def load(
     device: str = "auto",
     precision: Precision = "float32",
     compile: bool = False,
+    threads: int | None = None,
 ) -> Predictor:
     """Load a trained model, ready to predict.
 
@@ -86,6 +89,8 @@ def load(
         device: auto, cpu, cuda, cuda:1, mps; auto takes the best there is.
         precision: float32, bf16 or fp16, of the network's arithmetic. Below float32 scores differ in the third digit.
         compile: let `torch.compile` translate the network at the first prediction.
+        threads: maximum number of threads of ONNX Runtime or OpenVINO, their own choice by default; PyTorch has
+            `torch.set_num_threads` for all models together.
 
     Raises:
         CheckpointError: weights cannot be found, read, or do not fit.
@@ -113,10 +118,10 @@ def load(
         wrong = [key for key in ("model", "class_names", "compile", "device") if needs_torch[key]]
         if wrong:
             raise ConfigError(f"{', '.join(wrong)}: expected none with the exported file {name}, which has settled it")
-        return load_exported(name, runtime=runtime, precision=precision)
+        return load_exported(name, runtime=runtime, precision=precision, threads=threads)
     if name in SHIPPED and (runtime in ("onnx", "openvino") or (runtime == "auto" and not any(needs_torch.values()))):
         with shipped_file(name) as path:
-            return load_exported(path, runtime=runtime, source=name, precision=precision)
+            return load_exported(path, runtime=runtime, source=name, precision=precision, threads=threads)
     if runtime in ("onnx", "openvino"):
         raise ConfigError(f"runtime: expected torch for {name}, got {runtime}; export the model to run it there")
     return _load_torch(name, model=model, class_names=class_names, device=device, precision=precision, compile=compile)

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Any
 
-from protomask.errors import ConfigError, ProtomaskError
+from protomask.errors import ConfigError, DataError, ProtomaskError
 
 if sys.platform == "win32":
     import msvcrt
@@ -261,3 +262,22 @@ def _sync_folder(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def check_writable(path: Path, setting: str) -> None:
+    """Make the folder of a file that will be written later: fail now, not after an hour of work.
+
+    Args:
+        path: the file, which need not exist.
+        setting: what the message calls it.
+
+    Raises:
+        DataError: nothing can be written there; the message names the setting.
+
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise DataError(f"{setting}: cannot write to the folder of {path}: {error}") from error

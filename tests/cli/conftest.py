@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from protomask.api import build
 from protomask.cli.main import main
 from protomask.data.synthetic.shapes import CLASS_NAMES
 from protomask.data.synthetic.write import write_dataset
-from protomask.api import build
 
 TINY = {
     "fpn_channels": 8,

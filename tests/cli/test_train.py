@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from protomask.checkpoints.io import read_header
-from protomask.cli.train import RECIPES
 from protomask.data.synthetic.shapes import CLASS_NAMES
 from protomask.engine.config import TrainConfig
+from protomask.engine.recipes import RECIPES
 
 if TYPE_CHECKING:
     from cli.conftest import Run

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from coco_records import truth_as_results
+from coco_records import recall, truth_as_results
 from protomask.errors import DataError
-from protomask.evaluation.evaluator import evaluate_coco
+from protomask.evaluation.evaluator import CocoEvaluator, evaluate_coco
+from protomask.evaluation.truth import GroundTruth
 
 
 def test_annotations_without_optional_keys(truth: dict[str, Any]) -> None:
@@ -17,7 +18,7 @@ def test_annotations_without_optional_keys(truth: dict[str, Any]) -> None:
         if isinstance(one["segmentation"], dict):
             del one["bbox"], one["area"], one["iscrowd"]
     metrics = evaluate_coco(truth, results)
-    assert metrics.box.AP == metrics.mask.AP == 1.0
+    assert metrics.tables["box"].AP == metrics.tables["mask"].AP == 1.0
 
 
 def test_polygons_too_thin_to_draw_are_missed_objects(truth: dict[str, Any]) -> None:
@@ -25,7 +26,7 @@ def test_polygons_too_thin_to_draw_are_missed_objects(truth: dict[str, Any]) -> 
     truth["annotations"].append(
         {**truth["annotations"][0], "id": 999, "iscrowd": 0, "segmentation": [[1.0, 1.0, 5.0, 5.0]]}
     )
-    assert evaluate_coco(truth, results, iou_types=("segm",)).mask.AR_max < 1
+    assert recall(evaluate_coco(truth, results, iou_types=("segm",))) < 1
 
 
 @pytest.mark.parametrize(
@@ -45,3 +46,15 @@ def test_bad_ground_truth_is_named(truth: dict[str, Any], change: Any, message: 
     change(truth)
     with pytest.raises(DataError, match=message):
         evaluate_coco(truth, [])
+
+
+def test_what_was_loaded_is_not_loaded_again(truth: dict[str, Any]) -> None:
+    loaded = GroundTruth.load(truth, masks=True)
+    assert GroundTruth.load(loaded, masks=False) is loaded
+    assert CocoEvaluator(loaded, category_ids=(2, 5)).truth is loaded
+    results = truth_as_results(truth)
+    assert evaluate_coco(loaded, results) == evaluate_coco(truth, results)
+    boxes = GroundTruth.load(truth, masks=False)
+    assert evaluate_coco(boxes, results, iou_types=("bbox",)) == evaluate_coco(truth, results, iou_types=("bbox",))
+    with pytest.raises(DataError, match="ground truth: expected annotations with masks, got some loaded without"):
+        evaluate_coco(boxes, results)

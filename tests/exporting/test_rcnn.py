@@ -12,11 +12,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from models.test_rcnn import make_network, some_picture
 from torch import Tensor
 from torch.nn import functional as F
 
 import protomask
-from models.test_rcnn import make_network, some_picture
 from protomask.errors import ConfigError
 from protomask.exporting.rcnn import RCNNGraph
 from protomask.exporting.resize import (
@@ -27,13 +27,13 @@ from protomask.exporting.resize import (
     resized_size,
     shortfalls,
 )
+from protomask.images.resize import resize_opencv, resize_pillow
 from protomask.inference.predictor import Predictor
 from protomask.models.rcnn.conventions import Conventions
 from protomask.models.rcnn.model import MaskRCNN
 from protomask.ops.geometry import ShortSideGeometry
 from protomask.structures.instances import Instances
 from protomask.structures.mask_sources import RegionMasks
-from protomask.images.resize import resize_opencv, resize_pillow
 
 Runner = Callable[[Tensor], list[Tensor]]
 SIZES = ((96, 128), (60, 200), (333, 100), (97, 97), (1, 1))

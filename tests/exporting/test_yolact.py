@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from protomask.inference.runtime import BAKED_OPTIONS
+from protomask.models.yolact.postprocess import YolactPostprocess
 from torch import Tensor, nn
 
 import protomask
@@ -15,13 +17,11 @@ from protomask.exporting.graphs import OUTPUT_NAMES, wrap
 from protomask.exporting.verify import ONE_STAGE, compare
 from protomask.exporting.yolact import YolactGraph, resize
 from protomask.inference.predictor import Predictor
-from protomask.inference.runtime import BAKED_OPTIONS
-from protomask.runtimes.exported import ExportedPredictor
-from protomask.runtimes.info import ExportInfo
 from protomask.models.yolact.config import YolactConfig
 from protomask.models.yolact.geometry import image_geometry
 from protomask.models.yolact.heads import YolactOutput
-from protomask.models.yolact.postprocess import YolactPostprocess
+from protomask.runtimes.exported import ExportedPredictor
+from protomask.runtimes.info import ExportInfo
 
 TINY: dict[str, Any] = {
     "class_names": ("nut", "bolt", "gear"), "device": "cpu", "backbone": "shufflenet_v2_x1_0", "image_size": 64,

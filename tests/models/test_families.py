@@ -21,9 +21,11 @@ from protomask.models.config import ModelConfig
 from protomask.models.families import FAMILIES, RCNN, YOLACT, Family, family, family_of, register
 from protomask.models.layers.backbone import build_backbone
 from protomask.models.zoo import ZOO
+from protomask.ops.geometry import ImageGeometry
 from protomask.settings import Count
-from protomask.structures.geometry import ImageGeometry
-from protomask.structures.instances import GridMasks, Instances, Target
+from protomask.structures.instances import Instances
+from protomask.structures.mask_sources import GridMasks
+from protomask.structures.target import Target
 
 
 @dataclass(frozen=True, kw_only=True)

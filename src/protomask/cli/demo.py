@@ -33,7 +33,10 @@ def run(
 
     from protomask.api import load
     from protomask.cli.output import dump_json, print_table
+    from protomask.errors import ConfigError
 
+    if images < 0:
+        raise ConfigError(f"images: expected at least 0, got {images}")
     predictor = load()
     folder = Path(save_dir)
     found, stages = _predict_samples(predictor, folder, score_threshold)

@@ -8,34 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from protomask.errors import DataError
-
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from protomask.structures.instances import Instances
 
 
 def dump_json(content: Any) -> None:
     """One JSON document on standard output."""
     print(json.dumps(content, indent=2))
-
-
-def check_writable(path: Path, setting: str) -> None:
-    """Make the folder of a file that will be written: fail now, not after an hour of work.
-
-    Raises:
-        DataError: nothing can be written there; the message names the setting.
-
-    """
-    from tempfile import TemporaryFile
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise DataError(f"{setting}: cannot write to the folder of {path}: {error}") from error
 
 
 def counts_by_class(instances: Instances) -> str:

@@ -88,15 +88,16 @@ def run(
     folder = Path(save_dir)
 
     def sinks() -> Iterator[Sink]:
-        yield from _lists(
-            folder, predictor, annotations, save_json=save_json, save_jsonl=save_jsonl, save_table=save_table
-        )
         if save_overlay:
             yield OverlaySink(folder, format=overlay_format, color_by=color_by)
         if save_polygons:
             yield PolygonSink(folder / "polygons")
         if save_label_map:
             yield LabelMapSink(folder / "label_maps")
+        # Last, so that what they list is there.
+        yield from _lists(
+            folder, predictor, annotations, save_json=save_json, save_jsonl=save_jsonl, save_table=save_table
+        )
 
     total = len(source) if isinstance(source, Sized) else None
     summary: list[dict[str, Any]] = []

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from protomask.cli.output import Bar
 from protomask.cli.streams import silence_output
 from protomask.engine.config import TrainConfig
+from protomask.engine.recipes import RECIPES
+
+__all__ = ["RECIPES", "run"]
 
 if TYPE_CHECKING:
     from protomask.engine.run import TrainResult
@@ -106,16 +109,18 @@ def run(config: TrainConfig, *, report: bool = True, json: bool = False) -> int:
 
 def _report(result: TrainResult, config: TrainConfig, *, quiet: bool) -> Path | None:
     """The page about a run that ended; None where it cannot be written, which is told but costs nothing else."""
+    from protomask.cli.output import progress
     from protomask.reports.run_report import write_report
 
     try:
-        return write_report(
-            result.output,
-            batch_size=config.batch_size,
-            num_workers=config.num_workers,
-            device=config.device,
-            quiet=quiet,
-        )[0]
+        with progress("report", None, quiet=quiet) as bar:
+            return write_report(
+                result.output,
+                batch_size=config.batch_size,
+                num_workers=config.num_workers,
+                device=config.device,
+                on_progress=bar.update,
+            ).page
     except Exception as error:
         told = f"the run is complete, but not its report: {type(error).__name__}: {error}"
         print(f"protomask train: {told}\nprotomask report {result.output} tries again", file=sys.stderr)

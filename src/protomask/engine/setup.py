@@ -99,19 +99,21 @@ def network_for(config: TrainConfig, class_names: tuple[str, ...], reporter: Rep
         return network
     source = load_network(config.weights, model=config.model)
     if config.add is not None and optional_part(source, config.add, "add") is not None:
-        raise ConfigError(f"add: {config.weights} already has {config.add}; leave --add out to train it further")
+        raise ConfigError(f"add: {config.weights} already has {config.add}; leave this setting out to train it further")
     options = {**_options_of_part(config.add, "add", source.config), **options, "num_classes": len(class_names)}
     network = build_network(source.config.override(**options), class_names=class_names)
     anew = load_matching(network, source.state_dict())
     kept = len(network.state_dict()) - len(anew)
-    reporter.message(f"{config.weights}: {kept} tensors taken" + (f", made anew: {', '.join(anew)}" if anew else ""))
+    reporter.message(
+        f"{config.weights}: {kept} tensors taken" + (f", re-initialised: {', '.join(anew)}" if anew else "")
+    )
     if config.train_only is not None:
         own = f"{family_of(network.config).parts[config.train_only].attribute}."
         foreign = [key for key in anew if not key.startswith(own)]
         if foreign:
             raise ConfigError(
                 f"train_only: {config.weights} does not fit the data set or the options, and only {config.train_only} "
-                f"would learn; made anew: {', '.join(foreign)}"
+                f"would learn; re-initialised: {', '.join(foreign)}"
             )
     return network
 
@@ -184,7 +186,7 @@ def prepare_network(network: Network, config: TrainConfig, accelerator: Accelera
     if config.train_only is not None:
         part = optional_part(network, config.train_only, "train_only")
         if part is None:
-            raise ConfigError(f"train_only: the model has no {config.train_only} yet (--add {config.train_only})")
+            raise ConfigError(f"train_only: the model has no {config.train_only} yet; the setting add gives it one")
         freeze_all_but(network, part)
         reporter.message(f"everything but {config.train_only} stays as it is")
     elif config.freezes_batch_norm:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from protomask.data.coco.dataset import CocoDataset
@@ -12,10 +13,11 @@ from protomask.data.coco.schema import DataWarning
 from protomask.data.training.loader import image_batches
 from protomask.detection.options import PredictOptions
 from protomask.errors import DataError
-from protomask.evaluation.evaluator import CocoEvaluator
+from protomask.evaluation.evaluator import CocoEvaluator, evaluate_coco
 from protomask.evaluation.quality import QualityMeter
+from protomask.evaluation.results import SavedResults
 from protomask.evaluation.tables import CocoMetrics
-from protomask.evaluation.truth import Row
+from protomask.evaluation.truth import Row, TruthSource
 from protomask.images.decode import Pixels
 
 if TYPE_CHECKING:
@@ -53,6 +55,8 @@ def evaluate(
     *,
     options: PredictOptions | None = None,
     num_workers: int = 0,
+    evaluator: CocoEvaluator | None = None,
+    quality: QualityMeter | None = None,
     on_progress: OnProgress | None = None,
 ) -> CocoMetrics:
     """Measure the box and mask AP of a predictor on the images of a data set.
@@ -63,6 +67,9 @@ def evaluate(
         options: of the prediction. Everything is found whatever it scores; ``max_detections`` also says how many
             detections of an image count, COCO's 100 where it says nothing.
         num_workers: processes that load images; 0 loads them in this one.
+        evaluator: keeps what was found, to save it for example; a fresh one for these images with the same
+            ``max_detections``.
+        quality: is given what was found, too; a fresh one for these images.
         on_progress: called after each image.
 
     Raises:
@@ -73,16 +80,44 @@ def evaluate(
     check_classes(predictor.class_names, dataset)
     options = options or PredictOptions()
     limit = options.max_detections or COCO_DETECTIONS
-    evaluator = CocoEvaluator(dataset.annotation_file, category_ids=dataset.category_ids, max_detections=limit)
+    if evaluator is None:
+        evaluator = CocoEvaluator(dataset.annotation_file, category_ids=dataset.category_ids, max_detections=limit)
     predict_dataset(
         predictor,
         dataset,
         evaluator,
         options=options.replace(max_detections=limit),
         num_workers=num_workers,
+        quality=quality,
         on_progress=on_progress,
     )
     return evaluator.evaluate(seen_only=True)
+
+
+def evaluate_results(
+    ground_truth: TruthSource,
+    results: SavedResults,
+    *,
+    max_detections: int = 100,
+    quality: QualityMeter | None = None,
+) -> CocoMetrics:
+    """COCO metrics of saved results.
+
+    Args:
+        ground_truth: as for `evaluate_coco`.
+        results: tables are made of the IoU types that they tell of.
+        max_detections: detections per image and category that count.
+        quality: is given the masks.
+
+    Raises:
+        ConfigError: ``quality`` is asked for, but there are no masks.
+        DataError: the ground truth cannot be read, or a row is wrong.
+
+    """
+    if quality is not None:
+        quality.update_rows(results.scored_masks())
+    limits = (*(limit for limit in (1, 10) if limit < max_detections), max_detections)
+    return evaluate_coco(ground_truth, results.rows, iou_types=tuple(results.rows), max_detections=limits)
 
 
 def open_split(data: str, split: Split = "val", *, limit: int | None = None) -> CocoDataset:
@@ -92,14 +127,23 @@ def open_split(data: str, split: Split = "val", *, limit: int | None = None) -> 
         DataError: the data set cannot be used.
 
     """
-    paths = open_dataset(data)
-    if split == "val":
-        dataset = CocoDataset(paths.val_annotations, paths.val_images)
-    else:
-        dataset = CocoDataset(paths.train_annotations, paths.train_images)
+    dataset = CocoDataset(*split_paths(data, split))
     if limit is not None:
         dataset.keep_first(limit)
     return dataset
+
+
+def split_paths(data: str, split: Split) -> tuple[Path, Path]:
+    """The annotation file and the image folder of a split.
+
+    Raises:
+        DataError: the data set is incomplete.
+
+    """
+    paths = open_dataset(data)
+    if split == "val":
+        return paths.val_annotations, paths.val_images
+    return paths.train_annotations, paths.train_images
 
 
 def check_classes(known: Sequence[str], dataset: CocoDataset) -> None:

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from protomask.errors import ConfigError, DataError
 from protomask.evaluation.match import Backend, IouType, count_objects, match_results, prepare_results, score_of
+from protomask.evaluation.results import Results, named_after, read_rows
 from protomask.evaluation.tables import CocoMetrics, CocoTable, build_table
-from protomask.evaluation.truth import GroundTruth, Row, listed, read_json
+from protomask.evaluation.truth import GroundTruth, Row, TruthSource, listed
 from protomask.files import replacing
 
 if TYPE_CHECKING:
     from protomask.structures.instances import Instances
-
-Results = Sequence[Row] | str | Path
 
 _TABLE_NAMES: dict[str, str] = {"bbox": "box", "segm": "mask"}
 _GEOMETRY_KEYS: dict[str, str] = {"bbox": "bbox", "segm": "segmentation"}
@@ -34,24 +33,24 @@ class CocoEvaluator:
     the class score and masks by the product of both scores, as the published evaluations of such models do.
 
     Args:
-        annotation_file: ground truth: path of a COCO instance JSON, or its content.
+        ground_truth: path of a COCO instance JSON, its content (not changed), or a `GroundTruth` with masks.
         category_ids: category id of each label (index = label).
         max_detections: detections per image and category that count; COCO's is 100, dense scenes need more.
 
     Raises:
-        DataError: the annotation file cannot be read, or has no category of an id in ``category_ids``.
+        DataError: the ground truth cannot be read, or has no category of an id in ``category_ids``.
         ConfigError: ``max_detections`` is not a positive integer.
 
     """
 
     def __init__(
         self,
-        annotation_file: str | Path | Mapping[str, Any],
+        ground_truth: TruthSource,
         *,
         category_ids: Sequence[int],
         max_detections: int = 100,
     ) -> None:
-        self._truth = GroundTruth.load(annotation_file, masks=True)
+        self._truth = GroundTruth.load(ground_truth, masks=True)
         self._truth.check_categories(category_ids)
         self.category_ids = tuple(category_ids)
         self.max_detections = _limits([*(limit for limit in (1, 10) if limit < max_detections), max_detections])
@@ -136,9 +135,7 @@ class CocoEvaluator:
         Two files, because boxes and masks may have different scores and mask rows must not have a box (see `results`):
         an official evaluator that loads each for its own IoU type gets the numbers of ``evaluate()`` exactly.
         """
-        path = Path(path)
-        stem = path.stem if path.suffix == ".json" else path.name
-        paths = {iou_type: path.with_name(f"{stem}_{iou_type}.json") for iou_type in self._results}
+        paths = {iou_type: named_after(path, f"{iou_type}.json") for iou_type in self._results}
         for iou_type, target in paths.items():
             with replacing(target, error=DataError) as file:
                 file.write(json.dumps(self._results[iou_type]).encode())
@@ -146,7 +143,7 @@ class CocoEvaluator:
 
 
 def evaluate_coco(
-    ground_truth: str | Path | Mapping[str, Any],
+    ground_truth: TruthSource,
     results: Results | Mapping[IouType, Results],
     *,
     iou_types: Sequence[IouType] = ("bbox", "segm"),
@@ -162,7 +159,8 @@ def evaluate_coco(
     ``class_score`` where a row has it, and a box is never taken for a mask.
 
     Args:
-        ground_truth: COCO instance annotations (polygons, RLE, crowds): path of the JSON, or its content (not changed).
+        ground_truth: COCO instance annotations (polygons, RLE, crowds): path of the JSON, its content (not changed), or
+            a `GroundTruth`.
         results: COCO result rows (not changed) or the path of their JSON, for all of ``iou_types``; or a mapping with
             one for each IoU type.
         iou_types: which tables to make: ``bbox``, ``segm``.
@@ -189,9 +187,9 @@ def evaluate_coco(
         missing = [iou_type for iou_type in iou_types if iou_type not in results]
         if missing:
             raise ConfigError(f"results: expected rows for each of {list(iou_types)}, got {list(results)}")
-        rows = {iou_type: _read_rows(results[iou_type]) for iou_type in iou_types}
+        rows = {iou_type: read_rows(results[iou_type]) for iou_type in iou_types}
     else:
-        shared = _read_rows(results)
+        shared = read_rows(results)
         rows = dict.fromkeys(iou_types, shared)
     return _evaluate(truth, rows, wanted, limits, backend)
 
@@ -220,11 +218,3 @@ def _limits(max_detections: Sequence[int]) -> tuple[int, ...]:
     if not limits or not positive or list(limits) != sorted(set(limits)):
         raise ConfigError(f"max_detections: expected ascending positive integers such as (1, 10, 100), got {limits}")
     return limits
-
-
-def _read_rows(results: Results) -> Sequence[Row]:
-    rows = read_json(results) if isinstance(results, (str, Path)) else results
-    if not isinstance(rows, Sequence) or not all(isinstance(row, Mapping) for row in rows):
-        source = results if isinstance(results, (str, Path)) else "results"
-        raise DataError(f"{source}: expected a list of COCO result objects, got {type(rows).__name__}")
-    return rows

@@ -23,9 +23,8 @@ are used for all scores, and both populations are reported.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from numbers import Real
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +34,7 @@ from protomask.errors import ConfigError, DataError
 from protomask.evaluation.evaluator import evaluate_coco
 from protomask.evaluation.match import prepare_results
 from protomask.evaluation.quality_report import MATCHED_IOU, Floats, QualityReport, RankedAP, judge_population
-from protomask.evaluation.truth import GroundTruth, Row
+from protomask.evaluation.truth import GroundTruth, Row, TruthSource
 
 if TYPE_CHECKING:
     from protomask.structures.instances import Instances
@@ -51,21 +50,21 @@ class QualityMeter:
     this module.
 
     Args:
-        annotation_file: ground truth: path of a COCO instance JSON, or its content.
+        ground_truth: path of a COCO instance JSON, its content (not changed), or a `GroundTruth` with masks.
         category_ids: category id of each label (index = label), which `update` needs.
         min_class_score: detections count for correlation and calibration if their class score is above this, [0, 1).
             AP always counts all of them.
         max_detections: detections per image and category that count for AP.
 
     Raises:
-        DataError: the annotation file cannot be read, or has no category of an id in ``category_ids``.
+        DataError: the ground truth cannot be read, or has no category of an id in ``category_ids``.
         ConfigError: ``min_class_score`` or ``max_detections`` is out of range.
 
     """
 
     def __init__(
         self,
-        annotation_file: str | Path | Mapping[str, Any],
+        ground_truth: TruthSource,
         *,
         category_ids: Sequence[int] = (),
         min_class_score: float = 0.05,
@@ -75,7 +74,7 @@ class QualityMeter:
             raise ConfigError(f"min_class_score: expected a number from 0 to below 1, got {min_class_score}")
         if max_detections < 1:
             raise ConfigError(f"max_detections: expected at least 1, got {max_detections}")
-        self._truth = GroundTruth.load(annotation_file, masks=True)
+        self._truth = GroundTruth.load(ground_truth, masks=True)
         self._truth.check_categories(category_ids)
         self.category_ids = tuple(category_ids)
         self.min_class_score = min_class_score
@@ -92,6 +91,11 @@ class QualityMeter:
         self._has_mask_scores: bool | None = None
         self._ious: list[float] = []
         self._left_out: list[bool] = []
+
+    @property
+    def truth(self) -> GroundTruth:
+        """What the detections are compared with."""
+        return self._truth
 
     def update(self, image_id: int, instances: Instances, *, rles: Sequence[Row] | None = None) -> None:
         """Take the predictions for one image; an image without any instance is seen as well.
@@ -242,14 +246,9 @@ class QualityMeter:
             raise DataError(f"image id {image_id}: the masks found do not have the size of those in the annotations")
 
     def _average_precision(self, scores: Floats, image_ids: Sequence[int]) -> RankedAP:
-        content = {
-            "images": list(self._truth.images.values()),
-            "categories": [{"id": key, "name": name} for key, name in self._truth.category_names.items()],
-            "annotations": self._truth.annotations,
-        }
         rows = [{**row, "score": score} for row, score in zip(self._rows, scores.tolist(), strict=True)]
         limits = (self.max_detections,)
-        metrics = evaluate_coco(content, rows, iou_types=("segm",), max_detections=limits, image_ids=image_ids)
+        metrics = evaluate_coco(self._truth, rows, iou_types=("segm",), max_detections=limits, image_ids=image_ids)
         table = metrics.tables["mask"]
         return RankedAP(AP=table.AP, AP50=table.AP50, AP75=table.AP75)
 

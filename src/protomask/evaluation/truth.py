@@ -38,13 +38,22 @@ class GroundTruth:
     annotations: list[Row]
 
     @classmethod
-    def load(cls, ground_truth: str | Path | Mapping[str, Any], *, masks: bool) -> GroundTruth:
-        """Read and check annotations: path of a COCO instance JSON, or its content (not changed).
+    def load(cls, ground_truth: TruthSource, *, masks: bool) -> GroundTruth:
+        """Read and check annotations.
+
+        Args:
+            ground_truth: path of a COCO instance JSON, or its content (not changed); what was loaded before is
+                returned as it is.
+            masks: whether to prepare the masks.
 
         Raises:
             DataError: the file cannot be read, or a record lacks a key or has an impossible value.
 
         """
+        if isinstance(ground_truth, GroundTruth):
+            if masks and any(annotation["segmentation"] is None for annotation in ground_truth.annotations):
+                raise DataError(f"{ground_truth.source}: expected annotations with masks, got some loaded without")
+            return ground_truth
         if isinstance(ground_truth, Mapping):
             source, content = "ground truth", ground_truth
         else:
@@ -76,6 +85,10 @@ class GroundTruth:
         unknown = [category for category in category_ids if category not in self.category_names]
         if unknown:
             raise DataError(f"{self.source}: no category with id {listed(unknown)}, which the model predicts")
+
+
+TruthSource = str | Path | Mapping[str, Any] | GroundTruth
+"""Where ground truth comes from: path of a COCO instance JSON, its content, or what was loaded before."""
 
 
 def _prepare_truth(annotation: Row, image: Row, *, masks: bool, where: str) -> Row:

@@ -14,8 +14,8 @@ import protomask
 from golden_values import Golden, check_samples, read_golden, read_picture, same_order
 from golden_weights import golden_weights
 from protomask.inference.predictor import Predictor
-from protomask.ops.boxes import cxcywh_to_xyxy, decode_boxes
 from protomask.masks.rle import decode_rle
+from protomask.ops.boxes import cxcywh_to_xyxy, decode_boxes
 from protomask.structures.instances import Instances
 
 SIDE = 550

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from protomask.inference.draw import draw_instances
 
 from protomask.errors import ConfigError, DataError
 from protomask.images.draw import PALETTE
-from protomask.inference.draw import draw_instances
 from protomask.structures.instances import Instances
 
 SIZE = (120, 200)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from protomask.errors import ConfigError, DataError
-from protomask.ops.geometry import ImageGeometry, PaddedImages, ShortSideGeometry, padded_size
 from protomask.images.resize import resize_opencv
+from protomask.ops.geometry import ImageGeometry, PaddedImages, ShortSideGeometry, padded_size
 
 
 def make_geometry(**changes: Any) -> ImageGeometry:

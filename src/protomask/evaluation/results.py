@@ -1,0 +1,123 @@
+"""COCO results as files: reading rows back, and the names of what is written beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from protomask.errors import ConfigError, DataError
+from protomask.evaluation.match import IouType
+from protomask.evaluation.truth import Row, read_json
+
+Results = Sequence[Row] | str | Path
+
+IOU_TYPES: tuple[IouType, ...] = ("bbox", "segm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedResults:
+    """COCO result rows that were read from a file, or from the pair that `CocoEvaluator.save_results` writes.
+
+    Attributes:
+        files: where the rows of each IoU type come from; one file may hold both.
+        rows: result rows for each IoU type that the files tell of.
+
+    """
+
+    files: Mapping[IouType, Path]
+    rows: Mapping[IouType, Sequence[Row]]
+
+    @classmethod
+    def read(cls, path: str | Path) -> SavedResults:
+        """Read a results file.
+
+        Args:
+            path: a file, or the NAME.json that was given to `CocoEvaluator.save_results`.
+
+        Raises:
+            DataError: a file cannot be read, or holds no list of result rows.
+
+        """
+        path = Path(path)
+        pair: dict[IouType, Path] = {iou_type: named_after(path, f"{iou_type}.json") for iou_type in IOU_TYPES}
+        if not path.exists() and all(file.is_file() for file in pair.values()):
+            return cls(files=pair, rows={iou_type: read_rows(file) for iou_type, file in pair.items()})
+        rows = read_rows(path)
+        holds: dict[IouType, bool] = {
+            "bbox": any("bbox" in row for row in rows),
+            "segm": any("segmentation" in row for row in rows),
+        }
+        iou_types = [iou_type for iou_type, held in holds.items() if held] or IOU_TYPES
+        return cls(files=dict.fromkeys(iou_types, path), rows=dict.fromkeys(iou_types, rows))
+
+    def scored_masks(self) -> Sequence[Row]:
+        """Rows with masks that have both scores where both are known, as `QualityMeter.update_rows` takes them.
+
+        Raises:
+            ConfigError: there are no masks.
+            DataError: the files of a pair do not list the same detections.
+
+        """
+        if "segm" not in self.rows:
+            raise ConfigError(f"quality: expected results with masks, but {self.files['bbox']} holds boxes alone")
+        masks = self.rows["segm"]
+        if len(set(self.files.values())) == 1:
+            return masks
+        # The two files list the same detections in one order, boxes with the class score and masks with the product.
+        boxes = self.rows["bbox"]
+        if [_detection(row) for row in boxes] != [_detection(row) for row in masks]:
+            files = " and ".join(str(file) for file in self.files.values())
+            raise DataError(f"quality: {files} do not list the same detections in one order")
+        if all(box.get("score") == mask.get("score") for box, mask in zip(boxes, masks, strict=True)):
+            return masks
+        return [{**mask, "class_score": box.get("score")} for box, mask in zip(boxes, masks, strict=True)]
+
+
+def _detection(row: Row) -> tuple[Any, Any]:
+    return row.get("image_id"), row.get("category_id")
+
+
+def diagram_path(path: str | None, save_results: str | None = None) -> Path:
+    """Where the reliability diagram goes.
+
+    Args:
+        path: a .svg file; by default NAME_reliability.svg beside the NAME.json of ``save_results``, or reliability.svg
+            in the current folder.
+        save_results: where the results go.
+
+    Raises:
+        ConfigError: the path is a folder or no PNG; the message calls it ``quality_plot``.
+
+    """
+    if path is not None:
+        if Path(path).suffix.lower() != ".svg":
+            raise ConfigError(f"quality_plot: expected a file name ending in .svg, got {path!r}")
+        if Path(path).is_dir():
+            raise ConfigError(f"quality_plot: expected a file, but {path} is a folder")
+        return Path(path)
+    if save_results is None:
+        return Path("reliability.svg")
+    return named_after(save_results, "reliability.svg")
+
+
+def named_after(path: str | Path, ending: str) -> Path:
+    """``NAME_ending`` beside ``NAME.json``."""
+    path = Path(path)
+    stem = path.stem if path.suffix == ".json" else path.name
+    return path.with_name(f"{stem}_{ending}")
+
+
+def read_rows(results: Results) -> Sequence[Row]:
+    """Result rows as they are given, or those of a file.
+
+    Raises:
+        DataError: the file cannot be read, or there is no list of result rows.
+
+    """
+    rows = read_json(results) if isinstance(results, (str, Path)) else results
+    if not isinstance(rows, Sequence) or not all(isinstance(row, Mapping) for row in rows):
+        source = results if isinstance(results, (str, Path)) else "results"
+        raise DataError(f"{source}: expected a list of COCO result objects, got {type(rows).__name__}")
+    return rows
