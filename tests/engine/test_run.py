@@ -403,7 +403,7 @@ def test_failed_write_keeps_the_former_state(
 ) -> None:
     folder = RunFolder(straight[0].output)
     before = folder.state_file.read_bytes()
-    network = torch.nn.Linear(2, 2)
+    network = load_weights(straight[0].last_weights)
     optimizer = torch.optim.SGD(network.parameters(), lr=1)
 
     def full_disk(_: int) -> None:
@@ -411,7 +411,9 @@ def test_failed_write_keeps_the_former_state(
 
     monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(CheckpointError, match="No space left"):
-        folder.save_state({"network": network, "optimizer": optimizer}, Progress(), [random_state()])
+        folder.save_state(
+            {"network": network, "optimizer": optimizer}, Progress(), [random_state()], network=network, pending={}
+        )
     assert folder.state_file.read_bytes() == before
     assert [path.name for path in folder.state_file.parent.iterdir()] == ["state.pt"]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,10 @@ import torch
 from protomask.data.training.loader import TrainBatch
 from protomask.engine.config import TrainConfig
 from protomask.errors import CheckpointError, ConfigError
-from protomask.files import replacing
+from protomask.files import is_locked, locked_folder, replacing
+from protomask.models.build import build_network
+from protomask.models.families import family, family_of
+from protomask.models.network import Network
 
 if TYPE_CHECKING:
     from protomask.evaluation.tables import CocoMetrics
@@ -31,18 +35,20 @@ class Progress:
     """The progress of a run.
 
     Attributes:
-        iteration: number of steps done.
-        validated_iteration: iteration of the last validation, -1 before the first.
-        best_mask_ap: mask AP in [0, 1] of best.safetensors, None if no validation found one.
-        skipped_steps: number of steps left out because their loss or gradient was not finite.
-        bad_steps: number of such steps in a row, up to the last step.
-        stale_validations: number of validations since the best one.
+        iteration: steps done.
+        validated_iteration: steps done at the last validation, -1 before the first.
+        best_mask_ap: mask AP in [0, 1] of best.safetensors, None while no validation found one.
+        best_iteration: steps done at that validation, -1 before it.
+        skipped_steps: steps left out because their loss or gradient was not finite.
+        bad_steps: how many of them came last, in a row.
+        stale_validations: validations since the best one.
 
     """
 
     iteration: int = 0
     validated_iteration: int = -1
     best_mask_ap: float | None = None
+    best_iteration: int = -1
     skipped_steps: int = 0
     bad_steps: int = 0
     stale_validations: int = 0
@@ -55,6 +61,7 @@ class Progress:
             self.stale_validations += 1
             return False
         self.best_mask_ap = mask_ap
+        self.best_iteration = self.iteration
         self.stale_validations = 0
         return True
 
@@ -102,9 +109,16 @@ class RunFolder:
         """Check that a run with these settings may write here.
 
         Raises:
-            ConfigError: the folder holds another run that is not to be continued, or whose settings differ.
+            ConfigError: another run is at work there; or is there and is not to be continued, or was made with settings
+                that contradict.
 
         """
+        if is_locked(self.path):
+            with locked_folder(self.path, "output"):  # says why not
+                pass
+        self._check_settings(config)
+
+    def _check_settings(self, config: TrainConfig) -> None:
         if not self.state_file.is_file() and not (self.path / "metrics.jsonl").is_file():
             return
         if not config.resume:
@@ -115,29 +129,50 @@ class RunFolder:
         changed = [name for name in now if name not in _MAY_CHANGE and now[name] != before[name]]
         if changed:
             differences = "; ".join(f"{name} was {before[name]}, got {now[name]}" for name in changed)
-            raise ConfigError(f"resume: expected the settings of the run in {self.path}: {differences}")
+            longer = f"; {self.how_to_train_longer()}" if {"epochs", "iterations"} & set(changed) else ""
+            raise ConfigError(f"resume: expected the settings of the run in {self.path}: {differences}{longer}")
 
-    def open(self, config: TrainConfig) -> None:
-        """Create the folder and write the settings into it.
+    def how_to_train_longer(self) -> str:
+        """What to do instead of continuing a run that is at its end."""
+        return f"to train longer, start another run, in another output folder, with weights={self.last_weights}"
+
+    @contextmanager
+    def opened(self, config: TrainConfig) -> Iterator[None]:
+        """Make the folder, write the settings into it, and let no other run write there meanwhile.
 
         Raises:
             ConfigError: as `check`, or the folder cannot be written.
 
         """
-        self.check(config)
-        try:
-            self.state_file.parent.mkdir(parents=True, exist_ok=True)
+        with locked_folder(self.path, "output"):
+            self._check_settings(config)
+            try:
+                self.state_file.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ConfigError(f"output: expected a folder that can be written, got {self.path}: {error}") from error
             replace(config, resume=False).save(self.settings_file)
-        except OSError as error:
-            raise ConfigError(f"output: expected a folder that can be written, got {self.path}: {error}") from error
+            yield
 
-    def save_state(self, parts: Mapping[str, Any], progress: Progress, random_states: Sequence[Any]) -> None:
-        """Write the full state; at every moment the file holds either the former state or this one.
+    def save_state(
+        self,
+        parts: Mapping[str, Any],
+        progress: Progress,
+        random_states: Sequence[Any],
+        *,
+        network: Network,
+        pending: Mapping[str, Any],
+    ) -> None:
+        """Write the full state; at every moment the file is either the former state or this one.
+
+        It is written before the weights and lines that belong to it, and holds all that they are made of: a run that is
+        killed in between writes them when it continues.
 
         Args:
             parts: objects with a ``state_dict``, by name; None for those that the run does not have.
             progress: progress of the run.
             random_states: `random_state` of each process.
+            network: that learns.
+            pending: of the lines of metrics.jsonl that are not complete; plain types.
 
         Raises:
             CheckpointError: the file cannot be written; the former state is still there.
@@ -147,13 +182,36 @@ class RunFolder:
             **{name: None if part is None else part.state_dict() for name, part in parts.items()},
             "progress": asdict(progress),
             "random": list(random_states),
+            "pending": dict(pending),
+            "model": {
+                "family": family_of(network.config).name,
+                "config": network.config.to_dict(),
+                "class_names": list(network.class_names),
+            },
         }
-        for left in self.state_file.parent.glob(f".{self.state_file.name}.*.tmp"):  # by a run that was killed
-            left.unlink(missing_ok=True)
         _save(state, self.state_file, durable=True)
 
-    def load_state(self, parts: Mapping[str, Any], *, process: int = 0, processes: int = 1) -> Progress:
-        """Restore every part, and the random generators of this process, from the saved state.
+    def saved_network(self) -> Network:
+        """An untrained network like the one whose state is saved.
+
+        Raises:
+            CheckpointError: the file cannot be read.
+
+        """
+        try:
+            model = torch.load(self.state_file, map_location="cpu", weights_only=True, mmap=True)["model"]
+            config = family(model["family"]).config.from_dict(model["config"])
+            return build_network(config, class_names=model["class_names"])
+        except Exception as error:  # a damaged archive surfaces as almost any exception
+            raise CheckpointError(f"{self.state_file}: expected the state of this run: {error}") from error
+
+    def load_state(
+        self, parts: Mapping[str, Any], *, process: int = 0, processes: int = 1
+    ) -> tuple[Progress, dict[str, Any]]:
+        """Bring every part and the random generators of this process to the saved state.
+
+        Returns:
+            How far the run is, and what was pending.
 
         Raises:
             CheckpointError: the file cannot be read or belongs to another network.
@@ -165,14 +223,14 @@ class RunFolder:
             for name, part in parts.items():
                 if part is not None and state[name] is not None:
                     part.load_state_dict(state[name])
-            saved, progress = state["random"], Progress(**state["progress"])
+            saved, progress, pending = state["random"], Progress(**state["progress"]), dict(state["pending"])
             if len(saved) == processes:
                 _set_random_state(saved[process])
         except Exception as error:  # a damaged archive surfaces as almost any exception
             raise CheckpointError(f"{self.state_file}: expected the state of this run: {error}") from error
         if len(saved) != processes:
             raise ConfigError(f"resume: the run in {self.path} had {len(saved)} processes, got {processes}")
-        return progress
+        return progress, pending
 
     def save_bad_batch(self, iteration: int, problem: str, batches: Sequence[TrainBatch], *, process: int = 0) -> Path:
         """Save the batches of a step that could not be taken, for `torch.load`; returns the file.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -68,12 +69,17 @@ class MetricsLog:
 
         path = folder / "metrics.jsonl"
         kept = list(_lines_until(path, iteration)) if path.is_file() else []
+        self._before = {(line.get("kind"), line["iteration"]) for line in map(json.loads, kept)}
         with replacing(path, error=CheckpointError) as file:
             file.write("".join(kept).encode())
         self._file = path.open("a", encoding="utf-8")
         purge = iteration + 1 if iteration else None
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=purge) if tensorboard else None
         self._trackers = trackers
+
+    def has(self, kind: str, iteration: int) -> bool:
+        """Whether an earlier part of the run wrote such a line."""
+        return (kind, iteration) in self._before
 
     def write(self, kind: str, record: Mapping[str, Any]) -> None:
         """Add one line; numbers also go to TensorBoard and the trackers as ``kind/name``."""
@@ -99,6 +105,10 @@ class MetricsLog:
 
 class NoLog:
     """Takes the place of `MetricsLog` in every process but the first."""
+
+    def has(self, kind: str, iteration: int) -> bool:
+        """What is missing is written elsewhere."""
+        return True
 
     def write(self, kind: str, record: Metrics) -> None:
         """Do nothing."""
@@ -144,12 +154,21 @@ def _lines_until(path: Path, iteration: int) -> Iterable[str]:
 class Interval:
     """Steps since the last line of metrics.jsonl."""
 
-    def __init__(self) -> None:
-        self.steps: list[StepResult] = []
+    def __init__(self, steps: Iterable[StepResult] = ()) -> None:
+        self.steps = list(steps)
 
     def add(self, step: StepResult) -> None:
         """Count one more step."""
-        self.steps.append(step)
+        self.steps.append(replace(step, batches=()))
+
+    def to_plain(self) -> list[dict[str, Any]]:
+        """The steps as plain types, to continue with."""
+        return [{**vars(step), "image_ids": list(step.image_ids), "batches": []} for step in self.steps]
+
+    @classmethod
+    def from_plain(cls, steps: Iterable[Mapping[str, Any]]) -> Interval:
+        """The inverse of `to_plain`."""
+        return cls(StepResult(**{**step, "image_ids": tuple(step["image_ids"]), "batches": ()}) for step in steps)
 
     def record(self, per_epoch: int, max_iterations: int) -> dict[str, Any]:
         """Means over the steps.

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -139,10 +139,23 @@ def fit(
     """Train a network: the part of `train` after the data and the network are built."""
     accelerator = accelerator_for(config)
     plan = Plan.of(config, len(train_dataset), share_of(accelerator, config))
-    # Only one process reports and writes files.
-    reporter = reporter if accelerator.is_main_process else SilentReporter()
-    if accelerator.is_main_process:
-        RunFolder(Path(config.output)).open(config)
+    # One process speaks and writes for all.
+    if not accelerator.is_main_process:
+        return _fit(config, plan, accelerator, network, criterion, train_dataset, val_dataset, SilentReporter())
+    with RunFolder(Path(config.output)).opened(config):
+        return _fit(config, plan, accelerator, network, criterion, train_dataset, val_dataset, reporter)
+
+
+def _fit(
+    config: TrainConfig,
+    plan: Plan,
+    accelerator: Accelerator,
+    network: Network,
+    criterion: Criterion,
+    train_dataset: TrainingDataset,
+    val_dataset: CocoDataset,
+    reporter: Reporter,
+) -> TrainResult:
     prepare_network(network, config, accelerator, reporter)
     run = _Run(config, plan, accelerator, network, criterion, reporter)
     if config.resume:
@@ -161,6 +174,7 @@ def fit(
     )
     steps, stopped = iter(batches), False
     with closing(open_log(config, run.progress, accelerator, reporter)) as log, StopRequest() as request:
+        run.write_pending(log)
         while not stopped:
             if plan.validates_at(run.progress.iteration):
                 run.validate(val_dataset, log)
@@ -168,7 +182,7 @@ def fit(
                 break
             stopped = run.train_epoch(steps, log, request)
         if stopped:
-            run.save(run.folder.last_weights)
+            run.save()
             done = run.progress.iteration
             reporter.message(f"stopped at iteration {done} of {plan.max_iterations}, saved; resume continues")
     return run.result(interrupted=stopped)
@@ -203,6 +217,8 @@ class _Run:
         self.progress = Progress()
         self.metrics: CocoMetrics | None = None
         self._interval = Interval()
+        self._validation: dict[str, Any] | None = None
+        self._is_continued = False
         self._saved_at = time.monotonic()
 
     def resume(self) -> None:
@@ -210,9 +226,28 @@ class _Run:
         if not self.folder.state_file.is_file():
             return
         share = self.plan.share
-        self.progress = self.folder.load_state(self.parts, process=share.process, processes=share.processes)
+        self.progress, pending = self.folder.load_state(self.parts, process=share.process, processes=share.processes)
+        self._interval = Interval.from_plain(pending["interval"])
+        self._validation = pending["validation"]
+        self._is_continued = True
         done, all_steps = self.progress.iteration, self.plan.max_iterations
         self.reporter.message(f"continuing {self.folder.path} at iteration {done} of {all_steps}")
+        if done >= all_steps:
+            self.reporter.message(f"this run is at its end; {self.folder.how_to_train_longer()}")
+
+    def write_pending(self, log: Log) -> None:
+        """Write what belongs to the saved state: the run may have been killed after it and before them."""
+        if not self._is_continued:
+            return
+        if self.accelerator.is_main_process:
+            self._save_weights(self._weights_now())
+        if self._validation is not None and not log.has("validation", self._validation["iteration"]):
+            log.write("validation", self._validation)
+
+    def _weights_now(self) -> list[Path]:
+        """The files that hold the weights as they are now."""
+        is_best = self.progress.best_iteration == self.progress.iteration
+        return [self.folder.last_weights, *([self.folder.best_weights] if is_best else [])]
 
     def is_finished(self) -> bool:
         """Whether all steps are done, or validations have stopped improving."""
@@ -246,7 +281,7 @@ class _Run:
             if stops:
                 return True
             if saves:
-                self.save(self.folder.last_weights)
+                self.save()
         return False
 
     def validate(self, dataset: CocoDataset, log: Log) -> None:
@@ -256,21 +291,22 @@ class _Run:
             return
         started = time.perf_counter()
         self.metrics = self._measure(dataset)
-        improved = progress.validated(self.metrics)
-        self.save(self.folder.last_weights, *([self.folder.best_weights] if improved else []))
+        progress.validated(self.metrics)
         epoch = progress.iteration // self.plan.per_epoch
-        record = validation_record(self.metrics, progress, epoch, time.perf_counter() - started)
+        record = self._validation = validation_record(self.metrics, progress, epoch, time.perf_counter() - started)
+        self.save()
         log.write("validation", record)
         self.reporter.on_validation(record)
 
-    def save(self, *weights: Path) -> None:
-        """Write the state from which the run can continue, and the current weights to these files."""
+    def save(self) -> None:
+        """Write the state from which the run continues, and the weights as they are now."""
         from accelerate.utils import gather_object
 
         random_states = gather_object([random_state()])
         if self.accelerator.is_main_process:
-            self.folder.save_state(self.parts, self.progress, random_states)
-            self._save_weights(weights)
+            pending = {"interval": self._interval.to_plain(), "validation": self._validation}
+            self.folder.save_state(self.parts, self.progress, random_states, network=self.network, pending=pending)
+            self._save_weights(self._weights_now())
         self._saved_at = time.monotonic()
 
     def result(self, *, interrupted: bool) -> TrainResult:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from protomask.checkpoints.backbones import load_backbone
-from protomask.checkpoints.io import load_matching, load_weights
+from protomask.checkpoints.io import load_matching
 from protomask.checkpoints.sources import load_network
 from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.layout import open_dataset
@@ -81,7 +81,7 @@ def network_for(config: TrainConfig, class_names: tuple[str, ...], reporter: Rep
     """
     folder = RunFolder(Path(config.output))
     if config.resume and folder.state_file.is_file():
-        network = load_weights(folder.last_weights)
+        network = folder.saved_network()
         if network.class_names != class_names:
             raise ConfigError(
                 f"resume: the run in {folder.path} learns {', '.join(network.class_names)}, "

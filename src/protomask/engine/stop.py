@@ -9,9 +9,10 @@ from typing import Any
 
 
 class StopRequest:
-    """Inside its block, Ctrl-C and SIGTERM stop the run after the current step; a second one stops it at once.
+    """Within its block Ctrl-C, SIGTERM and SIGHUP ask the run to stop after the current step.
 
-    In any thread but the main one signals cannot be handled, and the block changes nothing.
+    A second Ctrl-C stops at once. Other signals that follow change nothing: who ends a group of processes often sends
+    them more than once, and the run is about to save itself.
     """
 
     def __init__(self) -> None:
@@ -19,9 +20,12 @@ class StopRequest:
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
-        if threading.current_thread() is threading.main_thread():  # as signals need
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._former[number] = signal.signal(number, self._ask)
+        if threading.current_thread() is threading.main_thread():  # elsewhere signals cannot be handled
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)
+                # Who ignores one, as nohup does, goes on ignoring it.
+                if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                    self._former[number] = signal.signal(number, self._ask)
         return self
 
     def __exit__(
@@ -35,6 +39,6 @@ class StopRequest:
         return self._requested
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._requested:
+        if self._requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._requested = True

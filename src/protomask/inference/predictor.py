@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 import numpy as np
 
 from protomask.detection.options import Limits, PredictChanges, PredictOptions, take_options
+from protomask.errors import ConfigError
 from protomask.images.decode import Pixels, read_image
 from protomask.inference.pipeline import predict_frames
 from protomask.inference.sources import open_source
@@ -65,6 +66,12 @@ class Predictor(ABC):
     def most_detections(self) -> int | None:
         """No ``max_detections`` of one image can be above this; None where any can."""
         return None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Raises: ConfigError, for `predict` is what takes images."""
+        raise ConfigError(
+            "model(...): call model.predict(image), which takes images; a model itself is no function of them"
+        )
 
     @overload
     def predict(

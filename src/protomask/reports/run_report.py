@@ -123,7 +123,7 @@ def write_report(
         worst=draw_examples("worst", worst, dataset, found, page.parent),
     )
     with replacing(page) as file:
-        file.write(render_page(content).encode())
+        file.write(render_page(content).encode("utf-8", "replace"))
     return RunReport(page=page, metrics=metrics, confusion=confusion, quality=quality)
 
 
