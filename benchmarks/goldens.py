@@ -1,4 +1,4 @@
-"""The golden yolact_resnet50 of the tests: synthetic weights, with which Fast NMS has hundreds of candidates to look at."""
+"""The golden yolact_resnet50 of the tests: its synthetic weights leave Fast NMS hundreds of candidates to look at."""
 
 from __future__ import annotations
 

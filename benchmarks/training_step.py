@@ -34,9 +34,7 @@ LAYOUTS = {"textbook": torch.contiguous_format, "float32": torch.channels_last, 
 class Candidate:
     """A network in training with everything that a step needs."""
 
-    def __init__(
-        self, name: str, network: Network, images: Tensor, targets: list[Target], *, freeze_bn: bool
-    ) -> None:
+    def __init__(self, name: str, network: Network, images: Tensor, targets: list[Target], *, freeze_bn: bool) -> None:
         layout = LAYOUTS[name]
         self.network = copy.deepcopy(network).to(memory_format=layout).train()
         if freeze_bn:

@@ -144,7 +144,8 @@ def test_everything_equals_the_official_code(official: MaskRCNN, number: int, go
         check_final_scores(found, places, golden["mask_scores/f64"], 5e-4)
 
 
-@pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [1, 2])
 @torch.inference_mode()
 def test_everything_equals_mmdetection(of_mmdet: tuple[str, MaskRCNN], number: int, golden_dir: Path) -> None:
     name, network = of_mmdet
