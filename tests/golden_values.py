@@ -64,7 +64,7 @@ def places_of(found: Instances, boxes: NDArray[Any], labels: NDArray[Any], toler
     """For each wanted detection the place of ours: the same class, the nearest box."""
     assert len(found) == len(boxes)
     distance = np.abs(boxes[:, None] - found.boxes).max(axis=2) + 1e6 * (labels[:, None] != found.labels)
-    places = distance.argmin(axis=1)
+    places: NDArray[np.int64] = distance.argmin(axis=1)
     assert float(distance.min(axis=1).max()) <= tolerance
     assert len(set(places.tolist())) == len(boxes)
     return places

@@ -14,7 +14,7 @@ from protomask.cli.main import main
 from protomask.data.synthetic.shapes import CLASS_NAMES
 from protomask.data.synthetic.write import write_dataset
 
-TINY = {
+TINY: dict[str, Any] = {
     "fpn_channels": 8,
     "protonet_channels": 8,
     "num_prototypes": 4,

@@ -41,7 +41,8 @@ def check_schema(report: dict[str, Any]) -> None:
     assert {"cpu", "cores", "threads", "memory_gib", "python", "torch", "protomask", "date"} <= set(report["machine"])
     for row in report["models"]:
         assert list(row) == [
-            "model", "source", "precision", "compile", "runtime", "instances_per_image", "stages", "throughput", "memory", "ap",
+            "model", "source", "precision", "compile", "runtime", "instances_per_image", "stages", "throughput",
+            "memory", "ap",
         ]  # fmt: skip
         assert list(row["stages"]) == STAGES
         stages = row["stages"]

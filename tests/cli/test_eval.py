@@ -198,7 +198,7 @@ def test_quality_of_boxes_alone(run: Run, scenes: Path, tmp_path: Path) -> None:
     results = tmp_path / "boxes.json"
     results.write_text(json.dumps([{"image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "score": 0.5}]))
     (tmp_path / "folder.svg").mkdir()
-    for plot, message in (("plot.svg", "holds boxes alone"), ("folder.svg", "is a folder")):
+    for plot, message in (("plot.svg", "holds only boxes"), ("folder.svg", "is a folder")):
         outcome = run("eval", "--data", scenes, "--results", results, "--quality-plot", tmp_path / plot)
         assert outcome.code == 2
         assert message in outcome.err

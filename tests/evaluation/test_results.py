@@ -82,7 +82,7 @@ def test_one_score_for_each_mask(truth: dict[str, Any], tmp_path: Path) -> None:
 def test_errors(truth: dict[str, Any], rows: list[dict[str, Any]], tmp_path: Path) -> None:
     name = pair_of(rows, tmp_path)
     boxes = tmp_path / "found_bbox.json"
-    with pytest.raises(ConfigError, match=r"quality: expected results with masks, but .*found_bbox.json holds boxes"):
+    with pytest.raises(ConfigError, match=r"quality: expected results with masks, but .*_bbox.json holds only boxes"):
         evaluate_results(truth, SavedResults.read(boxes), quality=QualityMeter(truth))
     write(boxes, json.loads(boxes.read_text())[::-1])
     with pytest.raises(DataError, match=r"found_bbox.json and .*found_segm.json do not list the same detections"):

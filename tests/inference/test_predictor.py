@@ -199,7 +199,7 @@ def test_a_stream_takes_from_a_generator_only_what_it_needs() -> None:
     assert next(frames).index == 0
     assert next(frames).index == 1
     assert len(made) <= 6
-    frames.close()  # type: ignore[attr-defined]
+    frames.close()
 
 
 def test_a_stream_ends_with_the_first_image_that_cannot_be_read(tmp_path: Path) -> None:

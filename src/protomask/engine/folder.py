@@ -32,7 +32,7 @@ _MAY_CHANGE = frozenset(
 
 @dataclass(kw_only=True)
 class Progress:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
         iteration: steps done.
@@ -54,7 +54,7 @@ class Progress:
     stale_validations: int = 0
 
     def validated(self, metrics: CocoMetrics) -> bool:
-        """Note a validation of the weights as they are now, and tell whether they are the best so far."""
+        """Record a validation of the current weights; returns whether they are the best so far."""
         self.validated_iteration = self.iteration
         mask_ap = None if metrics.mask is None else metrics.mask.AP
         if mask_ap is None or (self.best_mask_ap is not None and mask_ap <= self.best_mask_ap):
@@ -68,7 +68,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where everything of one run lies."""
+    """The paths of one run, and how its state is saved and restored."""
 
     path: Path
 
@@ -106,7 +106,7 @@ class RunFolder:
         return self.path / "best.safetensors"
 
     def check(self, config: TrainConfig) -> None:
-        """See that a run with these settings may write here.
+        """Check that a run with these settings may write here.
 
         Raises:
             ConfigError: another run is at work there; or is there and is not to be continued, or was made with settings
@@ -168,8 +168,8 @@ class RunFolder:
         killed in between writes them when it continues.
 
         Args:
-            parts: what has a ``state_dict``, by name; None for what the run does not have.
-            progress: how far the run is.
+            parts: objects with a ``state_dict``, by name; None for those that the run does not have.
+            progress: progress of the run.
             random_states: `random_state` of each process.
             network: that learns.
             pending: of the lines of metrics.jsonl that are not complete; plain types.
@@ -215,7 +215,7 @@ class RunFolder:
 
         Raises:
             CheckpointError: the file cannot be read or belongs to another network.
-            ConfigError: the run had another number of processes.
+            ConfigError: the run had a different number of processes.
 
         """
         try:
@@ -233,10 +233,10 @@ class RunFolder:
         return progress, pending
 
     def save_bad_batch(self, iteration: int, problem: str, batches: Sequence[TrainBatch], *, process: int = 0) -> Path:
-        """Keep what a process saw in a step that could not be taken, for `torch.load`; returns the file.
+        """Save the batches of a step that could not be taken, for `torch.load`; returns the file.
 
-        It holds iteration, problem, and for every batch the images (B, 3, H, W) uint8 and, for each of them, image_id,
-        boxes (N, 4) in pixels of the image, labels (N,), masks (N, h, w) bool.
+        It holds the iteration, the problem and, for every batch, the images (B, 3, H, W) uint8 and, for each image, its
+        image_id, boxes (N, 4) in pixels of the image, labels (N,) and masks (N, h, w) bool.
         """
         content = {
             "iteration": iteration,
@@ -266,7 +266,7 @@ def _save(content: Mapping[str, Any], path: Path, *, durable: bool = False) -> N
 
 
 def random_state() -> dict[str, Any]:
-    """Of every generator that a process draws from."""
+    """The state of every random generator that a process draws from."""
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -283,7 +283,7 @@ def _set_random_state(state: Mapping[str, Any]) -> None:
 
 
 def without_folders(config: TrainConfig) -> dict[str, Any]:
-    """Settings as plain values, with the bare name of every local file and folder."""
+    """Settings as plain values, with every local path reduced to its name."""
     settings = config.to_dict()
     for key in ("data", "output", "weights", "backbone_weights"):
         value = settings[key]

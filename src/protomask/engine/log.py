@@ -1,4 +1,4 @@
-"""What a run says while it goes: to a reporter, to metrics.jsonl, to TensorBoard and to the trackers."""
+"""What a run reports: to a reporter, to metrics.jsonl, to TensorBoard and to the trackers."""
 
 from __future__ import annotations
 
@@ -25,42 +25,42 @@ Metrics = Mapping[str, Any]
 
 
 class Reporter(Protocol):
-    """Who is told how the run goes; the engine itself prints nothing."""
+    """Receives the progress of a run; the engine itself prints nothing."""
 
     def on_step(self, metrics: Metrics) -> None:
-        """A training line of metrics.jsonl, every ``log_every`` iterations; see `Interval.record` for its names."""
+        """Receive a training line, every ``log_every`` iterations; `Interval.record` names its values."""
         ...
 
     def on_validation(self, metrics: Metrics) -> None:
-        """A validation line of metrics.jsonl: iteration, epoch, {box,mask}_{AP,AP50,AP75}, best_mask_AP, seconds."""
+        """Receive a validation line: iteration, epoch, {box,mask}_{AP,AP50,AP75}, best_mask_AP, seconds."""
         ...
 
     def message(self, text: str) -> None:
-        """Something worth a line."""
+        """Receive a line of text."""
         ...
 
 
 class SilentReporter:
-    """Tells nobody."""
+    """Ignores everything."""
 
     def on_step(self, metrics: Metrics) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def on_validation(self, metrics: Metrics) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def message(self, text: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class MetricsLog:
-    """metrics.jsonl of a run, and what else is told the same.
+    """Writes metrics.jsonl of a run, and passes the numbers on to TensorBoard and the trackers.
 
     Args:
         folder: the run folder.
-        iteration: steps done before; lines of later iterations, left by an interrupted run, are dropped.
-        trackers: get the numbers too; closed with the log.
-        tensorboard: whether tensorboard/ in the run folder gets them.
+        iteration: number of steps done before; lines of later iterations, left by an interrupted run, are dropped.
+        trackers: receive the numbers too; closed with the log.
+        tensorboard: whether to write them to tensorboard/ in the run folder.
 
     """
 
@@ -104,24 +104,24 @@ class MetricsLog:
 
 
 class NoLog:
-    """In the place of `MetricsLog` where another process keeps the log."""
+    """Takes the place of `MetricsLog` in every process but the first."""
 
     def has(self, kind: str, iteration: int) -> bool:
         """What is missing is written elsewhere."""
         return True
 
     def write(self, kind: str, record: Metrics) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 Log = MetricsLog | NoLog
 
 
 def open_log(config: TrainConfig, progress: Progress, accelerator: Accelerator, reporter: Reporter) -> Log:
-    """Open the log of a run, and start its trackers; where another process keeps the log, `NoLog`.
+    """Open the log of a run and start its trackers; `NoLog` in every process but the first.
 
     Raises:
         ConfigError: a tracker cannot be started.

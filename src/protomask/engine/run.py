@@ -1,4 +1,4 @@
-"""One training run: epochs, validations and saved states until it ends or is stopped."""
+"""A training run: epochs, validations and saved states until it ends or is stopped."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _KEPT_BAD_BATCHES = 10
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """What a run left behind.
+    """The result of a training run.
 
     Attributes:
         output: run folder.
@@ -88,7 +88,7 @@ def train(config: TrainConfig, *, reporter: Reporter | None = None) -> TrainResu
 
     Args:
         config: settings of the run.
-        reporter: told how the run goes; nobody is by default.
+        reporter: receives the progress of the run; by default nothing is reported.
 
     Raises:
         ConfigError: a setting does not fit the data, the machine or the run to be continued.
@@ -98,7 +98,7 @@ def train(config: TrainConfig, *, reporter: Reporter | None = None) -> TrainResu
         ProtomaskError: loss or gradient were not finite for too many steps in a row.
 
     """
-    # Every process looks at the data, so that an error ends all of them; one tells what it sees.
+    # Every process looks at the data, so that an error ends all of them; only one reports what it sees.
     if reporter is None or not is_first_process():
         reporter = SilentReporter()
     RunFolder(Path(config.output)).check(config)
@@ -107,7 +107,7 @@ def train(config: TrainConfig, *, reporter: Reporter | None = None) -> TrainResu
     random.seed(config.seed)
     report = check_data(config) if config.check_data else None
     with warnings.catch_warnings():
-        if report is not None:  # it tells more
+        if report is not None:  # it says more
             warnings.simplefilter("ignore", DataWarning)
         data = open_data(config)
     network = network_for(config, data.train.class_names, reporter)
@@ -136,7 +136,7 @@ def fit(
     val_dataset: CocoDataset,
     reporter: Reporter,
 ) -> TrainResult:
-    """Train a network on data sets: the part of `train` after everything is built."""
+    """Train a network: the part of `train` after the data and the network are built."""
     accelerator = accelerator_for(config)
     plan = Plan.of(config, len(train_dataset), share_of(accelerator, config))
     # One process speaks and writes for all.
@@ -189,7 +189,7 @@ def _fit(
 
 
 class _Run:
-    """A run while it goes: what learns, and how far it is."""
+    """The state of a run in progress."""
 
     def __init__(
         self,
@@ -204,7 +204,7 @@ class _Run:
         self.folder = RunFolder(Path(config.output))
         self.network = network
         self.average = None if config.ema_decay is None else AveragedWeights(network, config.ema_decay)
-        # What is validated and kept.
+        # The network that is validated and saved.
         self.learned = network if self.average is None else self.average.network
         optimizer = optimizer_for(network, config, plan.schedule.base_lr)
         self.step, self.optimizer = accelerator.prepare(TrainingStep(network, criterion), optimizer)
@@ -222,7 +222,7 @@ class _Run:
         self._saved_at = time.monotonic()
 
     def resume(self) -> None:
-        """Go on from the saved state, if there is one."""
+        """Continue from the saved state, if there is one."""
         if not self.folder.state_file.is_file():
             return
         share = self.plan.share
@@ -250,7 +250,7 @@ class _Run:
         return [self.folder.last_weights, *([self.folder.best_weights] if is_best else [])]
 
     def is_finished(self) -> bool:
-        """Whether all steps are done, or validations have long brought nothing better."""
+        """Whether all steps are done, or validations have stopped improving."""
         if self.progress.iteration >= self.plan.max_iterations:
             return True
         stale, patience = self.progress.stale_validations, self.config.patience
@@ -260,7 +260,7 @@ class _Run:
         return True
 
     def train_epoch(self, batches: Iterator[TrainBatch], log: Log, request: StopRequest) -> bool:
-        """Train to the end of the epoch; returns whether the run was asked to stop before."""
+        """Train to the end of the epoch; returns whether a stop was requested before it."""
         config = self.config
         left = self.plan.left_in_epoch(self.progress.iteration)
         for step in train_one_epoch(
@@ -285,7 +285,7 @@ class _Run:
         return False
 
     def validate(self, dataset: CocoDataset, log: Log) -> None:
-        """Measure what was learned, and keep it; not twice at one iteration."""
+        """Validate and save the network, unless this iteration has been validated."""
         progress = self.progress
         if progress.validated_iteration == progress.iteration:
             return
@@ -310,7 +310,7 @@ class _Run:
         self._saved_at = time.monotonic()
 
     def result(self, *, interrupted: bool) -> TrainResult:
-        """What the run leaves behind."""
+        """The result of the run."""
         progress = self.progress
         return TrainResult(
             output=self.folder.path,
@@ -329,14 +329,14 @@ class _Run:
             "source": "protomask train",
             "iteration": self.progress.iteration,
             "best_mask_ap": self.progress.best_mask_ap,
-            # Weights travel: they tell how they were made, not where on whose machine.
+            # Weights travel: they say how they were made, not where on whose machine.
             "settings": without_folders(self.config),
         }
         for path in paths:
             save_weights(self.learned, path, provenance=provenance)
 
     def _count(self, step: StepResult, log: Log) -> None:
-        """Note a step, and tell of it where a line is due."""
+        """Count a step, and report if a line is due."""
         self.progress.iteration = step.iteration
         self._interval.add(step)
         if step.problem is not None:
@@ -352,7 +352,7 @@ class _Run:
             self._interval = Interval()
 
     def _leave_out(self, step: StepResult, problem: str) -> None:
-        """Tell of a step that could not be taken, keep what it saw, and give up if it is one of many."""
+        """Report a step that could not be taken, save its batches, and raise after too many in a row."""
         progress, config = self.progress, self.config
         progress.skipped_steps += 1
         progress.bad_steps += 1

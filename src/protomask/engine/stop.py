@@ -35,7 +35,7 @@ class StopRequest:
             signal.signal(number, former)
 
     def requested(self) -> bool:
-        """Whether a signal came."""
+        """Whether a signal has arrived."""
         return self._requested
 
     def _ask(self, number: int, frame: FrameType | None) -> None:

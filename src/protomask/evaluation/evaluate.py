@@ -1,4 +1,4 @@
-"""The AP of a predictor on a data set, whatever runs its network."""
+"""Evaluation of a predictor on a data set, whatever runs its network."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COCO_DETECTIONS = 100
 """Detections of an image that count, by COCO's rule."""
 Split = Literal["train", "val"]
 OnProgress = Callable[[int, int], None]
-"""Called with the number of images done and the number of all."""
+"""Called with the number of images done and the total number."""
 
 
 class FindsInstances(Protocol):
@@ -62,14 +62,14 @@ def evaluate(
     """Measure the box and mask AP of a predictor on the images of a data set.
 
     Args:
-        predictor: finds the instances of an image; classes that the data set lacks are left out, with a warning.
-        dataset: the images and their truth.
+        predictor: finds the instances of an image; classes that the data set lacks are ignored, with a warning.
+        dataset: the images and their ground truth.
         options: of the prediction. Everything is found whatever it scores; ``max_detections`` also says how many
             detections of an image count, COCO's 100 where it says nothing.
         num_workers: processes that load images; 0 loads them in this one.
-        evaluator: keeps what was found, to save it for example; a fresh one for these images with the same
-            ``max_detections``.
-        quality: is given what was found, too; a fresh one for these images.
+        evaluator: a new evaluator for these images with the same ``max_detections``, to use its results afterwards; by
+            default an internal one.
+        quality: a new meter for these images, which receives every detection too.
         on_progress: called after each image.
 
     Raises:
@@ -101,13 +101,13 @@ def evaluate_results(
     max_detections: int = 100,
     quality: QualityMeter | None = None,
 ) -> CocoMetrics:
-    """COCO metrics of saved results.
+    """Compute the COCO metrics of saved results.
 
     Args:
         ground_truth: as for `evaluate_coco`.
-        results: tables are made of the IoU types that they tell of.
-        max_detections: detections per image and category that count.
-        quality: is given the masks.
+        results: the result rows; there is a table for each of their IoU types.
+        max_detections: maximum number of detections per image and category that count.
+        quality: receives the masks.
 
     Raises:
         ConfigError: ``quality`` is asked for, but there are no masks.
@@ -121,7 +121,7 @@ def evaluate_results(
 
 
 def open_split(data: str, split: Split = "val", *, limit: int | None = None) -> CocoDataset:
-    """One split of a data set, or its first images.
+    """Open a split of a data set, or only its first images.
 
     Raises:
         DataError: the data set cannot be used.
@@ -147,7 +147,7 @@ def split_paths(data: str, split: Split) -> tuple[Path, Path]:
 
 
 def check_classes(known: Sequence[str], dataset: CocoDataset) -> None:
-    """Warn of the classes of a model that the data set lacks: nothing can be measured of them.
+    """Compare the classes of a model with those of a data set, and warn about those that only the model has.
 
     Raises:
         DataError: the model lacks a class of the data set.
@@ -175,15 +175,15 @@ def predict_dataset(
     on_image: Callable[[int, Instances], None] | None = None,
     on_progress: OnProgress | None = None,
 ) -> None:
-    """Give the evaluator everything that a predictor finds in every image.
+    """Predict every image of a data set and pass the instances to an evaluator.
 
     Args:
-        predictor: knows the classes of the data set (`check_classes`); what it finds of others is left out.
+        predictor: has every class of the data set (`check_classes`); instances of other classes are ignored.
         dataset: the images.
-        evaluator: a fresh one for the same images.
+        evaluator: a new evaluator for the same images.
         options: of the prediction; its score threshold counts as 0.
         num_workers: processes that load images; 0 loads them in this one.
-        quality: is given the same.
+        quality: receives the same instances.
         on_image: called after each image with its id and its instances.
         on_progress: called after each image.
 
@@ -210,7 +210,7 @@ def predict_dataset(
 
 
 def encoded_masks(evaluator: CocoEvaluator, instances: Instances) -> list[Row]:
-    """Run-length codes of the masks of the image that the evaluator was given last; encoding them again takes time."""
+    """Run-length codes of the masks of the last image given to the evaluator, which need not be encoded again."""
     rows = evaluator.results["segm"][-len(instances) :] if len(instances) else []
     return [row["segmentation"] for row in rows]
 
@@ -221,12 +221,12 @@ def average_precisions(
     """Measure several predictors on the same images, each with its own limit of detections.
 
     Args:
-        predictors: by name; each knows the classes of the data set (`check_classes`).
-        dataset: the images and their truth.
-        on_progress: called after each image of each predictor, with the number of all.
+        predictors: by name; each has every class of the data set (`check_classes`).
+        dataset: the images and their ground truth.
+        on_progress: called after each image of each predictor, with the total of all predictors.
 
     Returns:
-        box_AP, box_AP50, box_AP75, mask_AP, mask_AP50 and mask_AP75 in [0, 1] of each predictor, by its name.
+        box_AP, box_AP50, box_AP75, mask_AP, mask_AP50 and mask_AP75 in [0, 1] of each predictor, by name.
 
     """
     found: dict[str, dict[str, float | None]] = {}
@@ -245,5 +245,5 @@ def average_precisions(
 
 
 def _from(before: int, total: int, on_progress: OnProgress) -> OnProgress:
-    """The progress of one part of some work, told as that of all."""
+    """A callback for one part of the work that reports the progress of the whole."""
     return lambda done, _: on_progress(before + done, total)

@@ -1,8 +1,8 @@
 """COCO average precision of boxes and masks, equal to pycocotools to the last digit.
 
-Both libraries that can match are given the same prepared records, and the tables are reduced from their precision and
-recall arrays by one piece of code, because the summary of pycocotools looks up 100 detections by name and reports -1
-for any other limit. `protomask.evaluation.tables` says what the numbers are.
+Both libraries that can match receive the same records, and one function reduces their precision and recall arrays to
+tables, because the summary of pycocotools looks up 100 detections by name and reports -1 for any other limit.
+`protomask.evaluation.tables` says what the numbers are.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ _GEOMETRY_KEYS: dict[str, str] = {"bbox": "bbox", "segm": "segmentation"}
 
 
 class CocoEvaluator:
-    """Collects predictions image by image and evaluates them against a COCO annotation file.
+    """Collects predictions image by image and evaluates them against COCO annotations.
 
-    Only COCO rows are kept (masks as RLE), never dense masks. Where the model scores its masks, boxes are ranked by
-    the class score and masks by the product of both scores, as the published evaluations of such models do.
+    It keeps only COCO rows (masks as RLE), never dense masks. If the model scores its masks, boxes are ranked by the
+    class score and masks by the product of both scores, as in the published evaluations of such models.
 
     Args:
         ground_truth: path of a COCO instance JSON, its content (not changed), or a `GroundTruth` with masks.
         category_ids: category id of each label (index = label).
-        max_detections: detections per image and category that count; COCO's is 100, dense scenes need more.
+        max_detections: maximum number of detections per image and category that count; COCO's is 100, dense scenes
+            need more.
 
     Raises:
         DataError: the ground truth cannot be read, or has no category of an id in ``category_ids``.
@@ -59,28 +60,28 @@ class CocoEvaluator:
 
     @property
     def truth(self) -> GroundTruth:
-        """What the predictions are compared with, masks included."""
+        """The annotations that predictions are compared with, including masks."""
         return self._truth
 
     @property
     def image_ids(self) -> tuple[int, ...]:
-        """Ids of the images seen, in order of their coming."""
+        """Ids of the images seen, in the order they came."""
         return tuple(self._image_ids)
 
     @property
     def results(self) -> dict[IouType, list[Row]]:
-        """COCO result rows, separately for boxes and masks, as `evaluate_coco` takes them and `save_results` writes.
+        """COCO result rows for boxes and for masks, as `evaluate_coco` takes them and `save_results` writes them.
 
-        Mask rows carry no ``bbox``: official evaluators would otherwise sort masks into small, medium and large by the
+        Mask rows have no ``bbox``: official evaluators would otherwise sort masks into small, medium and large by the
         area of the box.
         """
         return self._results
 
     def update(self, image_id: int, instances: Instances) -> None:
-        """Take the predictions for one image; an image without any instance is seen as well.
+        """Add the predictions for one image, which may have no instance.
 
         Raises:
-            DataError: the annotation file has no such image, or it was given before.
+            DataError: there is no such image, or it was added before.
 
         """
         if image_id not in self._truth.images:
@@ -101,10 +102,10 @@ class CocoEvaluator:
                 )
 
     def exchange(self, gather: Callable[[list[Any]], list[Any]]) -> None:
-        """Take over what evaluators of the same annotation file saw in other processes.
+        """Merge what evaluators of the same annotations saw in other processes.
 
         Args:
-            gather: gives every process the lists of all processes as one.
+            gather: joins the lists of all processes, in every process.
 
         Raises:
             DataError: two processes saw the same image.
@@ -118,12 +119,12 @@ class CocoEvaluator:
             self._results[iou_type] = [row for part in gather([rows]) for row in part]
 
     def evaluate(self, *, seen_only: bool = False, backend: Backend = "fast") -> CocoMetrics:
-        """Both tables.
+        """Compute both tables.
 
         Args:
-            seen_only: evaluate only images given to `update`. By default the whole annotation file counts, and the
-                objects of an image that was never given are missed.
-            backend: what matches predictions with ground truth; the numbers are the same.
+            seen_only: evaluate only the images given to `update`. By default every image of the annotations counts,
+                and the objects of an image that was never given count as missed.
+            backend: the library that matches predictions with ground truth; the numbers are the same.
 
         """
         image_ids = sorted(self._image_ids) if seen_only else sorted(self._truth.images)
@@ -132,8 +133,8 @@ class CocoEvaluator:
     def save_results(self, path: str | Path) -> dict[IouType, Path]:
         """Write ``NAME_bbox.json`` and ``NAME_segm.json`` beside ``path`` (``NAME.json``) and return their paths.
 
-        Two files, because boxes and masks may have different scores and mask rows must not have a box (see `results`):
-        an official evaluator that loads each for its own IoU type gets the numbers of ``evaluate()`` exactly.
+        There are two files because boxes and masks may have different scores and mask rows must not have a box (see
+        `results`). An official evaluator that loads each for its own IoU type gets exactly the numbers of `evaluate`.
         """
         paths = {iou_type: named_after(path, f"{iou_type}.json") for iou_type in self._results}
         for iou_type, target in paths.items():
@@ -151,26 +152,26 @@ def evaluate_coco(
     image_ids: Iterable[int] | None = None,
     backend: Backend = "fast",
 ) -> CocoMetrics:
-    """COCO metrics of result rows.
+    """Compute the COCO metrics of result rows.
 
-    Rows are read as the official loader reads them. In particular the area that decides whether an unmatched detection
-    is small, medium or large is the box's where rows have a ``bbox``, even for masks, and the mask's where they have
-    none; leave ``bbox`` out of mask rows to compare with published mask tables. Two things differ: boxes are ranked by
-    ``class_score`` where a row has it, and a box is never taken for a mask.
+    Rows are read as the official loader reads them. In particular, the area that makes an unmatched detection small,
+    medium or large is that of the box if rows have a ``bbox``, even for masks, and that of the mask otherwise; leave
+    ``bbox`` out of mask rows to compare with published mask tables. Two things differ: boxes are ranked by
+    ``class_score`` if a row has it, and a box is never taken for a mask.
 
     Args:
         ground_truth: COCO instance annotations (polygons, RLE, crowds): path of the JSON, its content (not changed), or
             a `GroundTruth`.
         results: COCO result rows (not changed) or the path of their JSON, for all of ``iou_types``; or a mapping with
             one for each IoU type.
-        iou_types: which tables to make: ``bbox``, ``segm``.
+        iou_types: the tables to make: ``bbox``, ``segm``.
         max_detections: ascending limits of detections per image and category. AP is read at the last, AR at each.
-        image_ids: images to evaluate; None is every image of the ground truth, and objects of images without results
-            are then missed. Results for other images are left out.
+        image_ids: images to evaluate; None is every image of the ground truth, in which case the objects of images
+            without results count as missed. Results for other images are ignored.
         backend: ``fast`` (faster-coco-eval) or ``pycocotools``; the numbers are the same.
 
     Raises:
-        ConfigError: an argument has a value that cannot work.
+        ConfigError: an argument is out of range.
         DataError: a file cannot be read, a row lacks a key, or an image or category id is not in the ground truth.
 
     """

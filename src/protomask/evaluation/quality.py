@@ -1,4 +1,4 @@
-"""How well a model's scores tell the quality of its masks: rank correlation, error, calibration, and AP by each score.
+"""How well scores predict mask quality: rank correlation, error, calibration, and the AP of ranking by each score.
 
 The question is that of Mask Scoring R-CNN (Huang et al. 2019, https://arxiv.org/abs/1903.00241): section 1 shows that a
 class score says little about the IoU of the mask, section 3 multiplies it by an estimate of that IoU, and section 4.5
@@ -13,7 +13,7 @@ score of a mask estimates its quality, not whether another detection came first.
 **Left out**: detections whose mask lies by half or more of its area in the crowd regions of its class, unless an object
 explains them (IoU of 0.5 or more); what they ought to score cannot be known.
 
-**Populations**: ``all`` is every detection with a class score above a limit, 0.05 unless told otherwise, false
+**Populations**: ``all`` is every detection with a class score above a limit, 0.05 by default, false
 positives included. This is what a user of the model meets. ``matched`` are those of them with a measured IoU of 0.5 or
 more, the ones that the IoU estimate is trained for. The second choice looks at the truth, which no user can do; and a
 high limit of the class score would hide most of what the class score knows. So the limit is low, the same detections

@@ -1,4 +1,4 @@
-"""COCO results as files: reading rows back, and the names of what is written beside them."""
+"""COCO results files: reading them back, and the names of the files written beside them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ IOU_TYPES: tuple[IouType, ...] = ("bbox", "segm")
 
 @dataclass(frozen=True, kw_only=True)
 class SavedResults:
-    """COCO result rows that were read from a file, or from the pair that `CocoEvaluator.save_results` writes.
+    """COCO result rows read from a file, or from the pair of files that `CocoEvaluator.save_results` writes.
 
     Attributes:
-        files: where the rows of each IoU type come from; one file may hold both.
-        rows: result rows for each IoU type that the files tell of.
+        files: the file of each IoU type; one file may hold both.
+        rows: the result rows of each IoU type that the files hold.
 
     """
 
@@ -53,7 +53,7 @@ class SavedResults:
         return cls(files=dict.fromkeys(iou_types, path), rows=dict.fromkeys(iou_types, rows))
 
     def scored_masks(self) -> Sequence[Row]:
-        """Rows with masks that have both scores where both are known, as `QualityMeter.update_rows` takes them.
+        """Mask rows for `QualityMeter.update_rows`, with both scores if both are known.
 
         Raises:
             ConfigError: there are no masks.
@@ -61,7 +61,7 @@ class SavedResults:
 
         """
         if "segm" not in self.rows:
-            raise ConfigError(f"quality: expected results with masks, but {self.files['bbox']} holds boxes alone")
+            raise ConfigError(f"quality: expected results with masks, but {self.files['bbox']} holds only boxes")
         masks = self.rows["segm"]
         if len(set(self.files.values())) == 1:
             return masks
@@ -80,15 +80,15 @@ def _detection(row: Row) -> tuple[Any, Any]:
 
 
 def diagram_path(path: str | None, save_results: str | None = None) -> Path:
-    """Where the reliability diagram goes.
+    """The path of the reliability diagram.
 
     Args:
         path: a .svg file; by default NAME_reliability.svg beside the NAME.json of ``save_results``, or reliability.svg
             in the current folder.
-        save_results: where the results go.
+        save_results: the NAME.json of the saved results.
 
     Raises:
-        ConfigError: the path is a folder or no PNG; the message calls it ``quality_plot``.
+        ConfigError: the path is a folder or not a PNG; the message calls it ``quality_plot``.
 
     """
     if path is not None:
@@ -110,10 +110,10 @@ def named_after(path: str | Path, ending: str) -> Path:
 
 
 def read_rows(results: Results) -> Sequence[Row]:
-    """Result rows as they are given, or those of a file.
+    """Read result rows from a file, or check those given.
 
     Raises:
-        DataError: the file cannot be read, or there is no list of result rows.
+        DataError: the file cannot be read, or is not a list of result rows.
 
     """
     rows = read_json(results) if isinstance(results, (str, Path)) else results

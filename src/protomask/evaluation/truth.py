@@ -21,14 +21,14 @@ _LISTED_IDS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class GroundTruth:
-    """Annotations prepared for either library; ids renumbered from 1, as both take id 0 for "not matched".
+    """Annotations prepared for matching, with ids counted from 1, because both libraries read id 0 as "not matched".
 
     Attributes:
-        source: what messages call it.
+        source: name of the file, for messages.
         images: image records of the file by image id.
         category_names: by category id.
         annotations: COCO records with ``bbox``, ``area`` and ``iscrowd``; ``segmentation`` is a compressed RLE, or None
-            where masks were not asked for.
+            if masks were not asked for.
 
     """
 
@@ -42,8 +42,8 @@ class GroundTruth:
         """Read and check annotations.
 
         Args:
-            ground_truth: path of a COCO instance JSON, or its content (not changed); what was loaded before is
-                returned as it is.
+            ground_truth: path of a COCO instance JSON, or its content (not changed); a `GroundTruth` is returned as it
+                is.
             masks: whether to prepare the masks.
 
         Raises:
@@ -81,14 +81,19 @@ class GroundTruth:
         return cls(source=source, images=images, category_names=_unique_names(names), annotations=annotations)
 
     def check_categories(self, category_ids: Sequence[int]) -> None:
-        """Raises: DataError if an id that a model predicts is not in the file."""
+        """Check that the file has every category that a model predicts.
+
+        Raises:
+            DataError: an id is not in the file.
+
+        """
         unknown = [category for category in category_ids if category not in self.category_names]
         if unknown:
             raise DataError(f"{self.source}: no category with id {listed(unknown)}, which the model predicts")
 
 
 TruthSource = str | Path | Mapping[str, Any] | GroundTruth
-"""Where ground truth comes from: path of a COCO instance JSON, its content, or what was loaded before."""
+"""Path of a COCO instance JSON, its content, or what was loaded before."""
 
 
 def _prepare_truth(annotation: Row, image: Row, *, masks: bool, where: str) -> Row:
@@ -115,10 +120,10 @@ def _prepare_truth(annotation: Row, image: Row, *, masks: bool, where: str) -> R
 
 
 def to_rle(segmentation: Any, image: Row, where: str) -> Row:
-    """COCO compressed RLE of polygons, of uncompressed or of compressed RLE, checked against the image's size.
+    """Convert polygons or RLE of either kind to compressed COCO RLE, checked against the size of the image.
 
     Raises:
-        DataError: the segmentation is none of these, or does not fit the image; ``where`` begins the message.
+        DataError: the segmentation is neither, or does not fit the image; the message begins with ``where``.
 
     """
     from pycocotools import mask as coco_mask
@@ -146,10 +151,10 @@ def to_rle(segmentation: Any, image: Row, where: str) -> Row:
 
 
 def checked_box(box: Any, where: str) -> list[float]:
-    """The box [x, y, width, height] in floats.
+    """The box [x, y, width, height] as floats.
 
     Raises:
-        DataError: it is not four finite numbers.
+        DataError: the box is not four finite numbers.
 
     """
     if not isinstance(box, (list, tuple)) or len(box) != 4 or not all(map(is_finite, box)):
@@ -158,7 +163,7 @@ def checked_box(box: Any, where: str) -> list[float]:
 
 
 def is_finite(value: Any) -> bool:
-    """Whether this is a number, and neither infinite nor NaN."""
+    """Whether the value is a finite number."""
     # float and int first: the check against Real, for NumPy's numbers, is slow.
     return isinstance(value, (float, int, Real)) and math.isfinite(value)
 
@@ -171,7 +176,7 @@ def _id_of(record: Row, where: str) -> int:
 
 
 def _unique_names(names: Mapping[int, str]) -> dict[int, str]:
-    """Category names by id; a name that several categories share gets the id behind it."""
+    """Category names by id; the id is appended to a name that several categories share."""
     given = list(names.values())
     return {key: name if given.count(name) == 1 else f"{name} ({key})" for key, name in names.items()}
 
@@ -190,6 +195,6 @@ def read_json(path: str | Path) -> Any:
 
 
 def listed(ids: Sequence[Any]) -> str:
-    """The first five ids, and how many more there are."""
+    """Text of the first five ids and the number of the others."""
     more = f" and {len(ids) - _LISTED_IDS} more" if len(ids) > _LISTED_IDS else ""
     return ", ".join(map(repr, ids[:_LISTED_IDS])) + more

@@ -120,8 +120,9 @@ def export(
         protomask_version=__version__,
     )
     # With the folded weights of predictions: exporters would fold and round them in their own ways. Weights in half
-    # precision are the network's own, which a runtime folds.
-    prepared = prepare_for_inference(network, fold=precision == "float32")
+    # precision are the network's own, which a runtime folds. The layout that predictions like best would leave
+    # transpositions in the file.
+    prepared = prepare_for_inference(network, fold=precision == "float32", contiguous=True)
     if candidates is None:
         graph = wrap(prepared, config, mask_size=mask_size, fixed_size=fixed_size).eval()
     else:

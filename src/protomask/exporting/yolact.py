@@ -188,7 +188,7 @@ def _best_anchors(scores: Tensor, config: YolactConfig, count: int) -> tuple[Ten
 
 
 def _fast_keep(boxes: Tensor, labels: Tensor, scores: Tensor, config: YolactConfig) -> Tensor:
-    """(M,) bool: which boxes, best first, Fast NMS keeps; the same as `protomask.ops.nms.fast_nms`."""
+    """(M,) bool: which boxes, best first, Fast NMS keeps; the same as `protomask.detection.nms.fast_nms`."""
     left, top, right, bottom = boxes.unbind(dim=1)
     width = (torch.minimum(right[:, None], right) - torch.maximum(left[:, None], left)).relu()
     height = (torch.minimum(bottom[:, None], bottom) - torch.maximum(top[:, None], top)).relu()
@@ -206,7 +206,7 @@ def _fast_keep(boxes: Tensor, labels: Tensor, scores: Tensor, config: YolactConf
 
 
 def _greedy_keep(boxes: Tensor, labels: Tensor, scores: Tensor, config: YolactConfig) -> Tensor:
-    """(M,) 0 or 1: which boxes, best first, greedy NMS keeps; the same as `protomask.ops.nms.batched_nms`."""
+    """(M,) 0 or 1: which boxes, best first, greedy NMS keeps; the same as `protomask.detection.nms.batched_nms`."""
     # The official convention: pixels, a box from 3 to 5 is three wide, and an IoU of the threshold suppresses.
     pixel_boxes = boxes * config.image_size + boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
     limit = float(np.nextafter(np.float32(config.iou_threshold), np.float32(-1)))

@@ -133,8 +133,8 @@ def _connect(host: str, port: int, limits: _Limits) -> socket.socket:
 def _is_public(address: _Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address) and (address.ipv4_mapped or address in _NAT64):
         address = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    is_site_local = isinstance(address, ipaddress.IPv6Address) and (address.is_site_local or address.sixtofour)
-    return address.is_global and not (address.is_multicast or address.is_reserved or is_site_local)
+    is_obsolete = isinstance(address, ipaddress.IPv6Address) and (address.is_site_local or address.sixtofour)
+    return address.is_global and not (address.is_multicast or address.is_reserved or is_obsolete)
 
 
 def _ask(connected: socket.socket, parts: SplitResult, limits: _Limits) -> bytes:

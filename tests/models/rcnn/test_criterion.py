@@ -26,8 +26,9 @@ def network() -> MaskRCNN:
     return tiny_rcnn()
 
 
-ORDINARY = [(5.0, 5.0, 40.0, 40.0), (20.0, 10.0, 60.0, 50.0)]
-TRUTHS: dict[str, list[tuple[list[tuple[float, ...]], tuple[int, ...]]]] = {
+Boxes = list[tuple[float, ...]]
+ORDINARY: Boxes = [(5.0, 5.0, 40.0, 40.0), (20.0, 10.0, 60.0, 50.0)]
+TRUTHS: dict[str, list[tuple[Boxes, tuple[int, ...]]]] = {
     "ordinary": [(ORDINARY, ()), (ORDINARY[:1], ())],
     "nothing": [([], ()), ([], ())],
     "nothing in one": [(ORDINARY, ()), ([], ())],
@@ -38,6 +39,10 @@ TRUTHS: dict[str, list[tuple[list[tuple[float, ...]], tuple[int, ...]]]] = {
     "whole image": [([(0.0, 0.0, 85.0, 64.0)], ()), ([(0.0, 0.0, 64.0, 64.0)], ())],
 }
 NOTHING_TO_LEARN = ("nothing", "crowds only", "no area")
+
+
+def ordinary_targets() -> list[Target]:
+    return [target_of_boxes(ORDINARY, size=size) for size in SIZES]
 
 
 @pytest.mark.parametrize("without_proposals", [False, True], ids=["", "without proposals"])
@@ -66,7 +71,7 @@ def test_the_loss_is_finite_and_teaches(network: MaskRCNN, truth: str, without_p
 def test_no_positives_among_the_chosen(network: MaskRCNN) -> None:
     criterion = RCNNCriterion(network)
     criterion.sample = lambda labels, count, share: (labels == 0).nonzero()[:count, 0]
-    losses = criterion(train_output(network), [target_of_boxes(ORDINARY, size=size) for size in SIZES])
+    losses = criterion(train_output(network), ordinary_targets())
     losses["loss_total"].backward()
     assert losses["loss_class"] > 0
     assert all(losses[term] == 0 for term in ("loss_rpn_box", "loss_box", "loss_mask", "loss_mask_iou"))
@@ -74,7 +79,7 @@ def test_no_positives_among_the_chosen(network: MaskRCNN) -> None:
 
 def test_without_the_head_there_is_no_mask_iou_term() -> None:
     network = tiny_rcnn(mask_iou=False)
-    losses = RCNNCriterion(network)(train_output(network), [target_of_boxes(ORDINARY, size=size) for size in SIZES])
+    losses = RCNNCriterion(network)(train_output(network), ordinary_targets())
     assert set(losses) == {*TERMS, "loss_total"} - {"loss_mask_iou"}
 
 
@@ -89,14 +94,15 @@ def test_weights_of_the_terms() -> None:
 def losses_of_every_proposal(network: MaskRCNN) -> dict[str, Tensor]:
     criterion = RCNNCriterion(network)
     criterion.sample = lambda labels, count, share: (labels >= 0).nonzero()[:, 0]
-    return criterion(train_output(network), [target_of_boxes(ORDINARY, size=size) for size in SIZES])
+    losses: dict[str, Tensor] = criterion(train_output(network), ordinary_targets())
+    return losses
 
 
 def test_an_anchor_grid_of_a_prediction_serves_training() -> None:
     network = tiny_rcnn()
     with torch.inference_mode():
         network(make_batch(network))
-    losses = RCNNCriterion(network)(train_output(network), [target_of_boxes(ORDINARY, size=size) for size in SIZES])
+    losses = RCNNCriterion(network)(train_output(network), ordinary_targets())
     losses["loss_total"].backward()
 
 
@@ -183,7 +189,7 @@ def test_targets_of_nothing() -> None:
     assert shares.shape == (0,)
     estimates = torch.zeros(0, requires_grad=True)
     loss = mask_iou_loss(estimates, mask_iou_targets(targets, targets, shares))
-    loss.backward()
+    torch.autograd.backward(loss)
     assert loss == 0
     assert inside_shares(torch.zeros(1, 8, 8, dtype=torch.bool), torch.tensor([[0.0, 0.0, 8.0, 8.0]])).item() > 0
 
@@ -210,7 +216,7 @@ def test_mask_iou_counts_what_the_region_does_not_see(
 def test_masks_that_miss_their_object_do_not_teach_the_estimate() -> None:
     estimates = torch.tensor([0.5, 0.9], requires_grad=True)
     loss = mask_iou_loss(estimates, torch.tensor([0.0, 0.7]))
-    loss.backward()
+    torch.autograd.backward(loss)
     assert loss.item() == pytest.approx(0.5 * 0.2**2)
     assert estimates.grad is not None
     assert estimates.grad.tolist() == pytest.approx([0.0, 0.2])

@@ -89,10 +89,11 @@ def check_proposals(found: Tensor, wanted: NDArray[Any]) -> None:
 
 
 def mask_logits_of_all_classes(network: MaskRCNN, roi_features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, classes with background, 28, 28), and (N, 28, 28) of one class as the network makes them."""
+    """(N, classes with background, 28, 28), and (N, 28, 28) of the class in question."""
     everything = network.mask_predictor(network.mask_head(roi_features))
-    own = network.mask_logits(roi_features, labels)
-    torch.testing.assert_close(own, everything[torch.arange(len(labels)), labels + 1], rtol=0, atol=1e-4)
+    own = everything[torch.arange(len(labels)), labels + 1]
+    some = network.mask_logits(roi_features[:5], labels[:5])
+    torch.testing.assert_close(some, own[:5], rtol=0, atol=1e-4)
     return everything, own
 
 
@@ -143,7 +144,8 @@ def test_everything_equals_the_official_code(official: MaskRCNN, number: int, go
         check_final_scores(found, places, golden["mask_scores/f64"], 5e-4)
 
 
-@pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [1, 2])
 @torch.inference_mode()
 def test_everything_equals_mmdetection(of_mmdet: tuple[str, MaskRCNN], number: int, golden_dir: Path) -> None:
     name, network = of_mmdet

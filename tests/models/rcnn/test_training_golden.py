@@ -81,7 +81,7 @@ def test_mask_iou_targets_and_loss_are_the_official_ones(unit: tuple[Golden, dic
 
     estimates = torch.from_numpy(golden["pred_maskiou"])[torch.arange(len(labels)), labels].requires_grad_()
     loss = mask_iou_loss(estimates[index], wanted)
-    loss.backward()
+    torch.autograd.backward(loss)
     assert loss.item() == pytest.approx(facts["loss_maskiou"], rel=1e-6)
     assert estimates.grad is not None
     np.testing.assert_allclose(estimates.grad, golden["pred_maskiou_grad_at_label"], atol=1e-7)
@@ -193,7 +193,7 @@ def test_losses_and_gradients_equal_the_official_ones(golden_dir: Path) -> None:
     network = official_rcnn(golden_dir, "ms_rcnn_resnet50_fpn").train()
     freeze_batch_norm(network)
     for part in ("conv1", "layer1"):
-        network.backbone.body.get_submodule(part).requires_grad_(False)
+        network.get_submodule(f"backbone.body.{part}").requires_grad_(False)
     criterion = RCNNCriterion(network)
     criterion.sample = official_draw(golden, network.config.rpn_samples)
     criterion.mask_targets = targets_of_polygons(golden, facts, targets)

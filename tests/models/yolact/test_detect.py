@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +9,6 @@ import pytest
 import torch
 
 from protomask.detection.options import NMS_MODES, NmsMode, PredictOptions
-from protomask.detection.prototypes import best_of_levels
 from protomask.errors import ConfigError
 from protomask.models.families import read_output
 from protomask.models.yolact.config import YolactConfig
@@ -96,15 +92,6 @@ def test_options_are_honoured_in_every_mode(nms: NmsMode) -> None:
     assert len(read(output, ONE_SIZE, nms=nms, candidate_threshold=1.0)[0]) == 0
 
 
-@pytest.mark.parametrize("nms", ["fast", "cross_class_fast", "batched"])
-def test_a_lower_iou_threshold_keeps_less(nms: NmsMode) -> None:
-    output = random_output(1)
-    [strict], [loose] = (
-        read(output, ONE_SIZE, nms=nms, iou_threshold=value, max_detections=1000) for value in (0.1, 0.9)
-    )
-    assert len(strict) < len(loose)
-
-
 def test_cross_class_is_cut_only_when_asked() -> None:
     output = random_output(1)
     [whole] = read(output, ONE_SIZE, nms="cross_class_fast")
@@ -151,11 +138,6 @@ def test_half_precision_output_gives_float32_results(dtype: torch.dtype) -> None
 
 
 def test_the_best_of_each_level_are_looked_at() -> None:
-    scores = np.array([0.1, 0.9, 0.5, 0.7, 0.2, 0.3], dtype=np.float32)
-    rows = np.arange(6)
-    assert best_of_levels(scores, rows, (4, 2), 2).tolist() == [False, True, False, True, True, True]
-    assert best_of_levels(scores, rows, (4, 2), 9).all()
-    assert best_of_levels(scores[:0], rows[:0], (0, 0), 2).tolist() == []
     limited = CONFIG.override(
         candidates_per_level=1, num_levels=2, backbone_levels=("C3", "C4"), anchor_scales=((10,), (30,))
     )
@@ -164,64 +146,3 @@ def test_the_best_of_each_level_are_looked_at() -> None:
     fewer = limited.override(image_size=32, anchor_scales=((10,), (30,)))
     with pytest.raises(ConfigError, match=r"candidates_per_level: expected 60 anchors \(48, 12 on the levels\), got"):
         read(random_output(1), ONE_SIZE, config=fewer)
-
-
-def test_detections_need_the_score_of_candidates_where_the_model_says_so() -> None:
-    output = random_output(1)
-    [everything] = read(output, ONE_SIZE, max_detections=500)
-    assert (everything.scores <= 0.05).any()
-    strict = CONFIG.override(threshold_detections=True)
-    [found] = read(output, ONE_SIZE, config=strict, max_detections=500)
-    np.testing.assert_array_equal(found.boxes, everything.boxes[everything.scores > 0.05])
-    [certain] = read(output, ONE_SIZE, config=strict, max_detections=500, candidate_threshold=0.3)
-    np.testing.assert_array_equal(certain.boxes, everything.boxes[everything.scores > 0.3])
-
-
-def test_boxes_can_be_clipped_before_suppression() -> None:
-    """Two boxes beyond the left edge with little in common, nearly all of which is inside."""
-    output = YolactOutput(
-        box_deltas=torch.zeros(1, 2, 4),
-        class_logits=torch.tensor([[[0.0, 5.0, 0.0, 0.0], [0.0, 4.0, 0.0, 0.0]]]),
-        mask_coefficients=torch.zeros(1, 2, 5),
-        prototypes=torch.rand(1, 16, 16, 5),
-        anchors=torch.tensor([[0.1, 0.5, 0.2, 0.4], [-0.3, 0.5, 1.0, 0.4]]),
-        semantic_logits=None,
-    )
-    assert len(read(output, ONE_SIZE, score_threshold=0.5)[0]) == 2
-    assert len(read(output, ONE_SIZE, config=CONFIG.override(clip_boxes=True), score_threshold=0.5)[0]) == 1
-
-
-# In a process of its own, and without PyTorch, whose import alone would hide the peak of what follows.
-MEMORY = """
-from pathlib import Path
-import numpy as np
-from PIL import Image
-from protomask.detection.prototypes import PrototypeMasks, PrototypeRows, PrototypeRule, detect, paint
-
-def peak():
-    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) // 1024
-
-rng = np.random.default_rng(0)
-logits = 2 * rng.standard_normal((2000, 81), dtype=np.float32)
-coefficients = np.tanh(rng.standard_normal((2000, 32), dtype=np.float32))
-coarse = rng.standard_normal((32, 9, 9), dtype=np.float32)
-grid = np.stack([np.asarray(Image.fromarray(one).resize((138, 138), Image.Resampling.BICUBIC)) for one in coarse], -1)
-centre, half = rng.random((2000, 2), dtype=np.float32) * 0.5 + 0.1, rng.random((2000, 2), dtype=np.float32) / 4 + 0.05
-boxes = np.concatenate((centre - half, centre + half), axis=1)
-before = peak()
-kept = detect(logits, boxes, PrototypeRule())
-masks = PrototypeMasks(grid, coefficients[kept.rows])
-rows = PrototypeRows(kept.boxes, kept.labels, kept.class_scores, masks)
-found = paint(rows, (2160, 3840), tuple(map(str, range(80))))
-codes = found.rle()
-print(len(codes), sum(int(mask.sum()) for _, _, mask in found.windows()) // len(codes), peak() - before)
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads the peak of memory from Linux")
-def test_a_hundred_masks_of_a_large_frame_fit_into_little_memory() -> None:
-    done = subprocess.run([sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True)
-    count, pixels, megabytes = map(int, done.stdout.split())
-    assert count == 100
-    assert pixels > 100_000
-    assert megabytes <= 200  # one dense array of them has 830

@@ -37,6 +37,14 @@ def images() -> Tensor:
     return torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
 
 
+def always_estimating(iou: float) -> Yolact:
+    torch.manual_seed(0)
+    network = build_yolact(**SMALL)
+    torch.nn.init.zeros_(network.get_parameter("rescoring.classify.weight"))
+    torch.nn.init.constant_(network.get_parameter("rescoring.classify.bias"), iou)
+    return network
+
+
 def test_each_mask_gets_the_estimate_of_its_class() -> None:
     torch.manual_seed(0)
     rescoring = MaskRescoring((4,), num_classes=3)
@@ -56,11 +64,7 @@ def test_prototypes_too_small_for_the_network_are_refused_early() -> None:
 
 
 def test_loss_is_the_distance_from_the_measured_iou(images: Tensor) -> None:
-    torch.manual_seed(0)
-    network = build_yolact(**SMALL).train()
-    assert network.rescoring is not None
-    torch.nn.init.zeros_(network.rescoring.classify.weight)
-    torch.nn.init.constant_(network.rescoring.classify.bias, 3.0)
+    network = always_estimating(3.0).train()
     output = network(images)
     with torch.no_grad():  # masks everywhere: the IoU is the share of the padded box that the object fills
         output.mask_coefficients.fill_(1.0)
@@ -118,11 +122,7 @@ def test_the_threshold_asks_for_the_final_score(network: Yolact, images: Tensor)
 
 
 def test_estimates_beyond_the_range_of_an_iou_are_limited(images: Tensor) -> None:
-    torch.manual_seed(0)
-    network = build_yolact(**SMALL).eval()
-    assert network.rescoring is not None
-    torch.nn.init.zeros_(network.rescoring.classify.weight)
-    torch.nn.init.constant_(network.rescoring.classify.bias, 3.0)
+    network = always_estimating(3.0).eval()
     with torch.inference_mode():
         output = network(images[:1])
         [rows] = detection.detect(network, output, EVERYTHING)
