@@ -63,6 +63,21 @@ class AtLeast:
 
 
 @dataclass(frozen=True)
+class AtMost:
+    """``high`` or less; a limit far above all use, which messages tell only when it was passed."""
+
+    high: float
+
+    def holds(self, value: float) -> bool:
+        """See `Bound.holds`."""
+        return value <= self.high
+
+    def words(self, noun: str) -> str:
+        """See `Bound.words`."""
+        return f"{noun} (and at most {self.high:g})"
+
+
+@dataclass(frozen=True)
 class AboveZero:
     """Positive."""
 

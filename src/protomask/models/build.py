@@ -48,7 +48,7 @@ def build_network(
     if class_names is not None:
         names = class_names
     elif num_classes is not None or names is None:
-        count = num_classes if num_classes is not None else config.num_classes
+        count = config.num_classes if num_classes is None else config.checked("num_classes", num_classes)
         if names is None or len(names) != count:
             names = [f"class_{index}" for index in range(count)]
     if not names:
