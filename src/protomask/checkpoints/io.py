@@ -100,7 +100,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
     if version != FORMAT_VERSION or not isinstance(family, str) or family not in FAMILIES:
         raise CheckpointError(
             f"{path}: expected format version {FORMAT_VERSION} of family {' or '.join(FAMILIES)}, "
-            f"got version {str(version):.80} of family {str(family):.80}"
+            f"got version {version!s:.80} of family {family!s:.80}"
         )
     names = header.get("class_names")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
