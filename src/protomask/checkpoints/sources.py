@@ -10,7 +10,7 @@ from protomask.checkpoints.download import fetch_from_hub, fetch_url
 from protomask.checkpoints.formats import load_foreign
 from protomask.checkpoints.io import load_exactly, load_weights
 from protomask.errors import CheckpointError, ConfigError
-from protomask.models.build import build_network
+from protomask.models.build import build_network, checked_names
 from protomask.models.network import Network
 from protomask.models.published import PUBLISHED
 from protomask.models.zoo import ZOO, zoo_entry
@@ -31,6 +31,10 @@ def load_network(source: str | Path, *, model: str | None = None, class_names: S
         ConfigError: unknown model, or names that contradict the file.
 
     """
+    if class_names is not None:
+        class_names = checked_names(class_names)
+    if model is not None:
+        zoo_entry(model)
     name = str(source)
     if name in ZOO:
         packaged = ZOO[name].packaged

@@ -269,6 +269,6 @@ def zoo_entry(name: str) -> ZooEntry:
         ConfigError: no such name; the message lists them.
 
     """
-    if name not in ZOO:
+    if not isinstance(name, str) or name not in ZOO:
         raise ConfigError(f"model: expected one of {', '.join(ZOO)}, got {name!r}")
     return ZOO[name]

@@ -47,7 +47,7 @@ class OpenVinoPredictor(ExportedPredictor):
             raise MissingExtraError(
                 f"{path}: running it in OpenVINO needs the package: pip install 'protomask[openvino]'"
             ) from error
-        if precision not in _HINTS:
+        if precision not in tuple(_HINTS):
             raise ConfigError(f"precision: expected one of {', '.join(_HINTS)}, got {precision!r}")
         hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
