@@ -6,6 +6,7 @@ not needed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
@@ -314,6 +315,7 @@ def export(
         from protomask.torch_runtime.predictor import TorchPredictor
 
     settled = take_options(options, changes)
+    output = _path("output", output)
     if not isinstance(model, AnyPredictor):
         model = load(model, runtime="torch", device="cpu")
     elif not isinstance(model, TorchPredictor):
@@ -353,12 +355,19 @@ def check(
         from protomask.models.families import family_of
         from protomask.models.zoo import zoo_entry
 
-    report = check_dataset(data)
+    report = check_dataset(_path("data", data))
     if model is None:
         return report
     config = zoo_entry(model).preset().override(**(model_options or {}))
     network_input = family_of(config).network_input
     return report if network_input is None else report.with_network(network_input(config))
+
+
+def _path(name: str, value: Any) -> Path:
+    """Raises: ConfigError where an argument is no path."""
+    if not isinstance(value, str | os.PathLike):
+        raise ConfigError(f"{name}: expected a path, got {value!r:.200}")
+    return Path(value)
 
 
 class needing_torch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -60,6 +61,21 @@ class AtLeast:
     def words(self, noun: str) -> str:
         """See `Bound.words`."""
         return f"{noun} of at least {self.low:g} {self.unit}".rstrip()
+
+
+@dataclass(frozen=True)
+class AtMost:
+    """``high`` or less; a limit far above all use, which messages tell only when it was passed."""
+
+    high: float
+
+    def holds(self, value: float) -> bool:
+        """See `Bound.holds`."""
+        return value <= self.high
+
+    def words(self, noun: str) -> str:
+        """See `Bound.words`."""
+        return f"{noun} (and at most {self.high:g})"
 
 
 @dataclass(frozen=True)
@@ -127,7 +143,7 @@ class Settings:
     def _expect(self, name: str, holds: bool, expected: str) -> None:
         """Raise the ConfigError of a field unless something holds: for `_check`."""
         if not holds:
-            raise ConfigError(f"{name}: expected {expected}, got {getattr(self, name)!r}")
+            raise ConfigError(f"{name}: expected {expected}, got {shown(getattr(self, name))}")
 
     @classmethod
     def checked(cls, name: str, value: Any) -> Any:
@@ -141,7 +157,7 @@ class Settings:
         try:
             return _fitted(kind, value, name)
         except _MisfitError:
-            raise ConfigError(f"{name}: expected {_words(kind)}, got {value!r}") from None
+            raise ConfigError(f"{name}: expected {_words(kind)}, got {shown(value)}") from None
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed; the settings themselves where nothing is to be changed.
@@ -178,6 +194,18 @@ class Settings:
         for base in reversed(cls.__mro__):
             texts.update(_attributes(base.__dict__.get("__doc__") or ""))
         return {entry.name: texts.get(entry.name, "") for entry in fields(cls)}
+
+
+def shown(value: Any) -> str:
+    """A value in a message, whatever it is."""
+    try:
+        text = repr(value)
+    except Exception:  # a number of thousands of digits, an object whose repr fails
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
+_LONGEST_SHOWN = 300
 
 
 class _MisfitError(Exception):
@@ -267,14 +295,28 @@ def _fitted_settings(kind: type[Settings], value: Any, name: str) -> Settings:
         raise ConfigError(f"{name}.{error}") from None
 
 
+def _scalar(value: Any) -> Any:
+    """What an array or tensor of no dimension holds; else the value."""
+    is_scalar = getattr(value, "shape", None) == () and callable(getattr(value, "item", None))
+    return value.item() if is_scalar else value
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(fitted := _scalar(value), bool):
+        return fitted
+    raise _MisfitError
+
+
 def _whole(value: Any) -> int:
+    value = _scalar(value)
     # NumPy's whole numbers are Integral too; so are Python's True and False.
-    if not isinstance(value, bool) and isinstance(value, Integral):
+    if not isinstance(value, bool) and isinstance(value, Integral) and abs(int(value)) < 1 << 63:
         return int(value)
     raise _MisfitError
 
 
 def _number(value: Any) -> float:
+    value = _scalar(value)
     if not isinstance(value, bool) and isinstance(value, Real):
         try:
             number = float(value)
@@ -282,6 +324,14 @@ def _number(value: Any) -> float:
             raise _MisfitError from None
         if math.isfinite(number):
             return number
+    raise _MisfitError
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, str):
+        return str(value) if type(value) is not str else value  # NumPy's texts become Python's
     raise _MisfitError
 
 
@@ -295,7 +345,7 @@ def _instance_of(kind: type) -> Callable[[Any], Any]:
 
 
 _SCALARS: dict[Any, Callable[[Any], Any]] = {
-    int: _whole, float: _number, bool: _instance_of(bool), str: _instance_of(str), NoneType: _instance_of(NoneType),
+    int: _whole, float: _number, bool: _flag, str: _text, NoneType: _instance_of(NoneType),
 }  # fmt: skip
 _NOUNS = {
     int: ("a whole number", "whole numbers"),

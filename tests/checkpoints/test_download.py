@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from protomask.checkpoints.download import fetch_url
+from protomask.checkpoints.download import fetch_from_hub, fetch_url
+from protomask.checkpoints.sources import load_network
 from protomask.errors import CheckpointError
 
 CONTENT = b"weights" * 1000
@@ -77,3 +78,34 @@ def test_an_interrupted_download_leaves_nothing(cache: Path, published: Path, mo
     with pytest.raises(CheckpointError, match="ConnectionResetError: connection reset"):
         fetch_url(published.as_uri(), DIGITS[:8])
     assert list(cache.iterdir()) == []
+
+
+def test_a_damaged_file_in_the_cache_is_refused(cache: Path, published: Path) -> None:
+    path = fetch_url(published.as_uri(), DIGITS[:8])
+    path.write_bytes(CONTENT[:-1])
+    with pytest.raises(CheckpointError, match=r"SHA-256 begins with .*remove it"):
+        fetch_url(published.as_uri(), DIGITS[:8])
+
+
+def test_files_of_the_hub_are_pinned_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    blob, link = tmp_path / DIGITS, tmp_path / "model.pth"
+    blob.write_bytes(CONTENT)
+    link.symlink_to(blob)
+
+    def download(repository: str, filename: str, *, revision: str | None) -> str:
+        asked.append((repository, filename, revision))
+        return str(link)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    assert fetch_from_hub("owner/name", "model.pth", revision="abc") == link
+    assert fetch_from_hub("owner/name", "model.pth", sha256=DIGITS) == link
+    with pytest.raises(CheckpointError, match="SHA-256"):
+        fetch_from_hub("owner/name", "model.pth", sha256="0" * 64)
+    blob.write_bytes(CONTENT[:-1])
+    with pytest.raises(CheckpointError, match=rf"model\.pth: expected a file whose SHA-256 begins with {DIGITS}"):
+        fetch_from_hub("owner/name", "model.pth")
+    with pytest.raises(CheckpointError, match="SHA-256"):
+        load_network("hf://owner/name@v1/model.pth")
+    assert asked[-1] == ("owner/name", "model.pth", "v1")
+    assert asked[0] == ("owner/name", "model.pth", "abc")

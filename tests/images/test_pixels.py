@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from protomask.errors import DataError
+from protomask.images.decode import read_image
 from protomask.images.pixels import to_rgb_array
 
 RED, WHITE, BLACK, GRAY = [255, 0, 0], [255] * 3, [0] * 3, [128] * 3
@@ -113,3 +117,37 @@ def test_a_transparent_palette_entry_is_white() -> None:
 
 def test_an_image_without_pixels_stays_without() -> None:
     assert to_rgb_array(Image.new("RGB", (0, 5))).shape == (5, 0, 3)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """The beginning of a PNG that claims a size, and no pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def test_a_small_file_that_claims_many_pixels_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png_header(13000, 13000))
+    for source in (path, path.read_bytes()):
+        with pytest.raises(
+            DataError, match=r"(bomb\.png|image bytes): claims 13000x13000 pixels in a file of 65 bytes"
+        ):
+            read_image(source)
+    blank = tmp_path / "blank.png"
+    Image.new("L", (5000, 4000)).save(blank)
+    assert read_image(blank).shape == (4000, 5000, 3)
+
+
+def test_images_are_converted_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 65536, (37, 29), dtype=np.uint16)
+    rgba = rng.integers(0, 256, (37, 29, 4), dtype=np.uint8)
+    images = [Image.fromarray(values), Image.fromarray(rgba), Image.fromarray(rng.random((37, 29), dtype=np.float32))]
+    whole = [to_rgb_array(image) for image in images]
+    monkeypatch.setattr("protomask.images.pixels._ROWS_AT_ONCE", 100)
+    for image, pixels in zip(images, whole, strict=True):
+        assert np.array_equal(to_rgb_array(image), pixels)

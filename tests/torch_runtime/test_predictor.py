@@ -251,7 +251,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
 def test_files_of_the_hub(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def fetch(repository: str, filename: str) -> Path:
+    def fetch(repository: str, filename: str, *, revision: str | None) -> Path:
         asked.append((repository, filename))
         return weights
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from protomask.checkpoints import mmdet_yolact, official_yolact
 from protomask.checkpoints.foreign import ForeignFile, read_foreign
-from protomask.checkpoints.io import fill_counters, load_exactly
+from protomask.checkpoints.io import build_fitting, fill_counters, load_exactly
 from protomask.checkpoints.rcnn_formats import (
     RCNN_FORMATS,
     RCNNArchitecture,
@@ -19,8 +19,7 @@ from protomask.checkpoints.rcnn_formats import (
     coco_names,
     rcnn_architecture,
 )
-from protomask.errors import CheckpointError
-from protomask.models.build import build_network
+from protomask.errors import CheckpointError, ProtomaskError
 from protomask.models.families import RCNN, family_of
 from protomask.models.network import Network
 from protomask.models.zoo import ZOO, ZooEntry, zoo_entry
@@ -68,7 +67,15 @@ def load_foreign(
         zoo_entry(model)
     file = read_foreign(path)
     origin = next(known for known in FORMATS if known.recognises(file.tensors))
-    return origin.load(path, file, model, class_names)
+    try:
+        return origin.load(path, file, model, class_names)
+    except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:
+        if isinstance(error, ProtomaskError):
+            raise
+        # A tensor that a key map rolls, cuts or joins has not the shape that it has in such files.
+        raise CheckpointError(
+            f"{path}: not a weights file of {origin.name}: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        ) from error
 
 
 def _load_official_yolact(
@@ -77,8 +84,9 @@ def _load_official_yolact(
     """The network of the zoo that the file name or the caller says."""
     name = model if model is not None else model_from_filename(path.name)
     tensors = official_yolact.rename(file.tensors)
-    network = build_network(name, class_names=class_names)
-    load_exactly(network, fill_counters(network, tensors), source=f"{path} as {name} ({_official(zoo_entry(name))})")
+    source = f"{path} as {name} ({_official(zoo_entry(name))})"
+    network = build_fitting(name, _shapes(tensors), source=source, class_names=class_names)
+    load_exactly(network, fill_counters(network, tensors), source=source)
     return network.eval()
 
 
@@ -93,9 +101,9 @@ def _load_mmdet_yolact(path: Path, file: ForeignFile, model: str | None, class_n
         )
     tensors = mmdet_yolact.rename(file.tensors)
     names = class_names or _fitting_names(file, len(tensors.get("semantic.bias", ())))
-    network = build_network(name, class_names=names, **mmdet_yolact.CONVENTIONS)
-    renamed = fill_counters(network, tensors)
-    load_exactly(network, renamed, source=f"{path} as {name} (of MMDetection)")
+    source = f"{path} as {name} (of MMDetection)"
+    network = build_fitting(name, _shapes(tensors), source=source, class_names=names, **mmdet_yolact.CONVENTIONS)
+    load_exactly(network, fill_counters(network, tensors), source=source)
     return network.eval()
 
 
@@ -112,14 +120,20 @@ def _load_rcnn(
     names = class_names or _fitting_names(file, found.num_classes) or coco_names(found.num_classes)
     if names is not None and len(names) != found.num_classes:
         raise CheckpointError(f"{source}: expected {found.num_classes} class names, got {len(names)}")
-    network = build_network(
+    network = build_fitting(
         name,
+        _shapes(tensors),
+        source=f"{source} as {name}",
         class_names=names,
         num_classes=found.num_classes,
         conventions=origin.conventions(path.name, file.config_text),
     )
     load_exactly(network, fill_counters(network, tensors), source=f"{source} as {name}")
     return network.eval()
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in tensors.items()}
 
 
 def _fitting_names(file: ForeignFile, num_classes: int) -> tuple[str, ...] | None:

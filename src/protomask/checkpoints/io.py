@@ -11,15 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from protomask.errors import CheckpointError, ConfigError
+from protomask.errors import CheckpointError, ConfigError, ProtomaskError
 from protomask.files import replacing
 from protomask.models.build import build_network
+from protomask.models.config import ModelConfig
 from protomask.models.families import FAMILIES, family_of
 from protomask.models.layers.module import Module
 from protomask.models.network import Network
 
 FORMAT_VERSION = "1"
 _HEADER = "protomask"
+_MAX_HEADER = 4 << 20
+"""Characters: a damaged file must not ask for gigabytes."""
 
 
 def save_weights(
@@ -84,15 +87,26 @@ def read_header(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: not a readable .safetensors file: {error}") from error
     if _HEADER not in metadata:
         raise CheckpointError(f"{path}: expected weights saved by protomask, found no {_HEADER!r} header")
+    text = metadata[_HEADER]
+    if len(text) > _MAX_HEADER:
+        raise CheckpointError(
+            f"{path}: expected a {_HEADER!r} header of at most {_MAX_HEADER} characters, got {len(text)}"
+        )
     try:
-        header: dict[str, Any] = dict(json.loads(metadata[_HEADER]))
-    except (TypeError, ValueError) as error:
+        header: dict[str, Any] = dict(json.loads(text))
+    except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: the {_HEADER!r} header is not a JSON object: {error}") from error
-    if header.get("format_version") != FORMAT_VERSION or header.get("family") not in FAMILIES:
+    version, family = header.get("format_version"), header.get("family")
+    if version != FORMAT_VERSION or not isinstance(family, str) or family not in FAMILIES:
         raise CheckpointError(
             f"{path}: expected format version {FORMAT_VERSION} of family {' or '.join(FAMILIES)}, "
-            f"got version {header.get('format_version')} of family {header.get('family')}"
+            f"got version {version!s:.80} of family {family!s:.80}"
         )
+    names = header.get("class_names")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        raise CheckpointError(f"{path}: expected class_names to be a list of names, got {names!r:.200}")
+    if not isinstance(header.get("config"), dict):
+        raise CheckpointError(f"{path}: expected config to be an object, got {header.get('config')!r:.200}")
     return header
 
 
@@ -103,6 +117,7 @@ def load_weights(path: str | Path, *, map_location: str | torch.device = "cpu") 
         CheckpointError: missing file, not a file of ours, or tensors that do not fit the config in the header.
 
     """
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     path = Path(path)
@@ -111,15 +126,44 @@ def load_weights(path: str | Path, *, map_location: str | torch.device = "cpu") 
     header = read_header(path)
     try:
         config = FAMILIES[header["family"]].config.from_dict(header["config"])
-        network = build_network(config, class_names=tuple(header["class_names"]))
-    except (ConfigError, KeyError, TypeError) as error:
+        with safe_open(path, framework="pt") as file:
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
+        network = build_fitting(config, shapes, source=str(path), class_names=tuple(header["class_names"]))
+        tensors = load_file(path, device=str(map_location))
+    except ConfigError as error:
         raise CheckpointError(f"{path}: the header's config and class names cannot be read: {error}") from error
-    tensors = {
-        key: value.float() if value.is_floating_point() else value
-        for key, value in load_file(path, device=str(map_location)).items()
-    }
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: not a readable .safetensors file: {error}") from error
     load_exactly(network, tensors, source=str(path))
     return network.to(map_location).eval()
+
+
+def build_fitting(
+    model: str | ModelConfig, shapes: Mapping[str, tuple[int, ...]], *, source: str, **options: Any
+) -> Network:
+    """An untrained network that must have exactly tensors of these shapes; no memory is taken before that is sure.
+
+    Args:
+        model: zoo name or config.
+        shapes: of the tensors of a file; counters of batch norm may be absent.
+        source: what to call the file in errors.
+        options: see `protomask.models.build.build_network`.
+
+    Raises:
+        CheckpointError: lists every missing, unexpected and misshapen key.
+        ConfigError: as `build_network`.
+
+    """
+    try:
+        with torch.device("meta"):
+            probe = build_network(model, **options)
+    except ProtomaskError:
+        raise
+    except Exception as error:  # what a config that fits no network leads to
+        raise CheckpointError(f"{source}: no network has this config: {type(error).__name__}: {error}") from error
+    own = {key: tuple(value.shape) for key, value in probe.state_dict().items()}
+    _check_keys({key: shape for key, shape in own.items() if key in shapes or not _is_counter(key)}, shapes, source)
+    return build_network(model, **options)
 
 
 def load_exactly(network: Module, tensors: Mapping[str, Tensor], *, source: str) -> None:
@@ -130,19 +174,51 @@ def load_exactly(network: Module, tensors: Mapping[str, Tensor], *, source: str)
 
     """
     own = network.state_dict()
-    missing = [key for key in own if key not in tensors]
-    unexpected = [key for key in tensors if key not in own]
-    misshapen = [
-        f"{key} (model {tuple(own[key].shape)}, file {tuple(tensors[key].shape)})"
-        for key in own
-        if key in tensors and own[key].shape != tensors[key].shape
-    ]
-    problems = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
+    own_shapes, shapes = ({key: tuple(value.shape) for key, value in some.items()} for some in (own, tensors))
+    _check_keys(own_shapes, shapes, source)
+    for key, value in tensors.items():
+        problem = _problem_of(key, value, own[key])
+        if problem is not None:
+            raise CheckpointError(f"{source}: tensor {key}: {problem}; the file is damaged, or no weights of a network")
+    network.load_state_dict(dict(tensors))
+
+
+def _check_keys(own: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]], source: str) -> None:
+    problems = {
+        "missing": [key for key in own if key not in given],
+        "unexpected": [key for key in given if key not in own],
+        "misshapen": [
+            f"{key} (model {shape}, file {given[key]})"
+            for key, shape in own.items()
+            if key in given and shape != given[key]
+        ],
+    }
     if any(problems.values()):
         lines = [f"{source}: the weights do not fit the model"]
         lines += [f"  {len(keys)} {kind}: {', '.join(keys)}" for kind, keys in problems.items() if keys]
         raise CheckpointError("\n".join(lines))
-    network.load_state_dict(dict(tensors))
+
+
+def _problem_of(key: str, value: Tensor, untrained: Tensor) -> str | None:
+    """Why a tensor cannot be weights; None where it can."""
+    if value.is_floating_point() != untrained.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
+        kind = "real numbers" if untrained.is_floating_point() else "whole numbers"
+        return f"expected {kind}, got {str(value.dtype).removeprefix('torch.')}"
+    if not value.is_floating_point():
+        return None
+    total = value.float().sum()
+    if not total.isfinite() and not value.float().isfinite().all():
+        return "expected finite numbers, got some that are not"
+    # Biases begin at zero, and so do layers that are to do nothing at first.
+    if total == 0 and value.ndim > 1 and value.numel() and not value.float().any() and untrained.any():
+        return "expected weights, got zeros"
+    if key.endswith("running_var") and value.numel() and float(value.float().min()) < 0:
+        return "expected variances, got negative ones"
+    return None
+
+
+def _is_counter(key: str) -> bool:
+    return key.endswith("num_batches_tracked")
 
 
 def load_matching(network: Module, tensors: Mapping[str, Tensor]) -> list[str]:
@@ -161,6 +237,6 @@ def load_matching(network: Module, tensors: Mapping[str, Tensor]) -> list[str]:
 def fill_counters(network: Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Fill in the batch norm counters that files of old PyTorch versions lack; they play no part in prediction."""
     for key, value in network.state_dict().items():
-        if key.endswith("num_batches_tracked") and key not in tensors:
+        if _is_counter(key) and key not in tensors:
             tensors[key] = torch.zeros_like(value)
     return tensors

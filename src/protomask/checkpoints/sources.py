@@ -10,7 +10,7 @@ from protomask.checkpoints.download import fetch_from_hub, fetch_url
 from protomask.checkpoints.formats import load_foreign
 from protomask.checkpoints.io import load_exactly, load_weights
 from protomask.errors import CheckpointError, ConfigError
-from protomask.models.build import build_network
+from protomask.models.build import build_network, checked_names
 from protomask.models.network import Network
 from protomask.models.published import PUBLISHED
 from protomask.models.zoo import ZOO, zoo_entry
@@ -22,7 +22,8 @@ def load_network(source: str | Path, *, model: str | None = None, class_names: S
     Args:
         source: zoo name or publisher's name of `protomask.models.published.PUBLISHED` (weights that ship with the
             package, or published ones that are downloaded once), file of ours (.safetensors), file of another codebase
-            (.pth, .pkl; see `protomask.checkpoints.formats.load_foreign`), or ``hf://owner/repository/file``.
+            (.pth, .pkl; see `protomask.checkpoints.formats.load_foreign`), or ``hf://owner/repository/file``, with
+            ``@revision`` behind the repository to pin it to a commit or tag.
         model: zoo name of the network in a foreign file whose file name does not tell.
         class_names: of a foreign file that was trained on other classes than the zoo's.
 
@@ -31,6 +32,10 @@ def load_network(source: str | Path, *, model: str | None = None, class_names: S
         ConfigError: unknown model, or names that contradict the file.
 
     """
+    if class_names is not None:
+        class_names = checked_names(class_names)
+    if model is not None:
+        zoo_entry(model)
     name = str(source)
     if name in ZOO:
         packaged = ZOO[name].packaged
@@ -43,9 +48,12 @@ def load_network(source: str | Path, *, model: str | None = None, class_names: S
     if name.startswith("hf://"):
         owner, _, rest = name.removeprefix("hf://").partition("/")
         repository, _, filename = rest.partition("/")
+        repository, _, revision = repository.partition("@")
         if not (owner and repository and filename):
-            raise ConfigError(f"source: expected hf://owner/repository/file, got {name!r}")
-        path = fetch_from_hub(f"{owner}/{repository}", filename)
+            raise ConfigError(
+                f"source: expected hf://owner/repository/file or .../repository@revision/file, got {name!r}"
+            )
+        path = fetch_from_hub(f"{owner}/{repository}", filename, revision=revision or None)
     else:
         path = Path(name)
     if not path.is_file():
@@ -86,7 +94,7 @@ def fetch_published(name: str) -> Path:
             f"{name}: no published weights to download; train it, or load a file "
             f"of yours with load('FILE.pth', model={name!r})"
         )
-    return fetch_from_hub(entry.repository, entry.filename)
+    return fetch_from_hub(entry.repository, entry.filename, revision=entry.revision, sha256=entry.sha256)
 
 
 def _fetch(published: str) -> Path:

@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from protomask.errors import DataError
 from protomask.images.fetch import fetch_url, is_url
-from protomask.images.pixels import EXIF_ORIENTATION, IMAGE_FORMATS, to_rgb_array
+from protomask.images.pixels import EXIF_ORIENTATION, IMAGE_FORMATS, check_claim, to_rgb_array
 
 Pixels = NDArray[np.uint8]
 """(H, W, 3) uint8 RGB, 0..255, upright."""
@@ -129,7 +129,9 @@ def _from_bytes(content: bytes, name: str) -> Pixels:
 
 def _open(file: Path | BytesIO, name: str) -> Pixels:
     try:
+        size = len(file.getbuffer()) if isinstance(file, BytesIO) else file.stat().st_size
         with Image.open(file, formats=IMAGE_FORMATS) as image:
+            check_claim(image, size, name)
             return _decode(image, name)
     except DataError:
         raise

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +25,32 @@ IMAGE_FORMATS = (
 )  # fmt: skip
 """Pillow's names of the formats that are decoded. Others, such as PostScript, would start foreign programs."""
 
+FREE_PIXELS = 1 << 24
+"""Every file may have so many."""
+PIXELS_PER_BYTE = 10_000
+"""What a larger image may have: no photograph and no drawing comes near it, only a header that lies."""
+_ROWS_AT_ONCE = 1 << 22  # pixels
+
 _TIFF_MAX_SAMPLE_VALUE = 281  # TIFF 6.0, section 8: the largest value a sample can have
 _TIFF_PHOTOMETRIC = 262
 _TIFF_WHITE_IS_ZERO = 0
+
+
+def check_claim(image: Image.Image, size: int, name: str) -> None:
+    """See that an image file is large enough for the pixels that its header claims; nothing is decoded.
+
+    Args:
+        image: opened, not loaded.
+        size: bytes of the file.
+        name: what to call it.
+
+    Raises:
+        DataError: it is not.
+
+    """
+    pixels = image.width * image.height
+    if pixels > FREE_PIXELS and pixels > PIXELS_PER_BYTE * size:
+        raise DataError(f"{name}: claims {image.width}x{image.height} pixels in a file of {size} bytes")
 
 
 def to_rgb_array(image: Image.Image) -> NDArray[np.uint8]:
@@ -49,14 +74,14 @@ def to_rgb_array(image: Image.Image) -> NDArray[np.uint8]:
     """
     mode = image.mode
     if mode == "I" or mode == "F" or mode.startswith("I;16"):
-        return np.repeat(_gray_to_uint8(image)[:, :, None], 3, axis=2)
+        return _in_strips(image, lambda strip: np.repeat(strip[:, :, None], 3, axis=2), _gray_converter(image))
     if mode == "LAB":
         return _writable(_lab_to_rgb(image))
     if mode == "La":  # premultiplied gray reaches RGBA only through LA
         image = image.convert("LA")
     try:
         if image.has_transparency_data:
-            return _composite_over_white(np.asarray(image.convert("RGBA")))
+            return _in_strips(image.convert("RGBA"), _composite_over_white)
         return _writable(image.convert("RGB"))
     except ValueError as error:
         raise DataError(f"pixel mode {mode!r} cannot be converted to RGB: {error}") from error
@@ -66,24 +91,42 @@ def _writable(image: Image.Image) -> NDArray[np.uint8]:
     return np.array(image, dtype=np.uint8)
 
 
-def _gray_to_uint8(image: Image.Image) -> NDArray[np.uint8]:
+def _in_strips(image: Image.Image, *steps: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[np.uint8]:
+    """Convert an image strip by strip, the last step first: what lies between takes little memory."""
+    values = np.asarray(image)
+    pixels = np.empty((*values.shape[:2], 3), dtype=np.uint8)
+    rows = max(1, _ROWS_AT_ONCE // max(values.shape[1], 1))
+    for top in range(0, values.shape[0], rows):
+        strip: NDArray[Any] = values[top : top + rows]
+        for step in reversed(steps):
+            strip = step(strip)
+        pixels[top : top + rows] = strip
+    return pixels
+
+
+def _gray_converter(image: Image.Image) -> Callable[[NDArray[Any]], NDArray[np.uint8]]:
+    """What turns the values of a gray image into 0..255."""
     tags = getattr(image, "tag_v2", {})
-    if image.mode == "F":
-        values = np.nan_to_num(np.asarray(image, dtype=np.float32), nan=0.0)
-        finite_max = float(values.max(initial=0.0))
+    is_float = image.mode == "F"
+    white = 65535.0
+    if is_float:
+        finite_max = max(
+            (float(np.nan_to_num(row, nan=0.0).max(initial=0.0)) for row in np.asarray(image)), default=0.0
+        )
         white = next((bound for bound in (1.0, 255.0) if finite_max <= bound), 65535.0)
-    else:
-        values = np.asarray(image).astype(np.float32)
-        white = 65535.0
     stated = tags.get(_TIFF_MAX_SAMPLE_VALUE)
     stated = stated[0] if isinstance(stated, tuple) else stated
-    if stated and image.mode != "F":
+    if stated and not is_float:
         white = min(float(stated), white)
-    scaled = np.clip(values * (255.0 / white), 0.0, 255.0)
-    if tags.get(_TIFF_PHOTOMETRIC) == _TIFF_WHITE_IS_ZERO:  # Pillow inverts this for 8 bits only
-        scaled = 255.0 - scaled
-    gray: NDArray[np.uint8] = np.rint(scaled).astype(np.uint8)
-    return gray
+    white_is_zero = tags.get(_TIFF_PHOTOMETRIC) == _TIFF_WHITE_IS_ZERO  # Pillow inverts this for 8 bits only
+
+    def convert(values: NDArray[Any]) -> NDArray[np.uint8]:
+        real = values.astype(np.float32)
+        scaled = np.clip((np.nan_to_num(real, nan=0.0) if is_float else real) * (255.0 / white), 0.0, 255.0)
+        gray: NDArray[np.uint8] = np.rint(255.0 - scaled if white_is_zero else scaled).astype(np.uint8)
+        return gray
+
+    return convert
 
 
 def _lab_to_rgb(image: Image.Image) -> Image.Image:

@@ -153,7 +153,8 @@ class Predictor(ABC):
         """`predict` for images that are already read.
 
         Args:
-            images: (H, W, 3) uint8 RGB each, any sizes; they go through the network in one batch.
+            images: (H, W, 3) uint8 RGB each, or gray (H, W) or (H, W, 1), any sizes; they go through the network in one
+                batch.
             options: see `PredictOptions`.
             timings: seconds of each stage are added to it when given.
 
@@ -161,6 +162,7 @@ class Predictor(ABC):
         options = options or PredictOptions()
         if not images:
             return []
+        images = [image if image.ndim == 3 and image.shape[2] == 3 else read_image(image) for image in images]
         if options.tile is None:
             return self.predict_batch(images, options, timings=timings)
         tiling = Tiling.of(options)

@@ -7,9 +7,15 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 from protomask.detection.options import NmsMode
-from protomask.settings import AtLeast, Count, Settings, Text, Unit
+from protomask.settings import AtLeast, AtMost, Count, Settings, Text, Unit
 
-ImageSide = Annotated[int, AtLeast(32, "pixels")]
+# Upper limits are far above any use: a damaged file must not ask for gigabytes, or for loops without end.
+ImageSide = Annotated[int, AtLeast(32, "pixels"), AtMost(16384)]
+Width = Annotated[int, AtLeast(1), AtMost(65536)]
+"""Channels of a layer."""
+Classes = Annotated[int, AtLeast(1), AtMost(1_000_000)]
+Depth = Annotated[int, AtLeast(1), AtMost(16)]
+"""Layers, or levels, one after another."""
 STRIDES = {"C2": 4, "C3": 8, "C4": 16, "C5": 32}
 """Of the levels of every backbone."""
 
@@ -31,7 +37,7 @@ class ModelConfig(Settings):
     """
 
     name: Text
-    num_classes: Count
+    num_classes: Classes
     image_size: ImageSide
     backbone: Text
     candidate_threshold: Unit = 0.05

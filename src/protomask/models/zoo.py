@@ -168,6 +168,8 @@ class ZooEntry:
         class_names: of the published weights.
         repository: Hugging Face repository of the weights, None where nobody publishes them there.
         filename: in that repository.
+        revision: commit of that repository; None for its main branch.
+        sha256: of the file; None where only the hub states it.
         packaged: file name of weights that ship with the package.
         official_name: what the official code calls the model; official file names begin with it.
         published: name in `protomask.models.published.PUBLISHED` of weights that are elsewhere; ``mask_ap``, ``source``
@@ -182,6 +184,8 @@ class ZooEntry:
     class_names: tuple[str, ...]
     repository: str | None = None
     filename: str | None = None
+    revision: str | None = None
+    sha256: str | None = None
     packaged: str | None = None
     official_name: str | None = None
     published: str | None = None
@@ -269,6 +273,6 @@ def zoo_entry(name: str) -> ZooEntry:
         ConfigError: no such name; the message lists them.
 
     """
-    if name not in ZOO:
+    if not isinstance(name, str) or name not in ZOO:
         raise ConfigError(f"model: expected one of {', '.join(ZOO)}, got {name!r}")
     return ZOO[name]

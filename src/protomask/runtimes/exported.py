@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from protomask.errors import CheckpointError, ConfigError
 from protomask.images.decode import Pixels
 from protomask.inference.predictor import Clock, Predictor
 from protomask.runtimes.info import ExportInfo
+from protomask.runtimes.shipped import SHIPPED, shipped_file
 from protomask.structures.instances import Instances
 
 EXPORTED_SUFFIXES = (".onnx", ".xml")
@@ -36,13 +37,25 @@ class ExportedPredictor(Predictor):
         info: what the file says of itself.
         source: its path, or the name of the shipped model.
         outputs: names of what it returns.
+        inputs: what it takes; not checked when not given.
+        arguments: of the subclass, to open the file again in another process.
 
     Raises:
-        CheckpointError: the file does not return what it says.
+        CheckpointError: the file does not take or return what it says.
 
     """
 
-    def __init__(self, info: ExportInfo, source: str, outputs: Collection[str]) -> None:
+    def __init__(
+        self,
+        info: ExportInfo,
+        source: str,
+        outputs: Collection[str],
+        *,
+        inputs: Sequence[FileInput] | None = None,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        if inputs is not None:
+            _check_inputs(inputs, info, source)
         missing = [name for name in _OUTPUTS[info.form] if name not in outputs]
         if missing:
             raise CheckpointError(
@@ -51,6 +64,25 @@ class ExportedPredictor(Predictor):
             )
         self.info = info
         self.source = source
+        self._arguments = dict(arguments or {})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _open_again, (type(self), {**self._arguments, "source": self.source})
+
+    def __copy__(self) -> Self:
+        return self  # it never changes
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _OF_MODULES:
+            raise _NoModuleError(
+                f"{name}: {self.__dict__.get('source')} runs in {type(self).__name__.removesuffix('Predictor')}, "
+                'which has no PyTorch network; expected a model of load(..., runtime="torch"), which takes '
+                'precision="fp16" too'
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -77,7 +109,12 @@ class ExportedPredictor(Predictor):
 
     @abstractmethod
     def run(self, images: NDArray[np.uint8]) -> Outputs:
-        """(B, 3, H, W) uint8 RGB to the outputs of the file by name; from any thread."""
+        """(B, 3, H, W) uint8 RGB to the outputs of the file by name; from any thread.
+
+        Raises:
+            CheckpointError: the file fails.
+
+        """
 
     def limits(self, options: PredictOptions) -> Limits:
         """See `Predictor.limits`."""
@@ -107,6 +144,7 @@ class ExportedPredictor(Predictor):
             channels_first = _channels_first([prepared])
             clock.stage("preprocess")
             outputs = self.run(channels_first)
+            self._check_detections(outputs)
             clock.stage("network")
             found.append(self._read(outputs, (image.shape[0], image.shape[1]), prepared.shape[:2], options))
             clock.stage("postprocess")
@@ -123,6 +161,7 @@ class ExportedPredictor(Predictor):
         batch = _channels_first([self.info.input.prepare(image) for image in images])
         clock.stage("preprocess")
         outputs = self.run(batch)
+        self._check_candidates(outputs, len(images), rule)
         clock.stage("network")
         found = []
         for index, image in enumerate(images):
@@ -140,6 +179,45 @@ class ExportedPredictor(Predictor):
             found.append(prototypes.paint(rows, size, self.class_names, score_threshold=options.score_threshold))
         clock.stage("postprocess")
         return found
+
+    def _check_detections(self, outputs: Outputs) -> None:
+        rows = len(outputs["labels"]) if outputs["labels"].ndim == 1 else -1
+        expected = {"boxes": (rows, 4), "labels": (rows,), "class_scores": (rows,), "masks": (rows, None, None)}
+        if "mask_scores" in outputs:
+            expected["mask_scores"] = (rows,)
+        self._check_outputs(outputs, expected)
+        labels = outputs["labels"]
+        if rows and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.class_names):
+            raise CheckpointError(
+                f"{self.source}: expected labels 0..{len(self.class_names) - 1} as there are classes, got "
+                f"{int(labels.min())}..{int(labels.max())}"
+            )
+
+    def _check_candidates(self, outputs: Outputs, count: int, rule: prototypes.PrototypeRule) -> None:
+        anchors = sum(rule.anchors_per_level) or (outputs["boxes"].shape[1] if outputs["boxes"].ndim == 3 else None)
+        width = outputs["mask_coefficients"].shape[-1] if outputs["mask_coefficients"].ndim else None
+        self._check_outputs(
+            outputs,
+            {
+                "class_logits": (count, anchors, len(self.class_names) + 1),
+                "boxes": (count, anchors, 4),
+                "mask_coefficients": (count, anchors, width),
+                "prototypes": (count, None, None, width),
+            },
+        )
+
+    def _check_outputs(self, outputs: Outputs, expected: Mapping[str, tuple[int | None, ...]]) -> None:
+        for name, shape in expected.items():
+            array = outputs[name]
+            fits = array.ndim == len(shape) and all(
+                want is None or want == got for want, got in zip(shape, array.shape, strict=True)
+            )
+            if not fits or array.dtype.kind not in ("iu" if name == "labels" else "f"):
+                wanted = ", ".join("*" if size is None or size < 0 else str(size) for size in shape)
+                raise CheckpointError(
+                    f"{self.source}: expected its output {name} to be {'whole' if name == 'labels' else 'real'} "
+                    f"numbers of shape ({wanted}), got {array.dtype} of shape {array.shape}"
+                )
 
     def _check_settled(self, options: PredictOptions) -> None:
         own = self.info.thresholds
@@ -173,6 +251,70 @@ class ExportedPredictor(Predictor):
         relative = (boxes / np.array([given[1], given[0], given[1], given[0]])).astype(np.float32)
         of_grid = prototypes.PrototypeRows(relative, labels, class_scores, chosen["masks"], mask_scores)
         return prototypes.paint(of_grid, size, self.class_names, score_threshold=threshold)
+
+
+class FileInput(NamedTuple):
+    """What a file takes.
+
+    Attributes:
+        name: of the input.
+        type: of its numbers, as NumPy calls it.
+        shape: None for sizes that may differ.
+
+    """
+
+    name: str
+    type: str
+    shape: tuple[int | None, ...]
+
+
+def _check_inputs(inputs: Sequence[FileInput], info: ExportInfo, source: str) -> None:
+    """Raises: CheckpointError unless the file takes the images that its metadata speak of."""
+    size = info.given_size or (None, None)
+    expected = f"one input, image, uint8 of shape (B, 3, {', '.join(str(side or '*') for side in size)})"
+    if [one.name for one in inputs] == ["image"]:
+        [given] = inputs
+        fits = len(given.shape) == 4 and all(
+            got is None or want is None or got == want for want, got in zip((None, 3, *size), given.shape, strict=False)
+        )
+        if fits and given.type == "uint8":
+            return
+    found = ", ".join(f"{one.name} {one.type} of shape {one.shape}" for one in inputs) or "none"
+    raise CheckpointError(f"{source}: expected {expected}, found {found}")
+
+
+class _NoModuleError(ConfigError, AttributeError):
+    """What only PyTorch modules have was asked of a model that runs elsewhere."""
+
+
+_OF_MODULES = frozenset(
+    {
+        "network",
+        "config",
+        "half",
+        "float",
+        "double",
+        "bfloat16",
+        "to",
+        "cuda",
+        "cpu",
+        "mps",
+        "train",
+        "eval",
+        "training",
+    }
+    | {"parameters", "named_parameters", "buffers", "modules", "state_dict", "load_state_dict", "requires_grad_"}
+    | {"zero_grad", "forward", "save", "compile"}
+)
+
+
+def _open_again(kind: type[ExportedPredictor], arguments: dict[str, Any]) -> ExportedPredictor:
+    """The predictor of a file, in another process."""
+    open_file: Callable[..., ExportedPredictor] = kind
+    if arguments["source"] in SHIPPED:
+        with shipped_file(arguments["source"]) as path:
+            return open_file(**{**arguments, "path": path})
+    return open_file(**arguments)
 
 
 def existing(path: str | Path) -> Path:

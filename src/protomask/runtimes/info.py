@@ -22,6 +22,10 @@ Form = Literal["detections", "candidates"]
 ResizeMethod = Literal["pillow", "opencv", "bilinear"]
 MAX_SIDE = 16384
 """Of a file's input, pixels: a damaged file must not ask for gigabytes."""
+MAX_PIXELS = 1 << 26
+"""Of a file's input, likewise."""
+MAX_CHARACTERS = 4 << 20
+"""Of what a file says of itself, likewise."""
 Side = Annotated[int, Between(1, MAX_SIDE)]
 """Of an image, pixels."""
 _RESIZE = {"pillow": resize_pillow, "opencv": resize_opencv, "bilinear": resize_bilinear}
@@ -41,6 +45,9 @@ class FixedInput(Settings):
     size: tuple[Side, Side]
     method: ResizeMethod
     any_size: bool = False
+
+    def _check(self) -> None:
+        self._expect("size", self.size[0] * self.size[1] <= MAX_PIXELS, f"at most {MAX_PIXELS} pixels")
 
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 of any size to the file's."""
@@ -64,6 +71,10 @@ class ShortSideInput(Settings):
     max_image_size: Side
     rounding: Rounding
     method: ResizeMethod
+
+    def _check(self) -> None:
+        fits = self.image_size * self.max_image_size <= MAX_PIXELS
+        self._expect("max_image_size", fits, f"at most {MAX_PIXELS} pixels in all")
 
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 of any size to the file's."""
@@ -170,6 +181,10 @@ class ExportInfo(Settings):
         if text is None:
             raise CheckpointError(
                 f"{source}: expected a file made by protomask export, found no {METADATA_KEY!r} entry"
+            )
+        if len(text) > MAX_CHARACTERS:
+            raise CheckpointError(
+                f"{source}: expected a {METADATA_KEY!r} entry of at most {MAX_CHARACTERS} characters, got {len(text)}"
             )
         try:
             values = dict(json.loads(text))

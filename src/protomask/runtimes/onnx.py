@@ -9,7 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from protomask.errors import CheckpointError
-from protomask.runtimes.exported import ExportedPredictor, Outputs, existing, first_line
+from protomask.runtimes.exported import ExportedPredictor, FileInput, Outputs, existing, first_line
 from protomask.runtimes.info import METADATA_KEY, ExportInfo
 
 
@@ -31,11 +31,26 @@ class OnnxPredictor(ExportedPredictor):
         options.intra_op_num_threads = threads or 0
         self._session = _session(path, options)
         self._names = [output.name for output in self._session.get_outputs()]
-        super().__init__(_info(self._session, path), source or str(path), self._names)
+        inputs = [
+            FileInput(
+                given.name,
+                given.type.removeprefix("tensor(").removesuffix(")"),
+                tuple(size if isinstance(size, int) else None for size in given.shape or ()),
+            )
+            for given in self._session.get_inputs()
+        ]
+        super().__init__(
+            _info(self._session, path), source or str(path),
+            inputs=inputs, outputs=self._names, arguments={"path": Path(path).absolute(), "threads": threads},
+        )  # fmt: skip
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """See `ExportedPredictor.run`."""
-        return dict(zip(self._names, self._session.run(self._names, {"image": images}), strict=True))
+        try:
+            values = self._session.run(self._names, {"image": images})
+        except Exception as error:  # the runtime's own errors share no class but Exception
+            raise CheckpointError(f"{self.source}: ONNX Runtime cannot run it: {first_line(error)}") from error
+        return {name: np.asarray(value) for name, value in zip(self._names, values, strict=True)}
 
 
 def read_info(path: str | Path) -> ExportInfo:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protomask.errors import CheckpointError, ConfigError, MissingExtraError
-from protomask.runtimes.exported import ExportedPredictor, Outputs, existing, first_line
+from protomask.runtimes.exported import ExportedPredictor, FileInput, Outputs, existing, first_line
 from protomask.runtimes.info import METADATA_KEY, ExportInfo
 
 Precision = Literal["float32", "bf16", "fp16"]
@@ -47,7 +47,7 @@ class OpenVinoPredictor(ExportedPredictor):
             raise MissingExtraError(
                 f"{path}: running it in OpenVINO needs the package: pip install 'protomask[openvino]'"
             ) from error
-        if precision not in _HINTS:
+        if precision not in tuple(_HINTS):
             raise ConfigError(f"precision: expected one of {', '.join(_HINTS)}, got {precision!r}")
         hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
@@ -61,14 +61,28 @@ class OpenVinoPredictor(ExportedPredictor):
             self._compiled = core.compile_model(model, "CPU", hints)
         except RuntimeError as error:
             raise CheckpointError(f"{path}: OpenVINO cannot read it: {first_line(error)}") from error
-        super().__init__(info, source or str(path), [output.any_name for output in self._compiled.outputs])
+        inputs = [
+            FileInput(
+                given.any_name,
+                str(np.dtype(given.element_type.to_dtype())),
+                tuple(None if size.is_dynamic else size.get_length() for size in given.partial_shape),
+            )
+            for given in self._compiled.inputs
+        ]
+        super().__init__(
+            info, source or str(path), inputs=inputs, outputs=[output.any_name for output in self._compiled.outputs],
+            arguments={"path": Path(path).absolute(), "precision": precision, "threads": threads},
+        )  # fmt: skip
         self._requests = local()
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """See `ExportedPredictor.run`; the arrays are those of the next call of the same thread, too."""
         if not hasattr(self._requests, "own"):
             self._requests.own = self._compiled.create_infer_request()
-        results = self._requests.own.infer({"image": images}, share_inputs=True, share_outputs=True)
+        try:
+            results = self._requests.own.infer({"image": images}, share_inputs=True, share_outputs=True)
+        except RuntimeError as error:
+            raise CheckpointError(f"{self.source}: OpenVINO cannot run it: {first_line(error)}") from error
         return {output.any_name: results[output] for output in self._compiled.outputs}
 
 

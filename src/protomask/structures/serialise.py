@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from protomask.errors import DataError, MissingExtraError
 from protomask.masks.polygons import Polygon
+from protomask.settings import shown
 
 if TYPE_CHECKING:
     import supervision
@@ -57,18 +60,21 @@ def to_coco(found: Instances, image_id: int, category_ids: Sequence[int] | None 
 
     Args:
         found: the instances of one image.
-        image_id: id of the image in the data set.
+        image_id: id of the image in the data set: any whole number, of NumPy or PyTorch too, or a text.
         category_ids: category id of each label; label + 1 when not given.
 
     Raises:
-        DataError: fewer category ids than classes.
+        DataError: an id of another kind, or fewer category ids than classes.
 
     """
-    ids = [int(number) for number in category_ids] if category_ids is not None else None
-    ids = ids if ids is not None else list(range(1, len(found.class_names) + 1))
+    if category_ids is None:
+        category_ids = range(1, len(found.class_names) + 1)
+    elif isinstance(category_ids, str) or not hasattr(category_ids, "__iter__"):
+        raise DataError(f"category_ids: expected one id for each class, got {shown(category_ids)}")
+    ids = [_plain_id("category_ids", number) for number in category_ids]
     if len(ids) < len(found.class_names):
         raise DataError(f"category_ids: expected one for each of {len(found.class_names)} classes, got {len(ids)}")
-    image_id = int(image_id)
+    image_id = _plain_id("image_id", image_id)
     rows = []
     for one, code in zip(found, found.rle(), strict=True):
         x1, y1, x2, y2 = one.box.tolist()
@@ -83,6 +89,17 @@ def to_coco(found: Instances, image_id: int, category_ids: Sequence[int] | None 
             row["class_score"] = one.class_score
         rows.append(row)
     return rows
+
+
+def _plain_id(name: str, value: Any) -> Any:
+    """An id as JSON has it; data sets may number with texts."""
+    if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
+        value = value.item()  # of an array or tensor
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and value == int(value):
+        return int(value)
+    raise DataError(f"{name}: expected a whole number or a text, got {shown(value)}")
 
 
 def to_geojson(found: Instances) -> dict[str, Any]:

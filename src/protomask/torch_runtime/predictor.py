@@ -48,7 +48,7 @@ class TorchPredictor(Predictor, nn.Module):
         self, network: Network, source: str = "untrained", *, precision: Precision = "float32", compile: bool = False
     ) -> None:
         super().__init__()
-        if precision not in _DTYPES:
+        if precision not in tuple(_DTYPES):
             raise ConfigError(f"precision: expected one of {', '.join(_DTYPES)}, got {precision!r}")
         self.network = network
         self.source = source
@@ -170,13 +170,13 @@ def resolve_device(device: str) -> torch.device:
         ConfigError: no such device on this machine.
 
     """
-    if device == "auto":
+    if str(device) == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ConfigError(f"device: expected auto, cpu, cuda, cuda:N or mps, got {device!r}") from error
     usable = {
         "cpu": True,

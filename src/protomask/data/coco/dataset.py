@@ -32,7 +32,7 @@ from protomask.data.coco.schema import (
 from protomask.data.coco.segmentation import CompressedRle, box_of_rle, choose_box, decode_masks, encode
 from protomask.errors import DataError
 from protomask.images.decode import Pixels
-from protomask.images.pixels import IMAGE_FORMATS, to_rgb_array
+from protomask.images.pixels import IMAGE_FORMATS, check_claim, to_rgb_array
 from protomask.structures.target import Target
 
 Sample = tuple[Tensor, Target]
@@ -154,6 +154,7 @@ class CocoDataset(Dataset[Sample]):
         try:
             with Image.open(path, formats=IMAGE_FORMATS) as opened:
                 image: Image.Image = opened
+                check_claim(image, path.stat().st_size, path.name)
                 if image.size != (width, height):
                     upright = ImageOps.exif_transpose(image)
                     image = upright if upright.size == (width, height) else image

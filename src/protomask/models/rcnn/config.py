@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from protomask.models.config import ImageSide, ModelConfig
+from protomask.models.config import ImageSide, ModelConfig, Width
 from protomask.models.rcnn.conventions import Conventions
 from protomask.settings import Count, NonNegative, NotEmpty, Positive, Text, Unit
 
@@ -52,11 +52,11 @@ class RCNNConfig(ModelConfig):
     """
 
     image_size: ImageSide = 800
-    max_image_size: Count = 1333
+    max_image_size: ImageSide = 1333
     backbone: Text = "resnet50"
     backbone_levels: tuple[Text, ...] = ("C2", "C3", "C4", "C5")
-    fpn_channels: Count = 256
-    head_channels: Count = 1024
+    fpn_channels: Width = 256
+    head_channels: Width = 1024
     convolutional_heads: bool = False
     mask_iou: bool = False
     conventions: Conventions = field(default_factory=Conventions)

@@ -8,7 +8,7 @@ from math import ceil
 from typing import Annotated, Any, Literal
 
 from protomask.detection.options import NmsMode
-from protomask.models.config import STRIDES, ImageSide, ModelConfig
+from protomask.models.config import STRIDES, Depth, ImageSide, ModelConfig, Width
 from protomask.settings import AtLeast, Count, CountOrZero, NonNegative, NotEmpty, Positive, Text, Unit
 
 Norm = Literal["none", "batch"]
@@ -79,15 +79,15 @@ class YolactConfig(ModelConfig):
     backbone_levels: tuple[Text, ...] = ("C3", "C4", "C5")
     deformable_layers: tuple[CountOrZero, ...] = ()
     deformable_interval: Count = 1
-    fpn_channels: Count = 256
+    fpn_channels: Width = 256
     fpn_relu: bool = True
     fpn_extra_from: ExtraLevelsFrom = "P5"
-    num_levels: Count = 5
-    protonet_channels: Count = 256
-    protonet_upsamplings: Count = 1
+    num_levels: Depth = 5
+    protonet_channels: Width = 256
+    protonet_upsamplings: Depth = 1
     protonet_detail: bool = False
-    num_prototypes: Count = 32
-    rescoring_channels: tuple[Count, ...] = ()
+    num_prototypes: Width = 32
+    rescoring_channels: tuple[Width, ...] = ()
     norm: Norm = "none"
     anchor_scales: tuple[tuple[Positive, ...], ...] = COCO_ANCHOR_SCALES
     anchor_aspect_ratios: Annotated[tuple[Positive, ...], NotEmpty()] = (1.0, 0.5, 2.0)

@@ -1,0 +1,233 @@
+"""A training that is killed at any moment continues to the same end.
+
+PROTOMASK_KILLS says how many moments are drawn, 3 by default.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from protomask.checkpoints.io import read_header
+from protomask.files import LOCK_NAME
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="needs signals")]
+KILLS = int(os.environ.get("PROTOMASK_KILLS", "3"))
+OPTIONS = [
+    "--model", "yolact_nano", "--no-pretrained-backbone", "--image-size", "64", "--batch-size", "1", "--no-report",
+    "--device", "cpu", "--no-check-data", "--log-every", "2", "--iterations", "9", "--validate-every", "1",
+    "--checkpoint-minutes", "0.0001", "--warmup-iterations", "2", "--ema-decay", "0.9",
+]  # fmt: skip
+TIMES = ("seconds", "images_per_second", "data_wait")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny data set."""
+    folder = tmp_path_factory.mktemp("data")
+    for split in ("train", "val"):
+        (folder / "images" / split).mkdir(parents=True)
+        (folder / "annotations").mkdir(exist_ok=True)
+        content: dict[str, list[Any]] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}
+        for number in range(1, 4):
+            Image.new("RGB", (32, 24), (40 * number, 90, 200)).save(folder / "images" / split / f"{number}.png")
+            content["images"].append({"id": number, "file_name": f"{number}.png", "width": 32, "height": 24})
+            content["annotations"].append(
+                {
+                    "id": number, "image_id": number, "category_id": 1, "bbox": [2, 2, 10, 10], "area": 100,
+                    "iscrowd": 0, "segmentation": [[2, 2, 12, 2, 12, 12, 2, 12]],
+                }
+            )  # fmt: skip
+        (folder / "annotations" / f"{split}.json").write_text(json.dumps(content))
+    return folder
+
+
+def training(data: Path, output: Path, *more: str, code: str | None = None, **options: Any) -> subprocess.Popen[str]:
+    """A training in a process group of its own; ``code`` runs before it in its process."""
+    argv = ["train", "--data", str(data), *OPTIONS, "--output", str(output), *more]
+    start = [sys.executable, "-c", f"{code}\nimport sys\nfrom protomask.cli.main import main\nsys.exit(main({argv!r}))"]
+    if code is None:
+        start = [sys.executable, "-m", "protomask", *argv]
+    return subprocess.Popen(
+        start, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, **options,
+    )  # fmt: skip
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    return said
+
+
+def end_of(output: Path) -> tuple[list[dict[str, Any]], dict[str, dict[str, torch.Tensor]], dict[str, Any]]:
+    """Everything that must be the same: metrics without times, weights, and what they say of themselves."""
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    metrics = [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
+    files = sorted(output.glob("*.safetensors"))
+    told = {path.name: read_header(path)["provenance"] for path in files}
+    for provenance in told.values():
+        provenance["settings"].pop("output")
+        provenance["settings"].pop("num_workers")
+    return metrics, {path.name: load_file(path) for path in files}, told
+
+
+def assert_same(first: Any, second: Any) -> None:
+    assert first[0] == second[0]
+    assert first[2] == second[2]
+    assert first[1].keys() == second[1].keys()
+    for name, tensors in first[1].items():
+        assert all(torch.equal(value, second[1][name][key]) for key, value in tensors.items()), name
+
+
+@pytest.fixture(scope="module")
+def straight(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, float, float]:
+    """The end of a run that nothing disturbs; when it began to write, and how long it took from there."""
+    output = tmp_path_factory.mktemp("runs") / "straight"
+    started = time.monotonic()
+    process = training(data, output, "--num-workers", "0")
+    while process.poll() is None and not (output / "config.yaml").exists():
+        time.sleep(0.01)
+    began = time.monotonic() - started
+    finished(process)
+    return end_of(output), began, time.monotonic() - started - began
+
+
+@pytest.mark.parametrize("seed", range(KILLS))
+def test_a_killed_training_continues_to_the_same_end(
+    data: Path, straight: tuple[Any, float, float], tmp_path: Path, seed: int
+) -> None:
+    expected, _, length = straight
+    rng, output = random.Random(seed), tmp_path / "run"
+    workers = ["--num-workers", str(rng.choice([0, 0, 2]))]
+    for _ in range(rng.choice([1, 2])):
+        process = training(data, output, *workers, "--resume")
+        while process.poll() is None and not (output / LOCK_NAME).exists():
+            time.sleep(0.001)
+        try:
+            process.wait(rng.uniform(0, length))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    finished(training(data, output, *workers, "--resume"))
+    assert_same(end_of(output), expected)
+    assert not [path for path in output.rglob(".*") if path.is_file()]
+
+
+DIES_IN = """
+import os, signal
+import {module} as module
+former, calls = module.{name}, []
+def dies(*arguments, **options):
+    calls.append(1)
+    if len(calls) == {number}:
+        {before}os.kill(os.getpid(), signal.SIGKILL)
+    result = former(*arguments, **options)
+    if len(calls) == {number}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+module.{name} = dies
+"""
+WRITES = [
+    ("protomask.engine.run", "save_weights", 1, True),
+    ("protomask.engine.run", "save_weights", 1, False),
+    ("protomask.engine.run", "save_weights", 4, True),
+    ("protomask.engine.run", "save_weights", 5, True),
+    ("protomask.engine.folder", "_save", 1, True),
+    ("protomask.engine.folder", "_save", 5, False),
+    ("protomask.engine.log", "MetricsLog.write", 1, True),
+    ("protomask.engine.log", "MetricsLog.write", 2, True),
+    ("protomask.engine.log", "MetricsLog.write", 2, False),
+    ("protomask.engine.log", "MetricsLog.write", 6, True),
+    ("protomask.engine.config", "TrainConfig.save", 1, False),
+]
+
+
+@pytest.mark.parametrize(("module", "name", "number", "before"), WRITES)
+def test_killed_between_any_two_writes(
+    data: Path, straight: tuple[Any, float, float], tmp_path: Path, module: str, name: str, number: int, before: bool
+) -> None:
+    output = tmp_path / "run"
+    code = DIES_IN.format(module=module, name=name, number=number, before="" if before else "0 and ")
+    killed = training(data, output, "--num-workers", "0", code=code)
+    killed.communicate(timeout=300)
+    assert killed.returncode == -signal.SIGKILL
+    finished(training(data, output, "--num-workers", "0", "--resume"))
+    assert_same(end_of(output), straight[0])
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    stop = time.monotonic() + 200
+    while not condition() and process.poll() is None and time.monotonic() < stop:
+        time.sleep(0.01)
+
+
+def test_a_signal_to_the_group_of_a_training_with_workers_saves(
+    data: Path, straight: tuple[Any, float, float], tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    process = training(data, output, "--num-workers", "2")
+    wait_for(lambda: "iteration" in _text(output / "metrics.jsonl"), process)
+    second = training(data, output, "--num-workers", "0", "--resume")
+    os.killpg(process.pid, signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)
+    said, _ = process.communicate(timeout=200)
+    refused, _ = second.communicate(timeout=200)
+    assert process.returncode == 1, said
+    assert "saved; resume continues" in said
+    assert "Traceback" not in said
+    assert second.returncode == 2 or "continuing" in refused
+    finished(training(data, output, "--num-workers", "2", "--resume"))
+    assert_same(end_of(output), straight[0])
+
+
+def test_a_second_training_in_one_folder_is_refused_and_a_finished_one_says_how_to_train_longer(
+    data: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    first = training(data, output, "--num-workers", "0")
+    wait_for(lambda: (output / LOCK_NAME).exists(), first)
+    os.killpg(first.pid, signal.SIGSTOP)
+    try:
+        said, _ = training(data, output, "--num-workers", "0", "--resume").communicate(timeout=200)
+    finally:
+        os.killpg(first.pid, signal.SIGCONT)
+    assert "output: expected a folder that nothing else is writing" in said
+    finished(first)
+    said = finished(training(data, output, "--num-workers", "0", "--resume"))
+    assert f"to train longer, start another run, in another output folder, with weights={output}" in said
+    longer = training(data, output, "--num-workers", "0", "--resume", "--iterations", "12")
+    said, _ = longer.communicate(timeout=200)
+    assert "to train longer, start another run" in said
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_an_error_of_a_loader_reads_like_any_other(data: Path, tmp_path: Path, workers: str) -> None:
+    import shutil
+
+    broken = tmp_path / "data"
+    shutil.copytree(data, broken)
+    image = broken / "images" / "train" / "1.png"
+    image.write_bytes(image.read_bytes()[:60])
+    process = training(broken, tmp_path / "run", "--num-workers", workers)
+    said, _ = process.communicate(timeout=200)
+    assert process.returncode == 1
+    assert "Traceback" not in said
+    assert len([line for line in said.splitlines() if "1.png" in line]) == 1
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
