@@ -92,11 +92,7 @@ def open_split(data: str, split: Split = "val", *, limit: int | None = None) -> 
         DataError: the data set cannot be used.
 
     """
-    paths = open_dataset(data)
-    if split == "val":
-        dataset = CocoDataset(paths.val_annotations, paths.val_images)
-    else:
-        dataset = CocoDataset(paths.train_annotations, paths.train_images)
+    dataset = CocoDataset.of_split(open_dataset(data), split)
     if limit is not None:
         dataset.keep_first(limit)
     return dataset

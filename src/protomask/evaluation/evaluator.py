@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 from protomask.errors import ConfigError, DataError
 from protomask.evaluation.match import Backend, IouType, count_objects, match_results, prepare_results, score_of
 from protomask.evaluation.tables import CocoMetrics, CocoTable, build_table
-from protomask.evaluation.truth import GroundTruth, Row, listed, read_json
+from protomask.evaluation.results import check_rows, fit_row, read_rows, renumber
+from protomask.evaluation.truth import GroundTruth, Row
 from protomask.files import replacing
+from protomask.structures.coco_json import CocoFile, few
 
 if TYPE_CHECKING:
+    from protomask.data.coco.dataset import CocoDataset
     from protomask.structures.instances import Instances
 
 Results = Sequence[Row] | str | Path
@@ -34,7 +37,8 @@ class CocoEvaluator:
     the class score and masks by the product of both scores, as the published evaluations of such models do.
 
     Args:
-        annotation_file: ground truth: path of a COCO instance JSON, or its content.
+        annotation_file: ground truth: path of a COCO instance JSON, its content, parsed or not, a data set, or ground
+            truth that is prepared already.
         category_ids: category id of each label (index = label).
         max_detections: detections per image and category that count; COCO's is 100, dense scenes need more.
 
@@ -46,7 +50,7 @@ class CocoEvaluator:
 
     def __init__(
         self,
-        annotation_file: str | Path | Mapping[str, Any],
+        annotation_file: str | Path | Mapping[str, Any] | CocoFile | CocoDataset | GroundTruth,
         *,
         category_ids: Sequence[int],
         max_detections: int = 100,
@@ -80,6 +84,9 @@ class CocoEvaluator:
     def update(self, image_id: int, instances: Instances) -> None:
         """Take the predictions for one image; an image without any instance is seen as well.
 
+        Where the image file is of another size than the annotation file says, they are brought into the frame of the
+        annotations, as annotations are into the frame of the file for training.
+
         Raises:
             DataError: the annotation file has no such image, or it was given before.
 
@@ -89,7 +96,9 @@ class CocoEvaluator:
         if image_id in self._image_ids:
             raise DataError(f"image id {image_id} was given twice; its predictions would be counted twice")
         self._image_ids[image_id] = None
-        for row in instances.to_coco(image_id, self.category_ids):
+        size = self._truth.size_of(image_id)
+        for found in instances.to_coco(image_id, self.category_ids):
+            row = fit_row(found, instances.image_size, size)
             for iou_type, rows in self._results.items():
                 geometry = _GEOMETRY_KEYS[iou_type]
                 rows.append(
@@ -146,7 +155,7 @@ class CocoEvaluator:
 
 
 def evaluate_coco(
-    ground_truth: str | Path | Mapping[str, Any],
+    ground_truth: str | Path | Mapping[str, Any] | CocoFile | CocoDataset | GroundTruth,
     results: Results | Mapping[IouType, Results],
     *,
     iou_types: Sequence[IouType] = ("bbox", "segm"),
@@ -162,9 +171,11 @@ def evaluate_coco(
     ``class_score`` where a row has it, and a box is never taken for a mask.
 
     Args:
-        ground_truth: COCO instance annotations (polygons, RLE, crowds): path of the JSON, or its content (not changed).
+        ground_truth: COCO instance annotations (polygons, RLE, crowds): path of the JSON, its content (not changed),
+            parsed or not, a data set, or ground truth that is prepared already.
         results: COCO result rows (not changed) or the path of their JSON, for all of ``iou_types``; or a mapping with
-            one for each IoU type.
+            one for each IoU type. Where ``images.json`` beside the JSON says that it numbers images or classes
+            otherwise, names decide.
         iou_types: which tables to make: ``bbox``, ``segm``.
         max_detections: ascending limits of detections per image and category. AP is read at the last, AR at each.
         image_ids: images to evaluate; None is every image of the ground truth, and objects of images without results
@@ -184,14 +195,14 @@ def evaluate_coco(
     wanted = sorted(truth.images) if image_ids is None else sorted(set(image_ids))
     unknown_images = [image_id for image_id in wanted if image_id not in truth.images]
     if unknown_images:
-        raise DataError(f"image_ids: {truth.source} has no image with id {listed(unknown_images)}")
+        raise DataError(f"image_ids: {truth.source} has no image with id {few(unknown_images)}")
     if isinstance(results, Mapping):
         missing = [iou_type for iou_type in iou_types if iou_type not in results]
         if missing:
             raise ConfigError(f"results: expected rows for each of {list(iou_types)}, got {list(results)}")
-        rows = {iou_type: _read_rows(results[iou_type]) for iou_type in iou_types}
+        rows = {iou_type: _read_rows(results[iou_type], truth) for iou_type in iou_types}
     else:
-        shared = _read_rows(results)
+        shared = _read_rows(results, truth)
         rows = dict.fromkeys(iou_types, shared)
     return _evaluate(truth, rows, wanted, limits, backend)
 
@@ -222,9 +233,7 @@ def _limits(max_detections: Sequence[int]) -> tuple[int, ...]:
     return limits
 
 
-def _read_rows(results: Results) -> Sequence[Row]:
-    rows = read_json(results) if isinstance(results, (str, Path)) else results
-    if not isinstance(rows, Sequence) or not all(isinstance(row, Mapping) for row in rows):
-        source = results if isinstance(results, (str, Path)) else "results"
-        raise DataError(f"{source}: expected a list of COCO result objects, got {type(rows).__name__}")
-    return rows
+def _read_rows(results: Results, truth: GroundTruth) -> Sequence[Row]:
+    if isinstance(results, str | Path):
+        return renumber(read_rows(results), results, truth)
+    return check_rows(results)

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +34,13 @@ from protomask.errors import ConfigError, DataError
 from protomask.evaluation.evaluator import evaluate_coco
 from protomask.evaluation.match import prepare_results
 from protomask.evaluation.quality_report import MATCHED_IOU, Floats, QualityReport, RankedAP, judge_population
+from protomask.evaluation.results import fit_row
 from protomask.evaluation.truth import GroundTruth, Row
+from protomask.structures.coco_json import finite_number, shown, whole_number
 
 if TYPE_CHECKING:
+    from protomask.data.coco.dataset import CocoDataset
+    from protomask.structures.coco_json import CocoFile
     from protomask.structures.instances import Instances
 
 CROWD_SHARE = 0.5
@@ -51,7 +54,7 @@ class QualityMeter:
     this module.
 
     Args:
-        annotation_file: ground truth: path of a COCO instance JSON, or its content.
+        annotation_file: ground truth, as `CocoEvaluator` takes it.
         category_ids: category id of each label (index = label), which `update` needs.
         min_class_score: detections count for correlation and calibration if their class score is above this, [0, 1).
             AP always counts all of them.
@@ -65,7 +68,7 @@ class QualityMeter:
 
     def __init__(
         self,
-        annotation_file: str | Path | Mapping[str, Any],
+        annotation_file: str | Path | Mapping[str, Any] | CocoFile | CocoDataset | GroundTruth,
         *,
         category_ids: Sequence[int] = (),
         min_class_score: float = 0.05,
@@ -120,7 +123,11 @@ class QualityMeter:
             raise DataError(f"rles: expected {len(instances)}, one for each instance, got {len(encoded)}")
         columns = zip(instances.labels.tolist(), instances.scores.tolist(), encoded, strict=True)
         rows = [
-            {"image_id": image_id, "category_id": self.category_ids[label], "score": score, "segmentation": rle}
+            fit_row(
+                {"image_id": image_id, "category_id": self.category_ids[label], "score": score, "segmentation": rle},
+                (int(rle["size"][0]), int(rle["size"][1])),
+                self._truth.size_of(image_id),
+            )
             for label, score, rle in columns
         ]
         mask_scores = None if instances.mask_scores is None else instances.mask_scores.tolist()
@@ -138,7 +145,7 @@ class QualityMeter:
                 rows have a class score and others do not; or an image was given before.
 
         """
-        for image_id in dict.fromkeys(row.get("image_id") for row in rows):
+        for image_id in {whole_number(row.get("image_id")) for row in rows}:
             if image_id in self._image_ids:
                 raise DataError(f"image id {image_id} was given twice; its predictions would be counted twice")
         having = sum("class_score" in row for row in rows)
@@ -157,7 +164,7 @@ class QualityMeter:
         else:
             class_scores, mask_scores = [row["score"] for row in prepared], None
         self._take(mask_rows, prepared, class_scores, mask_scores)
-        self._image_ids.update(dict.fromkeys(row["image_id"] for row in rows))
+        self._image_ids.update(dict.fromkeys(row["image_id"] for row in prepared))
 
     def compute(self, *, seen_only: bool = False) -> QualityReport:
         """The report on all that was taken.
@@ -242,20 +249,15 @@ class QualityMeter:
             raise DataError(f"image id {image_id}: the masks found do not have the size of those in the annotations")
 
     def _average_precision(self, scores: Floats, image_ids: Sequence[int]) -> RankedAP:
-        content = {
-            "images": list(self._truth.images.values()),
-            "categories": [{"id": key, "name": name} for key, name in self._truth.category_names.items()],
-            "annotations": self._truth.annotations,
-        }
         rows = [{**row, "score": score} for row, score in zip(self._rows, scores.tolist(), strict=True)]
         limits = (self.max_detections,)
-        metrics = evaluate_coco(content, rows, iou_types=("segm",), max_detections=limits, image_ids=image_ids)
+        metrics = evaluate_coco(self._truth, rows, iou_types=("segm",), max_detections=limits, image_ids=image_ids)
         table = metrics.tables["mask"]
         return RankedAP(AP=table.AP, AP50=table.AP50, AP75=table.AP75)
 
 
 def _number(value: Any, index: int) -> float:
-    number = float(value) if isinstance(value, Real) else float("nan")
-    if not np.isfinite(number):
-        raise DataError(f"results[{index}]: expected a finite class_score, got {value!r}")
+    number = finite_number(value)
+    if number is None:
+        raise DataError(f"results[{index}]: expected a finite class_score, got {shown(value)}")
     return number

@@ -123,8 +123,8 @@ def _validation_images(config: TrainConfig) -> CocoDataset:
 
     paths = open_dataset(config.data)
     if config.overfit is None:
-        return CocoDataset(paths.val_annotations, paths.val_images)
-    dataset = CocoDataset(paths.train_annotations, paths.train_images)
+        return CocoDataset.of_split(paths, "val")
+    dataset = CocoDataset.of_split(paths, "train")
     dataset.keep_first(config.overfit)
     return dataset
 

@@ -15,8 +15,9 @@ from PIL import Image
 from coco_content import HEIGHT, IMAGE, SQUARE, WIDTH, annotation, compressed, content, square_mask, uncompressed
 from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.layout import open_dataset
-from protomask.data.coco.schema import CocoFile, DataWarning, Fault
+from protomask.data.coco.schema import DataWarning
 from protomask.errors import DataError
+from protomask.structures.coco_json import CocoFile, Fault
 
 
 def write(folder: Path, data: dict[str, Any] | str, *, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:

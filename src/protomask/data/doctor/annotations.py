@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from protomask.data.coco.dataset import EncodedObject
-from protomask.data.coco.schema import AnnotationProblem, Fault, wxh
+from protomask.data.coco.schema import AnnotationProblem, wxh
 from protomask.data.coco.segmentation import box_of_rle, decode_masks
 from protomask.data.doctor.split import Split
+from protomask.structures.coco_json import Fault
 
 _OVERHANG = 1.0  # px of an outline outside the image that rounding explains
 _SAME_OBJECT_IOU = 0.95

@@ -10,7 +10,7 @@ from typing import Any
 
 from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.layout import open_dataset
-from protomask.data.coco.schema import CocoFile, DataWarning
+from protomask.data.coco.schema import DataWarning
 from protomask.data.coco.segmentation import box_of_rle, encode_segmentation
 from protomask.data.formats.records import (
     DatasetRecord,
@@ -25,6 +25,7 @@ from protomask.data.formats.records import (
 from protomask.errors import DataError
 from protomask.masks.rle import encode_rle, rle_area
 from protomask.structures.arrays import as_array
+from protomask.structures.coco_json import CocoFile
 
 _ROBOFLOW = "_annotations.coco.json"
 

@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from protomask.data.coco.schema import read_json
-from protomask.data.coco.segmentation import MAX_COORDINATE, encode_segmentation
+from protomask.data.coco.segmentation import encode_segmentation
 from protomask.data.formats.records import (
     DatasetRecord,
     ImageRecord,
@@ -37,8 +36,10 @@ from protomask.data.formats.records import (
     write_class_names,
 )
 from protomask.errors import DataError
+from protomask.masks.outlines import MAX_COORDINATE
 from protomask.masks.rle import Rle, decode_rle, encode_rle, rle_area
 from protomask.masks.runs import boxes_of_masks
+from protomask.structures.coco_json import read_json_object
 
 _OUTLINES = ("polygon", "oriented_rectangle", "rotation")
 _WITHOUT_AREA = ("point", "points", "line", "linestrip")
@@ -80,7 +81,7 @@ def read(source: Path, class_names: Sequence[str] | None, remarks: Remarks) -> D
     contents: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
     for split, folder in split_folders(source).items():
         files = sorted(folder.rglob("*.json"))
-        contents[split] = [(file, read_json(file, "shapes and imagePath")) for file in files]
+        contents[split] = [(file, read_json_object(file, "shapes and imagePath")) for file in files]
     labels = {
         shape["label"] for files in contents.values() for file, content in files for shape in _shapes(file, content)
     }
