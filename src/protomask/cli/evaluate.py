@@ -67,7 +67,10 @@ def run(
     from protomask.errors import ConfigError
     from protomask.evaluation.evaluator import CocoEvaluator, evaluate_coco
     from protomask.evaluation.quality import QualityMeter
+    from protomask.evaluation.results import renumber
+    from protomask.evaluation.truth import GroundTruth
     from protomask.reports.reliability import save_reliability_diagram
+    from protomask.structures.coco_json import CocoFile
 
     plot = _plot_path(quality_plot, save_results) if quality or quality_plot is not None else None
     if not 0 <= quality_min_score < 1:
@@ -76,7 +79,6 @@ def run(
     meter: QualityMeter | None = None
     paths = open_dataset(data)
     annotations = paths.val_annotations if split == "val" else paths.train_annotations
-    images = paths.val_images if split == "val" else paths.train_images
     if results is not None and (model or weights or save_results or tile):
         raise ConfigError("results: expected alone, without model, weights, tile or save_results")
     if plot is not None:
@@ -85,11 +87,15 @@ def run(
         check_writable(Path(save_results), "save_results")
     if results is not None:
         limits = (*(limit for limit in (1, 10) if limit < max_detections), max_detections)
+        file = CocoFile.read(annotations)
         rows, kinds = _read_results(results)
+        truth = GroundTruth.load(file, masks="segm" in kinds)
+        if isinstance(rows, list):
+            rows = renumber(rows, results, truth)
         if plot is not None:
-            meter = QualityMeter(annotations, **judging)
+            meter = QualityMeter(truth, **judging)
             meter.update_rows(_scored_masks(results, rows, kinds))
-        metrics = evaluate_coco(annotations, rows, iou_types=kinds, max_detections=limits)
+        metrics = evaluate_coco(truth, rows, iou_types=kinds, max_detections=limits)
     else:
         from protomask.api import load
         from protomask.data.coco.dataset import CocoDataset
@@ -98,11 +104,11 @@ def run(
 
         tiling = None if tile is None else Tiling(size=tile, overlap=tile_overlap, batch_size=batch_size)
         predictor = load(weights or model, model=model if weights else None, device=device, precision=precision)
-        dataset = CocoDataset(annotations, images)
+        dataset = CocoDataset.of_split(paths, split)
         check_classes(predictor.class_names, dataset)
-        evaluator = CocoEvaluator(annotations, category_ids=dataset.category_ids, max_detections=max_detections)
+        evaluator = CocoEvaluator(dataset, category_ids=dataset.category_ids, max_detections=max_detections)
         if plot is not None:
-            meter = QualityMeter(annotations, category_ids=dataset.category_ids, **judging)
+            meter = QualityMeter(evaluator.truth, category_ids=dataset.category_ids, **judging)
 
         with progress("evaluate", len(dataset), quiet=json) as bar:
             predict_dataset(
@@ -157,6 +163,8 @@ def _read_results(path: str) -> tuple[Any, tuple[IouType, ...]]:
     """Result rows of a file, or of the two files that ``save_results`` makes of this name; and what they tell of."""
     from pathlib import Path
 
+    from protomask.evaluation.results import read_rows
+
     given = Path(path)
     pair: dict[IouType, Path] = {
         "bbox": given.with_name(f"{given.stem}_bbox.json"),
@@ -164,37 +172,24 @@ def _read_results(path: str) -> tuple[Any, tuple[IouType, ...]]:
     }
     if not given.exists() and all(file.is_file() for file in pair.values()):
         return pair, ("bbox", "segm")
-    rows = _read_rows(given)
+    rows = read_rows(given)
     boxes, masks = (any(key in row for row in rows) for key in ("bbox", "segmentation"))
     if boxes == masks:
         return rows, ("bbox", "segm")
     return rows, ("bbox",) if boxes else ("segm",)
 
 
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    import json
-
-    from protomask.errors import DataError
-
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise DataError(f"{path}: expected a list of COCO result objects, got {type(rows).__name__}")
-    return rows
-
-
 def _scored_masks(path: str, found: Any, kinds: tuple[IouType, ...]) -> list[dict[str, Any]]:
     """What ``_read_results`` gave, as rows that have both scores where they are known."""
     from protomask.errors import ConfigError, DataError
+    from protomask.evaluation.results import read_rows
 
     if "segm" not in kinds:
         raise ConfigError(f"quality: expected results with masks, but {path} holds boxes alone")
-    if isinstance(found, list):
-        return found
+    if not isinstance(found, dict):
+        return list(found)
     # The two files list the same detections in one order, boxes with the class score and masks with the product.
-    boxes, masks = (_read_rows(found[kind]) for kind in ("bbox", "segm"))
+    boxes, masks = (read_rows(found[kind]) for kind in ("bbox", "segm"))
     keys = ("image_id", "category_id")
     if [[row.get(key) for key in keys] for row in boxes] != [[row.get(key) for key in keys] for row in masks]:
         raise DataError(f"quality: {found['bbox']} and {found['segm']} do not list the same detections in one order")

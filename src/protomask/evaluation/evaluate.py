@@ -15,7 +15,7 @@ from protomask.errors import DataError
 from protomask.evaluation.evaluator import CocoEvaluator
 from protomask.evaluation.quality import QualityMeter
 from protomask.evaluation.tables import CocoMetrics
-from protomask.evaluation.truth import Row
+from protomask.evaluation.truth import GroundTruth, Row
 from protomask.images.decode import Pixels
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def evaluate(
     check_classes(predictor.class_names, dataset)
     options = options or PredictOptions()
     limit = options.max_detections or COCO_DETECTIONS
-    evaluator = CocoEvaluator(dataset.annotation_file, category_ids=dataset.category_ids, max_detections=limit)
+    evaluator = CocoEvaluator(dataset, category_ids=dataset.category_ids, max_detections=limit)
     predict_dataset(
         predictor,
         dataset,
@@ -182,9 +182,10 @@ def average_precisions(
 
     """
     found: dict[str, dict[str, float | None]] = {}
+    truth = GroundTruth.load(dataset, masks=True)
     for name, predictor in predictors.items():
         before, total = len(found) * len(dataset), len(predictors) * len(dataset)
-        evaluator = CocoEvaluator(dataset.annotation_file, category_ids=dataset.category_ids)
+        evaluator = CocoEvaluator(truth, category_ids=dataset.category_ids)
         advance = None if on_progress is None else _from(before, total, on_progress)
         predict_dataset(predictor, dataset, evaluator, on_progress=advance)
         tables = evaluator.evaluate(seen_only=True).tables

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from protomask.errors import ConfigError, DataError
 from protomask.evaluation.match import Backend, IouType, count_objects, match_results, prepare_results, score_of
-from protomask.evaluation.tables import CocoMetrics, CocoTable, build_table
 from protomask.evaluation.results import check_rows, fit_row, read_rows, renumber
+from protomask.evaluation.tables import CocoMetrics, CocoTable, build_table
 from protomask.evaluation.truth import GroundTruth, Row
 from protomask.files import replacing
 from protomask.structures.coco_json import CocoFile, few

@@ -235,18 +235,12 @@ class QualityMeter:
             masks = [rows[index]["segmentation"] for index in indices]
             if objects := self._objects.get(key):
                 overlaps = np.asarray(coco_mask.iou(masks, objects, [0] * len(objects)))
-                self._check_sizes(overlaps, key[0])
                 ious[indices] = overlaps.max(axis=1)
             if crowds := self._crowds.get(key):
                 # As one region: half of the detection may lie in several crowds together.
                 shares = np.asarray(coco_mask.iou(masks, [coco_mask.merge(crowds)], [1]))[:, 0]
-                self._check_sizes(shares, key[0])
                 left_out[indices] = (shares >= CROWD_SHARE) & (ious[indices] < MATCHED_IOU)
         return ious, left_out
-
-    def _check_sizes(self, overlaps: Floats, image_id: int) -> None:
-        if (overlaps < 0).any():
-            raise DataError(f"image id {image_id}: the masks found do not have the size of those in the annotations")
 
     def _average_precision(self, scores: Floats, image_ids: Sequence[int]) -> RankedAP:
         rows = [{**row, "score": score} for row, score in zip(self._rows, scores.tolist(), strict=True)]

@@ -27,7 +27,7 @@ from protomask.structures.coco_json import (
 )
 
 INDEX = "images.json"
-"""File beside result rows that says which image has which id, as `protomask.inference.sinks.lists.CocoSink` writes it."""
+"""File beside result rows that says which image has which id, see `protomask.inference.sinks.lists.CocoSink`."""
 
 
 def read_rows(path: str | Path) -> list[Row]:

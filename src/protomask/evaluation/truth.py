@@ -63,7 +63,8 @@ class GroundTruth:
         if faults:
             raise faults[0]
         rows = zip(schema.image_ids, schema.image_sizes, schema.file_names, schema.annotations, strict=True)
-        made = _prepare(file.path, rows, schema.category_ids, dict(zip(schema.category_ids, schema.class_names)), schema.problems)
+        names = dict(zip(schema.category_ids, schema.class_names, strict=True))
+        made = _prepare(file.path, rows, schema.category_ids, names, schema.problems)
         warn_of(file.path, made.problems)
         return made
 

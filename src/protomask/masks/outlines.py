@@ -9,6 +9,7 @@ do not grow with the coordinates.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +93,7 @@ def _chunks(counts: NDArray[np.int64]) -> list[slice]:
         return []
     number = np.cumsum(counts) // _CHUNK
     cuts = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(counts)]
-    return [slice(begin, stop) for begin, stop in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [slice(begin, stop) for begin, stop in pairwise(cuts)]
 
 
 def _rows(

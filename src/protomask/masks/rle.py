@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from protomask.errors import DataError
 from protomask.masks.runs import Runs, mask_runs, unite_runs
 
-
 _MAX_PIXELS = 2**31 - 1  # what other readers of run-length codes can count
 
 

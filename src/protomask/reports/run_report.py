@@ -105,8 +105,8 @@ def _predict(
     from protomask.evaluation.quality import QualityMeter
 
     limits: dict[str, Any] = {"category_ids": dataset.category_ids, "max_detections": max_detections}
-    evaluator = CocoEvaluator(dataset.annotation_file, **limits)
-    meter = QualityMeter(dataset.annotation_file, **limits)
+    evaluator = CocoEvaluator(dataset, **limits)
+    meter = QualityMeter(evaluator.truth, **limits)
 
     def on_image(image_id: int, instances: Instances) -> None:
         meter.update(image_id, instances, rles=encoded_masks(evaluator, instances))

@@ -113,7 +113,7 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(file.read_bytes())
     except OSError as error:
-        reason = f"annotation file cannot be read: {error.strerror or error}"
+        reason = f"the file cannot be read: {error.strerror or error}"
         raise Fault(file, "annotation file", "", reason) from error
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"

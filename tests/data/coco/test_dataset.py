@@ -221,7 +221,7 @@ def test_missing_files(tmp_path: Path) -> None:
         make(tmp_path, content(images=images))
     with pytest.raises(DataError, match=r"the folder .*nowhere, which does not exist"):
         CocoDataset(tmp_path / "a.json", tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"absent\.json: annotation file cannot be read"):
+    with pytest.raises(DataError, match=r"absent\.json: the file cannot be read"):
         CocoDataset(tmp_path / "absent.json", tmp_path / "images")
 
 

@@ -6,7 +6,6 @@ The whole annotation file is checked once when the dataset is made; masks are de
 from __future__ import annotations
 
 import pickle
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -82,7 +83,7 @@ def _hint(path: Path) -> str:
         seen = path.suffix.lower() in (".json", ".yaml", ".yml")
     else:
         endings = (".json", ".txt", ".xml", ".yaml", ".yml", ".png")
-        seen = any(Path(name).suffix.lower() in endings for name, _ in zip(_files_below(path), range(1000), strict=False))
+        seen = any(Path(name).suffix.lower() in endings for name in islice(_files_below(path), 1000))
     if not seen:
         return ""
     return (
@@ -100,7 +101,7 @@ def read_yaml(path: Path) -> Any:
     """
     import yaml
 
-    class Loader(yaml.SafeLoader):
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
         """Refuses aliases: a few of them make a short file endless."""
 
         def compose_node(self, parent: Any, index: Any) -> Any:
@@ -111,7 +112,7 @@ def read_yaml(path: Path) -> Any:
     try:
         if path.stat().st_size > _MAX_YAML_BYTES:
             raise DataError(f"{path}: cannot be read as YAML: it is too large")
-        return yaml.load(path.read_bytes().decode("utf-8-sig"), Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(path.read_bytes().decode("utf-8-sig"), Loader)
     except (OSError, ValueError, RecursionError, OverflowError, yaml.YAMLError) as error:
         raise DataError(f"{path}: cannot be read as YAML: {error}") from error
 

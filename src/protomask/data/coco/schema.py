@@ -134,8 +134,10 @@ def read_schema(
     faults = Faults(file.path)
     # Without image files there may be no annotations: a file of images that were predicted has none.
     keys = ("images", "categories", "annotations")
-    content = file if needs_files or "annotations" in file.content else CocoFile(
-        file.path, {**file.content, "annotations": []}
+    content = (
+        file
+        if needs_files or "annotations" in file.content
+        else CocoFile(file.path, {**file.content, "annotations": []})
     )
     image_entries, category_entries, annotation_entries = (read_entries(content, key, faults) for key in keys)
     found = read_categories(category_entries, faults, needs_names=needs_files)
@@ -209,9 +211,7 @@ def _is_orphaned(annotation: Mapping[str, Any], lost_ids: Mapping[str, set[str]]
     return any(lost and _as_key(annotation.get(key)) in lost for key, lost in lost_ids.items())
 
 
-def _sizes(
-    images: Mapping[int, ImageEntry], annotations: Sequence[tuple[int, Mapping[str, Any]]]
-) -> dict[int, Size]:
+def _sizes(images: Mapping[int, ImageEntry], annotations: Sequence[tuple[int, Mapping[str, Any]]]) -> dict[int, Size]:
     """(H, W) of each image; where it is not stated, that of its run-length codes."""
     sizes = {image_id: image.size or _NO_SIZE for image_id, image in images.items()}
     if _NO_SIZE in sizes.values():
@@ -387,7 +387,9 @@ def _read_polygon(part: Any) -> list[float]:
 
 def _read_rle(segmentation: Mapping[str, Any], image_size: Size) -> tuple[dict[str, Any], list[str]]:
     if not {"size", "counts"} <= segmentation.keys():
-        raise Flaw("RLE", f"expected a segmentation of polygons or an RLE with size and counts, got {shown(segmentation)}")
+        raise Flaw(
+            "RLE", f"expected a segmentation of polygons or an RLE with size and counts, got {shown(segmentation)}"
+        )
     size, counts = rle_size(segmentation["size"]), segmentation["counts"]
     if size is None:
         raise Flaw("RLE size", f"expected an RLE size [height, width], got {shown(segmentation['size'])}")

@@ -94,7 +94,7 @@ def _steps_per_number(parts: Sequence[list[float]]) -> float:
     """Steps of the COCO API for each number, at most; infinite if a coordinate is not finite or absurdly large."""
     low, high = min(map(min, parts)), max(map(max, parts))
     # A NaN compares as false wherever it stands, but it spreads through a sum.
-    sound = -MAX_COORDINATE <= low and high <= MAX_COORDINATE and math.isfinite(sum(map(sum, parts)))
+    sound = low >= -MAX_COORDINATE and high <= MAX_COORDINATE and math.isfinite(sum(map(sum, parts)))
     return (high - low) * 5 / 2 if sound else math.inf
 
 
