@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protomask.data.coco.schema import Annotation, AnnotationProblem, Size, read_schema, warn_of
-from protomask.data.coco.segmentation import NoMask, box_of_rle, choose_box, encode
+from protomask.data.coco.segmentation import NoMask, box_of_rle, choose_box, encode_annotation
 from protomask.errors import DataError
 from protomask.structures.coco_json import CocoFile, Fault, few
 
@@ -137,7 +137,7 @@ def _prepare_one(file: Path, image_id: int, size: Size, annotation: Annotation) 
         return {**row, "bbox": [x, y, w, h], "area": area}, None
     try:
         frame = size if size != (0, 0) else tuple(annotation.segmentation["size"])  # type: ignore[call-overload]
-        rle = encode(annotation.segmentation, frame, frame)
+        rle = encode_annotation(annotation, frame, frame)
     except NoMask as error:
         return None, f"{error}, dropped"
     except ValueError as error:

@@ -18,7 +18,14 @@ from torch.utils.data import Dataset
 
 from protomask.data.coco.layout import DatasetPaths, Orientation, find_images
 from protomask.data.coco.schema import Annotation, AnnotationProblem, Box, read_schema, warn_of, wxh
-from protomask.data.coco.segmentation import CompressedRle, NoMask, box_of_rle, choose_box, decode_masks, encode
+from protomask.data.coco.segmentation import (
+    CompressedRle,
+    NoMask,
+    box_of_rle,
+    choose_box,
+    decode_masks,
+    encode_annotation,
+)
 from protomask.errors import DataError
 from protomask.images.decode import Pixels
 from protomask.images.pixels import EXIF_ORIENTATION, IMAGE_FORMATS, to_rgb_array
@@ -26,16 +33,6 @@ from protomask.structures.coco_json import CocoFile, Fault
 from protomask.structures.target import Target
 
 Sample = tuple[Tensor, Target]
-
-
-SHARES = "empty mask, its coordinates lie between 0 and 1 (shares of the image instead of px?)"
-"""Message about outlines that were divided by the size of the image."""
-
-
-def are_shares(annotation: Annotation) -> bool:
-    """Whether all coordinates of an annotation lie between 0 and 1."""
-    parts = annotation.segmentation
-    return isinstance(parts, list) and all(0 <= value <= 1 for part in parts for value in part)
 
 
 class EncodedObject(NamedTuple):
@@ -272,7 +269,7 @@ class CocoDataset(Dataset[Sample]):
         kept: list[EncodedObject] = []
         for annotation in self.load_annotations(index):
             try:
-                rle = encode(annotation.segmentation, stated_size, size)
+                rle = encode_annotation(annotation, stated_size, size)
             except NoMask as error:
                 problems.append(AnnotationProblem(image_id, annotation.annotation_id, f"{error}, dropped"))
                 continue
@@ -284,8 +281,7 @@ class CocoDataset(Dataset[Sample]):
                 continue
             mask_box = box_of_rle(rle)
             if mask_box is None:
-                reason = "empty mask" if not are_shares(annotation) else SHARES
-                problems.append(AnnotationProblem(image_id, annotation.annotation_id, f"{reason}, dropped"))
+                problems.append(AnnotationProblem(image_id, annotation.annotation_id, "empty mask, dropped"))
                 continue
             box, message = choose_box(annotation.bbox, mask_box, stated_size, size)
             if message:

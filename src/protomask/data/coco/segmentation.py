@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from protomask.data.coco.schema import Box, Size, wxh
+from protomask.data.coco.schema import Annotation, Box, Size, wxh
 from protomask.errors import DataError
 from protomask.masks.outlines import MAX_COORDINATE, outline_runs
 from protomask.masks.rle import Rle, encode_runs, parse_rle, rle_to_runs
@@ -28,6 +28,30 @@ _DENSE_SCALE, _DENSE_PIXELS, _DENSE_LIMIT = 64, 1 << 22, 1 << 27  # pixels of a 
 
 class NoMask(Exception):
     """A segmentation encloses nothing that could be learnt; the message says why."""
+
+
+def encode_annotation(annotation: Annotation, stated_size: Size, size: Size) -> CompressedRle:
+    """Mask of an annotation as compressed RLE in the frame ``size``, see `encode`.
+
+    Raises:
+        NoMask: the outlines cannot be rasterised, or are shares of the image.
+        ValueError: the RLE is damaged.
+
+    """
+    parts = annotation.segmentation
+    if isinstance(parts, list) and max(stated_size) > 2 and 0 <= _lowest(parts) and _highest(parts) <= 1:
+        # The outline of the first pixel has whole numbers.
+        if any(value not in (0, 1) for part in parts for value in part):
+            raise NoMask("all coordinates lie between 0 and 1 (shares of the image instead of px?)")
+    return encode(parts, stated_size, size)
+
+
+def _lowest(parts: Sequence[Sequence[float]]) -> float:
+    return min(map(min, parts))
+
+
+def _highest(parts: Sequence[Sequence[float]]) -> float:
+    return max(map(max, parts))
 
 
 def encode_segmentation(segmentation: list[list[float]] | dict[str, Any] | Rle, size: Size) -> Rle | None:
@@ -92,7 +116,7 @@ def _encode_outlines(parts: Sequence[list[float]], size: Size) -> CompressedRle:
 
 def _steps_per_number(parts: Sequence[list[float]]) -> float:
     """Steps of the COCO API for each number, at most; infinite if a coordinate is not finite or absurdly large."""
-    low, high = min(map(min, parts)), max(map(max, parts))
+    low, high = _lowest(parts), _highest(parts)
     # A NaN compares as false wherever it stands, but it spreads through a sum.
     sound = low >= -MAX_COORDINATE and high <= MAX_COORDINATE and math.isfinite(sum(map(sum, parts)))
     return (high - low) * 5 / 2 if sound else math.inf
