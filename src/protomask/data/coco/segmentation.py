@@ -39,9 +39,9 @@ def encode_annotation(annotation: Annotation, stated_size: Size, size: Size) -> 
 
     """
     parts = annotation.segmentation
-    if isinstance(parts, list) and max(stated_size) > 2 and 0 <= _lowest(parts) and _highest(parts) <= 1:
-        # The outline of the first pixel has whole numbers.
-        if any(value not in (0, 1) for part in parts for value in part):
+    if isinstance(parts, list) and max(stated_size) > 2 and _lowest(parts) >= 0 and _highest(parts) <= 1:
+        is_first_pixel = all(value in (0, 1) for part in parts for value in part)
+        if not is_first_pixel:
             raise NoMask("all coordinates lie between 0 and 1 (shares of the image instead of px?)")
     return encode(parts, stated_size, size)
 

@@ -225,7 +225,8 @@ def _check_crowds(dataset: DatasetRecord, source: Path, output_format: str, rema
             if output_format not in ("coco", "voc"):
                 raise DataError(
                     f"{source}: all {count} annotations of {name!r} are crowd regions (iscrowd 1), which "
-                    f"{output_format} does not have; if they are objects, as masks painted with a brush are, set iscrowd to 0"
+                    f"{output_format} does not have; if they are objects, as masks painted with a brush are, set "
+                    f"iscrowd to 0"
                 )
             text = "crowd regions (iscrowd 1) of classes without any other object, from which nothing can be learned"
             remarks.add(text, f"{source}: {name}", count)
