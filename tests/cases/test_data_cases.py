@@ -426,6 +426,49 @@ def test_other_layouts_of_exports(tmp_path: Path, annotations: str, images: str)
     assert "protomask data convert" in errors(source)
 
 
+def test_regions_of_via(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.new("RGB", (40, 30)).save(folder / "photo.png")
+    shapes: list[dict[str, Any]] = [
+        {"name": "polygon", "all_points_x": [2, 12, 12, 2], "all_points_y": [3, 3, 9, 9]},
+        {"name": "rect", "x": 20, "y": 5, "width": 10, "height": 4},
+        {"name": "circle", "cx": 20, "cy": 20, "r": 5},
+        {"name": "ellipse", "cx": 20, "cy": 20, "rx": 5, "ry": 3, "theta": 0.3},
+        {"name": "point", "cx": 2, "cy": 2},
+    ]
+    regions = [{"shape_attributes": shape, "region_attributes": {"label": "cell"}} for shape in shapes]
+    entry = {"filename": "photo.png", "size": 9, "regions": regions, "file_attributes": {}}
+    for content in ({"photo.png9": entry}, {"_via_settings": {}, "_via_img_metadata": {"photo.png9": entry}}):
+        (folder / "via.json").write_text(json.dumps(content))
+        done = convert_dataset(folder, tmp_path / "out", output_format="coco")
+        assert (done.source_format, done.class_names, done.objects) == ("via", ("cell",), {"train": 4})
+        written = json.loads((tmp_path / "out" / "annotations" / "train.json").read_text())
+        assert [entry["area"] for entry in written["annotations"][:2]] == [60, 40]
+        shutil.rmtree(tmp_path / "out")
+
+
+def test_only_a_synthetic_set_is_overwritten(tmp_path: Path) -> None:
+    from protomask.data.synthetic.write import write_dataset
+
+    (tmp_path / "annotations").mkdir()
+    own = tmp_path / "annotations" / "train.json"
+    own.write_text("weeks of work")
+    with pytest.raises(DataError, match="choose another folder"):
+        write_dataset(tmp_path, images=1, seed=0, image_size=(64, 64), overwrite=True)
+    assert own.read_text() == "weeks of work"
+    own.unlink()
+    write_dataset(tmp_path, images=2, seed=0, image_size=(64, 64), overwrite=True)
+    mine = tmp_path / "images" / "train" / "000009.jpg"
+    mine.write_text("mine")
+    write_dataset(tmp_path, images=1, seed=1, image_size=(64, 64), overwrite=True)
+    assert mine.read_text() == "mine"
+    assert sorted(path.name for path in mine.parent.iterdir()) == ["000001.jpg", "000009.jpg"]
+    own.write_text(json.dumps({"info": {}, "images": []}))
+    with pytest.raises(DataError, match=r"train\.json is not of one"):
+        write_dataset(tmp_path, images=1, seed=1, image_size=(64, 64), overwrite=True)
+
+
 def test_archives_and_other_yaml_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "export.zip").write_bytes(b"PK\x05\x06" + bytes(18))
     with pytest.raises(DataError, match="unpack the archive"):

@@ -296,6 +296,37 @@ def test_labelme(labelme: Path, baseline: int, content: Any) -> None:
         _convert(labelme)
 
 
+VIA: dict[str, Any] = {
+    "a.png123": {
+        "filename": "a.png",
+        "size": 123,
+        "regions": [
+            {
+                "shape_attributes": {"name": "polygon", "all_points_x": [1, 9, 9], "all_points_y": [1, 1, 7]},
+                "region_attributes": {"label": "a"},
+            },
+            {"shape_attributes": {"name": "circle", "cx": 5, "cy": 5, "r": 3}, "region_attributes": {"label": "b"}},
+            {
+                "shape_attributes": {"name": "rect", "x": 1, "y": 2, "width": 3, "height": 4},
+                "region_attributes": {"label": {"a": True}},
+            },
+        ],
+        "file_attributes": {},
+    }
+}
+
+
+@many
+@given(content=damaged(VIA))
+def test_via(labelme: Path, baseline: int, content: Any) -> None:
+    folder = labelme.parent / "via"
+    folder.mkdir(exist_ok=True)
+    shutil.copy(labelme / "a.png", folder)
+    write_json(folder / "a.json", content)
+    with sane(baseline):
+        _convert(folder)
+
+
 YAML = b"train: images\nval:\nnames: [a, b]\n"
 LABELS = b"0 0.1 0.1 0.9 0.1 0.9 0.8\n1 0.2 0.2 0.5 0.2 0.5 0.5 0.2 0.5\n"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from protomask.data.formats import coco, labelme, masks, voc, yolo
+from protomask.data.formats import coco, labelme, masks, via, voc, yolo
 from protomask.data.formats.records import DatasetRecord, ImageWriter, Reader, Remarks, Writer, with_unique_names
 from protomask.data.formats.splitting import SPLIT_NAMES, check_split, split_dataset
 from protomask.errors import ConfigError, DataError
@@ -21,6 +21,7 @@ READERS: dict[str, Reader] = {
     "yolo": yolo.read,
     "labelme": labelme.read,
     "voc": voc.read,
+    "via": via.read,
     "masks": masks.read,
 }
 WRITERS: dict[str, Writer] = {
@@ -36,6 +37,7 @@ _DETECTORS = {
     "yolo": yolo.detect,
     "labelme": labelme.detect,
     "voc": voc.detect,
+    "via": via.detect,
     "masks": masks.detect,
 }
 
@@ -84,8 +86,8 @@ def detect_format(source: str | Path) -> tuple[str, str]:
     if not found:
         raise DataError(
             f"{source}: no format fits; expected COCO (annotations/*.json), YOLO (data.yaml, labels/*.txt), LabelMe (a "
-            f"JSON beside each image), Pascal VOC (JPEGImages/, SegmentationObject/) or masks (IMAGE/images/ and "
-            f"IMAGE/masks/, or images/ and masks/)"
+            f"JSON beside each image), Pascal VOC (JPEGImages/, SegmentationObject/), VIA (a JSON with regions) or "
+            f"masks (IMAGE/images/ and IMAGE/masks/, or images/ and masks/); export COCO from others"
         )
     ((name, evidence),) = found.items()
     return name, evidence
