@@ -85,14 +85,14 @@ def read(source: Path, class_names: Sequence[str] | None, remarks: Remarks) -> D
     else:
         parts = {"train": [source]}
     described = {split: [(file, _entries(file)) for file in files] for split, files in parts.items()}
-    regions = [region for files in described.values() for _, entries in files for one in entries for region in one[1]]
+    regions = [region for every in described.values() for _, entries in every for one in entries for region in one[1]]
     key = _class_key(regions)
     names = list(read_class_names(root) or ())
     names += sorted({_class_of(region, key) for region in regions} - set(names))
     splits: dict[str, list[ImageRecord]] = {}
-    for split, files in described.items():
+    for split, every in described.items():
         splits[split] = []
-        for file, entries in files:
+        for file, entries in every:
             paths = {path.relative_to(file.parent).as_posix(): path for path in list_images(file.parent)}
             known = FileNames([*paths])
             alone = {path.name: path for path in paths.values()}
