@@ -22,31 +22,40 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
+from numpy.typing import NDArray
 
 from measuring import milliseconds, positive
 from protomask.bench.machine import describe_machine
 from protomask.checkpoints.sources import load_network
-from protomask.data.training.augmentation import AugmentationConfig
 from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.layout import open_dataset
-from protomask.data.training.loader import validation_batches
+from protomask.data.training.augmentation import AugmentationConfig
+from protomask.data.training.loader import ValidationBatch, validation_batches
+from protomask.detection.options import PredictOptions
 from protomask.engine.config import TrainConfig
-from protomask.engine.loop import evaluate
 from protomask.engine.run import train
 from protomask.errors import DataError
+from protomask.evaluation.evaluate import evaluate
 from protomask.evaluation.evaluator import CocoEvaluator
+from protomask.evaluation.quality import QualityMeter
 from protomask.evaluation.tables import CocoMetrics
+from protomask.models.families import read_output
+from protomask.models.network import Network
 from protomask.models.yolact.heads import YolactOutput
+from protomask.models.yolact.model import Yolact
 from protomask.models.zoo import DEFAULT_MODEL
 from protomask.ops.boxes import decode_boxes
 from protomask.structures.instances import Instances
+from protomask.torch_runtime.predictor import TorchPredictor
 
 Rows = Sequence[Mapping[str, Any]]
+EVERYTHING = PredictOptions(score_threshold=0.0)
+"""AP wants all that a model finds."""
 
 
 # Options
@@ -119,7 +128,15 @@ def prepare(options: argparse.Namespace) -> Path:
 
 def load(weights: str | Path) -> Network:
     """A trained network on the CPU, laid out as `protomask.load` does."""
-    return load_network(weights).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return load_network(weights).to(memory_format=torch.channels_last)
+
+
+def load_yolact(weights: str | Path) -> Yolact:
+    """The same for ablations of what only YOLACT has."""
+    network = load(weights)
+    if not isinstance(network, Yolact):
+        raise SystemExit(f"--weights: expected a YOLACT, got {network.config.name}")
+    return network
 
 
 def validation_images(data: Path, network: Network) -> CocoDataset:
@@ -128,16 +145,10 @@ def validation_images(data: Path, network: Network) -> CocoDataset:
     return CocoDataset.of_split(paths, "val", class_names=network.class_names)
 
 
-def measure(network: Network, data: Path, *, on_image: Callable[[int, Instances], None] | None = None) -> CocoMetrics:
+def measure(network: Network, data: Path, *, quality: QualityMeter | None = None) -> CocoMetrics:
     """AP of a network as `protomask eval` measures it."""
     dataset = validation_images(data, network)
-    return evaluate(
-        network,
-        validation_batches(dataset, network.geometry, batch_size=8, num_workers=0),
-        CocoEvaluator(dataset.annotation_file, category_ids=dataset.category_ids),
-        memory_format=torch.channels_last,
-        on_image=on_image,
-    )
+    return evaluate(TorchPredictor(network), dataset, options=PredictOptions(batch_size=8), quality=quality)
 
 
 def measure_found(found: Iterable[tuple[int, Instances]], dataset: CocoDataset) -> CocoMetrics:
@@ -172,23 +183,22 @@ class Kept(NamedTuple):
     output: YolactOutput
 
 
-def network_outputs(network: Network, dataset: CocoDataset) -> list[Kept]:
+def network_outputs(network: Yolact, dataset: CocoDataset) -> list[Kept]:
     """Run the network once on every image."""
     return [
-        Kept(image_id, sizes[0], _candidates_only(network(images), network.config.candidate_threshold))
-        for images, sizes, (image_id,) in _batches_of_one(network, dataset)
+        Kept(image_id, size, _candidates_only(network(images), network.config.candidate_threshold))
+        for images, (size,), (image_id,) in _batches_of_one(network, dataset)
     ]
 
 
-def _batches_of_one(
-    network: Network, dataset: CocoDataset
-) -> Iterator[tuple[Tensor, list[tuple[int, int]], list[int]]]:
+def _batches_of_one(network: Network, dataset: CocoDataset) -> Iterator[ValidationBatch]:
     for images, sizes, image_ids in validation_batches(dataset, network.geometry, batch_size=1, num_workers=0):
         yield images.contiguous(memory_format=torch.channels_last), sizes, image_ids
 
 
 def _candidates_only(output: YolactOutput, threshold: float) -> YolactOutput:
-    chosen = (_class_scores(output).amax(dim=0) > threshold).nonzero()[:, 0]
+    class_scores = output.class_logits[0].softmax(dim=-1)[:, 1:]
+    chosen = (class_scores.amax(dim=1) > threshold).nonzero()[:, 0]
     return output._replace(
         box_deltas=output.box_deltas[:, chosen],
         class_logits=output.class_logits[:, chosen],
@@ -197,13 +207,9 @@ def _candidates_only(output: YolactOutput, threshold: float) -> YolactOutput:
     )
 
 
-def _class_scores(output: YolactOutput) -> Tensor:
-    return output.class_logits[0].softmax(dim=-1)[:, 1:].T.contiguous()
-
-
-def boxes_and_scores(output: YolactOutput) -> tuple[Tensor, Tensor]:
-    """What NMS is given of a kept output: (N, 4) relative boxes and (num_classes, N) scores."""
-    return decode_boxes(output.box_deltas[0], output.anchors), _class_scores(output)
+def logits_and_boxes(output: YolactOutput) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What `protomask.detection.prototypes.detect` chooses from: class logits and relative boxes of a kept output."""
+    return output.class_logits[0].numpy(), decode_boxes(output.box_deltas[0], output.anchors).numpy()
 
 
 # Times
@@ -222,8 +228,8 @@ def interleaved(
 def time_networks(
     networks: Mapping[Any, Network], data: Path, *, images: int, rounds: int
 ) -> dict[str, dict[Any, list[float]]]:
-    """Milliseconds of ``network`` and ``postprocess`` (until masks on the prototype grid) for single images."""
-    inputs: dict[Any, list[Tensor]] = {}
+    """Milliseconds of ``network`` and ``postprocess`` (until masks on their grids) for single images."""
+    inputs: dict[Any, list[Any]] = {}
     sizes: list[tuple[int, int]] = []
     for name, network in networks.items():
         dataset = validation_images(data, network)
@@ -238,7 +244,7 @@ def time_networks(
             networks[name](inputs[name][index])
 
         def read(index: int, name: Any) -> None:
-            networks[name].postprocess(outputs[name][index], [sizes[index]])
+            read_output(networks[name], outputs[name][index], [sizes[index]], EVERYTHING)
 
         return {
             part: interleaved({name: partial(run, name=name) for name in networks}, range(len(sizes)), rounds=rounds)
@@ -329,7 +335,7 @@ def fine_tune(
     if result.interrupted:
         raise SystemExit("stopped; the same command continues")
     network = load(result.last_weights)
-    return network, measure(network, data) if result.metrics is None else result.metrics
+    return network, result.metrics or measure(network, data)
 
 
 def _fingerprint(weights: str) -> str:

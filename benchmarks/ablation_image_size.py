@@ -21,7 +21,7 @@ from ablation import (
     compared_rows,
     draw_lines,
     fine_tune,
-    load,
+    load_yolact,
     measure,
     new_figure,
     note,
@@ -31,6 +31,7 @@ from ablation import (
 )
 from measuring import positive
 from protomask.checkpoints.io import load_exactly
+from protomask.models.network import Network
 from protomask.models.yolact.model import Yolact
 
 
@@ -39,7 +40,7 @@ def resized(network: Yolact, size: int, *, scale_anchors: bool = True) -> Yolact
     config = network.config.at_image_size(size) if scale_anchors else replace(network.config, image_size=size)
     other = Yolact(config, network.class_names).eval()
     load_exactly(other, network.state_dict(), source=f"weights at {size} px")
-    return other.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return other.to(memory_format=torch.channels_last)
 
 
 def main() -> None:
@@ -49,9 +50,10 @@ def main() -> None:
     add_training_options(parser)
     options = parser.parse_args()
     data = prepare(options)
-    source = load(options.weights)
+    source = load_yolact(options.weights)
 
-    networks, measured = {}, {}
+    networks: dict[int, Network] = {}
+    measured: dict[int, list[dict[str, float | None]]] = {}
     for size in options.sizes:
         if options.train_iterations:
             for seed in options.seeds:

@@ -17,7 +17,7 @@ from ablation import (
     compared_rows,
     draw_lines,
     fine_tune,
-    load,
+    load_yolact,
     new_figure,
     note,
     prepare,
@@ -27,11 +27,12 @@ from ablation import (
 from measuring import positive
 from protomask.checkpoints.io import load_matching, save_weights
 from protomask.models.build import build_network
+from protomask.models.network import Network
 
 
 def without_prototypes(weights: str, counts: list[int], file: Path) -> Path:
     """The weights with a number of prototypes that no candidate has, so that none finds layers of its own in them."""
-    source = load(weights)
+    source = load_yolact(weights)
     network = build_network(source.config.override(num_prototypes=max(counts) + 1), class_names=source.class_names)
     made_anew = load_matching(network, source.state_dict())
     note(f"made anew for every k: {', '.join(made_anew)}")
@@ -54,7 +55,8 @@ def main() -> None:
     data = prepare(options)
     start = without_prototypes(options.weights, options.prototypes, options.output / "start.safetensors")
 
-    networks, measured = {}, {}
+    networks: dict[int, Network] = {}
+    measured: dict[int, list[dict[str, float | None]]] = {}
     for seed in options.seeds:
         for count in options.prototypes:
             networks[count], metrics = fine_tune(

@@ -25,25 +25,28 @@ from ablation import (
 )
 from measuring import positive
 from protomask.evaluation.quality import QualityMeter
-from protomask.evaluation.quality_report import QualityReport
-from protomask.models.yolact.model import Yolact
+from protomask.evaluation.quality_report import QualityReport, Score
+from protomask.models.network import Network
 
-RANKINGS = {"class_score": "class score", "product": "class x mask score"}
+RANKINGS: dict[Score, str] = {"class_score": "class score", "product": "class x mask score"}
 COLUMNS = ("mask AP", "mask AP50", "mask AP75", "Spearman, all", "Spearman, matched")
 
 
-def quality(network: Yolact, data: Path) -> QualityReport:
+def quality(network: Network, data: Path) -> QualityReport:
     """The scores of all detections against the measured IoU of their masks."""
     dataset = validation_images(data, network)
     meter = QualityMeter(dataset.annotation_file, category_ids=dataset.category_ids)
-    measure(network, data, on_image=meter.update)
+    measure(network, data, quality=meter)
     return meter.compute()
 
 
-def row(report: QualityReport, seed: Any, ranking: str) -> dict[str, Any]:
+def row(report: QualityReport, seed: Any, ranking: Score) -> dict[str, Any]:
     """One line of the table."""
     ap = report.mask_ap[ranking]
-    correlations = [getattr(report.populations[name], ranking).spearman for name in ("all", "matched")]
+    correlations = [
+        None if (judged := population.scores().get(ranking)) is None else judged.spearman
+        for population in (report.populations["all"], report.populations["matched"])
+    ]
     values = (ap.AP, ap.AP50, ap.AP75, *correlations)
     return {"seed": seed, "ranked by": RANKINGS[ranking], **dict(zip(COLUMNS, values, strict=True))}
 
@@ -58,7 +61,7 @@ def main() -> None:
     data = prepare(options)
     reports = {"none": quality(load(options.weights), data)}
     rows = [row(reports["none"], "untrained", "class_score")]
-    by_ranking: dict[str, list[dict[str, Any]]] = {ranking: [] for ranking in RANKINGS}
+    by_ranking: dict[Score, list[dict[str, Any]]] = {ranking: [] for ranking in RANKINGS}
     for seed in options.seeds:
         network, _ = fine_tune(
             options, data, run=f"seed{seed}", iterations=options.iterations, seed=seed, add="mask_rescoring",

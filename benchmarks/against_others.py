@@ -9,7 +9,8 @@ The weights of yolact_resnet50 are those of the golden tests, of which Fast NMS 
 golden picture; Mask R-CNN and YOLO have random weights and a threshold that lets a similar number through. Only times
 mean something here, no accuracies. Every model returns at most 100 instances.
 
-On a GPU (--device cuda) the models of this package run in every precision, eager and compiled, at batch 1 and 8.
+On a CPU the shipped model runs in ONNX Runtime and OpenVINO, too. On a GPU (--device cuda) the models of this package
+run in every precision, eager and compiled, at batch 1 and 8.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -30,26 +31,31 @@ import numpy as np
 import torch
 from PIL import Image
 from pycocotools import mask as mask_codec
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 import mask_rcnn
+from goldens import golden_image, golden_network
 from measuring import argument_parser, positive, report
 from postprocess import dense_fast_nms
-from protomask import build
-from protomask.bench.latency import PRECISIONS, ModelSpec, Summary, in_turns
-from protomask.checkpoints.io import fill_counters, load_exactly
-from protomask.checkpoints.sources import load_network
-from protomask.checkpoints.official_yolact import rename
-from protomask.checkpoints.sources import load_network
-from protomask.inference.base import ImagePredictor
+from protomask.api import Runtime
+from protomask.bench.latency import Summary, in_turns
+from protomask.bench.models import PRECISIONS, ModelSpec
+from protomask.checkpoints.io import save_weights
+from protomask.detection.options import PredictOptions
 from protomask.images.decode import read_image
+from protomask.inference.predictor import Predictor
+from protomask.models.layers.module import Module
+from protomask.models.yolact.heads import YolactOutput
+from protomask.models.yolact.model import Yolact
 from protomask.ops.boxes import decode_boxes
 from protomask.ops.masks import crop_masks
+from protomask.torch_runtime.predictor import TorchPredictor
 
-GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / "yolact"
 MAX_DETECTIONS = 100
+EVERYTHING = PredictOptions(score_threshold=0.0)
 TEXTBOOK, OURS = "textbook YOLACT", "protomask"
+EXPORTED: tuple[Runtime, ...] = ("onnx", "openvino") if find_spec("openvino") else ("onnx",)
 
 
 @dataclass
@@ -81,7 +87,7 @@ def timed(work: Callable[[Sequence[Path]], int]) -> Callable[[Sequence[Path]], t
     return run
 
 
-def count_parameters(network: nn.Module) -> int:
+def count_parameters(network: Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
@@ -93,15 +99,18 @@ def read_rgb(path: Path) -> Tensor:
 
 def encode_dense(masks: Tensor) -> list[dict[str, Any]]:
     """(N, H, W) bool to COCO run-length codes."""
-    return mask_codec.encode(np.asfortranarray(masks.permute(1, 2, 0).cpu().numpy().view(np.uint8)))
+    codes: list[dict[str, Any]] = mask_codec.encode(
+        np.asfortranarray(masks.permute(1, 2, 0).cpu().numpy().view(np.uint8))
+    )
+    return codes
 
 
 class TextbookYolact:
     """YOLACT without any care for time: float32, batch norm by itself, every tensor dense."""
 
-    def __init__(self, weights: Path, device: str) -> None:
-        self.network = load_network(weights).to(device, memory_format=torch.contiguous_format)
-        config = self.network.config
+    def __init__(self, network: Yolact, device: str) -> None:
+        self.network = network.to(device).to(memory_format=torch.contiguous_format)
+        config = network.config
         self.side = config.image_size
         self.mean = torch.tensor(config.pixel_mean, device=device)[:, None, None]
         self.std = torch.tensor(config.pixel_std, device=device)[:, None, None]
@@ -111,9 +120,9 @@ class TextbookYolact:
         pictures = [read_rgb(path).to(self.mean.device) for path in paths]
         resized = [F.interpolate(image[None].float(), (self.side, self.side), mode="bilinear") for image in pictures]
         output = self.network((torch.cat(resized) - self.mean) / self.std)
-        return [self._read(output, index, image.shape[1:]) for index, image in enumerate(pictures)]
+        return [self._read(output, index, (image.shape[1], image.shape[2])) for index, image in enumerate(pictures)]
 
-    def _read(self, output: Any, index: int, size: tuple[int, int]) -> list[dict[str, Any]]:
+    def _read(self, output: YolactOutput, index: int, size: tuple[int, int]) -> list[dict[str, Any]]:
         scores = output.class_logits[index].softmax(dim=-1)[:, 1:].T
         boxes = decode_boxes(output.box_deltas[index], output.anchors)
         candidates = scores.amax(dim=0) > 0.05
@@ -127,7 +136,7 @@ class TextbookYolact:
         return sum(map(len, self.masks(paths)))
 
 
-def torchvision_predict(model: nn.Module, device: str) -> Callable[[Sequence[Path]], int]:
+def torchvision_predict(model: Any, device: str) -> Callable[[Sequence[Path]], int]:
     @torch.inference_mode()
     def predict(paths: Sequence[Path]) -> int:
         found = model([read_rgb(path).to(device).float() / 255 for path in paths])
@@ -136,9 +145,9 @@ def torchvision_predict(model: nn.Module, device: str) -> Callable[[Sequence[Pat
     return predict
 
 
-def own_predict(predictor: ImagePredictor, **options: Any) -> Callable[[Sequence[Path]], int]:
+def own_predict(predictor: Predictor, options: PredictOptions = EVERYTHING) -> Callable[[Sequence[Path]], int]:
     def predict(paths: Sequence[Path]) -> int:
-        found = predictor.predict_images([read_image(path) for path in paths], score_threshold=0.0, **options)
+        found = predictor.predict_images([read_image(path) for path in paths], options)
         return sum(len(instances.rle()) for instances in found)
 
     return predict
@@ -161,7 +170,8 @@ class Ultralytics:
         answer = self._process.stdout.readline()
         if not answer:
             raise SystemExit(f"the program of --ultralytics-python ended with code {self._process.wait()}, see above")
-        return json.loads(answer)
+        told: dict[str, Any] = json.loads(answer)
+        return told
 
     def __enter__(self) -> Ultralytics:
         return self
@@ -174,20 +184,8 @@ class Ultralytics:
 
 def write_golden_picture(folder: Path) -> Path:
     path = folder / "golden.jpg"
-    with Image.open(GOLDEN / "inputs" / "image1.png") as image:
-        image.convert("RGB").save(path, quality=95)
+    Image.fromarray(golden_image(1)).save(path, quality=95)
     return path
-
-
-def write_golden_yolact(folder: Path) -> Path:
-    """Weights from the recipe of the golden tests."""
-    sys.path.append(str(GOLDEN.parents[1]))
-    from golden_weights import golden_weights
-
-    predictor = build("yolact_resnet50", device="cpu")
-    tensors = rename(golden_weights(GOLDEN / "yolact_resnet50.state_dict.json"))
-    load_exactly(predictor.network, fill_counters(predictor.network, tensors), source="golden weights")
-    return predictor.save(folder / "yolact_resnet50.safetensors")
 
 
 def parse_options() -> argparse.Namespace:
@@ -221,25 +219,32 @@ def own_candidates(options: argparse.Namespace, sources: dict[str, tuple[str, fl
     """Every model of ours in every way to run it; sources are (what to load, candidate threshold) by name."""
     candidates = []
     for name, (source, threshold) in sources.items():
-        own = {} if threshold is None else {"candidate_threshold": threshold}
-        for compiled in (False, True) if options.compile else (False,):
-            for precision in options.precisions:
-                spec = ModelSpec(source=source, precision=precision, compile=compiled)
-                shown = str(ModelSpec(source=name, precision=precision, compile=compiled))
-                predictor = spec.load(options.device)
-                work = timed(own_predict(predictor, **own))
-                candidates.append(Candidate(OURS, shown, count_parameters(predictor), work))
+        ways: list[dict[str, Any]] = [
+            {"runtime": "torch", "precision": precision, "compile": compiled}
+            for compiled in ((False, True) if options.compile else (False,))
+            for precision in options.precisions
+        ]
+        if source == name and options.device == "cpu":  # a shipped model, which runs without PyTorch, too
+            ways += [{"runtime": runtime} for runtime in EXPORTED]
+        for way in ways:
+            predictor = ModelSpec(source=source, **way).load(options.device, threads=options.threads)
+            work = timed(own_predict(predictor, EVERYTHING.replace(candidate_threshold=threshold)))
+            candidates.append(Candidate(OURS, str(ModelSpec(source=name, **way)), parameters_of(predictor), work))
     for text in options.models:
-        predictor = ModelSpec.parse(text).load(options.device)
-        parameters = count_parameters(predictor) if isinstance(predictor, nn.Module) else None
-        candidates.append(Candidate(OURS, Path(text).name, parameters, timed(own_predict(predictor))))
+        predictor = ModelSpec.parse(text).load(options.device, threads=options.threads)
+        candidates.append(Candidate(OURS, Path(text).name, parameters_of(predictor), timed(own_predict(predictor))))
     return candidates
 
 
-def agreement(textbook: TextbookYolact, ours: ImagePredictor, path: Path) -> str:
+def parameters_of(predictor: Predictor) -> int | None:
+    return count_parameters(predictor.network) if isinstance(predictor, TorchPredictor) else None
+
+
+def agreement(textbook: TextbookYolact, ours: Predictor, path: Path) -> str:
     """How many masks of the textbook are found with an IoU of 0.99 or more; empty ones, which have no IoU, left out."""
-    [expected], found = textbook.masks([path]), ours.predict(path, score_threshold=0.0).rle()
-    expected, found = ([rle for rle in rles if mask_codec.area(rle)] for rles in (expected, found))
+    [codes] = textbook.masks([path])
+    expected = [code for code in codes if mask_codec.area(code)]
+    found = [code for code in ours.predict(path, EVERYTHING).rle() if mask_codec.area(code)]
     overlaps = np.asarray(mask_codec.iou(found, expected, [0] * len(expected)))
     alike = int((overlaps.max(axis=0) >= 0.99).sum())
     return f"{path.name}: {alike} of the {len(expected)} masks of the textbook are among the {len(found)} of protomask"
@@ -251,17 +256,18 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         images = options.images or [write_golden_picture(folder)]
-        yolact = write_golden_yolact(folder)
-        textbook = TextbookYolact(yolact, options.device)
-        reference, predictor = mask_rcnn.same_weights()
-        threshold = mask_rcnn.threshold_for(predictor, read_rgb(images[0]))
+        network = golden_network()
+        yolact = save_weights(network, folder / "yolact_resnet50.safetensors")
+        textbook = TextbookYolact(network, options.device)
+        reference, two_stage = mask_rcnn.same_weights()
+        threshold = mask_rcnn.threshold_for(two_stage, read_image(images[0]))
         reference.roi_heads.score_thresh = threshold
         reference.to(options.device)
-        two_stage = predictor.save(folder / "mask_rcnn_resnet50_fpn.safetensors")
+        rcnn = two_stage.save(folder / "mask_rcnn_resnet50_fpn.safetensors")
         sources = {
             "yolact_resnet50": (str(yolact), None),
             "yolact_nano": ("yolact_nano", None),
-            "mask_rcnn_resnet50_fpn": (str(two_stage), threshold),
+            "mask_rcnn_resnet50_fpn": (str(rcnn), threshold),
         }
         candidates = [
             Candidate(TEXTBOOK, "yolact_resnet50", count_parameters(textbook.network), timed(textbook.predict)),

@@ -7,9 +7,9 @@ import json
 import torch
 
 from measuring import argument_parser, positive, report
+from protomask.api import load
 from protomask.evaluation.evaluate import check_classes, open_split
 from protomask.evaluation.evaluator import CocoEvaluator
-from protomask.api import load
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     dataset = open_split(options.data, limit=options.limit)
-    model = load(options.model)
+    model = load(options.model, threads=options.threads)
     check_classes(model.class_names, dataset)
     records = json.loads(dataset.annotation_file.read_text(encoding="utf-8"))["images"]
     kind_of = {record["id"]: str(record[options.key]) for record in records}
@@ -38,7 +38,7 @@ def main() -> None:
         objects = 0
         for index in chosen:
             found = model.predict(
-                dataset.load_image(index),
+                dataset.load_pixels(index),
                 score_threshold=0.0,
                 max_detections=options.max_detections,
                 tile=options.tile,

@@ -35,9 +35,9 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         environment = Path(folder) / "light"
         subprocess.run(["uv", "venv", "--quiet", environment], check=True)
-        install = ["uv", "pip", "install", "--quiet", "--python", environment / "bin" / "python", ROOT]
-        subprocess.run(install, check=True)
-        candidates = {"light": (environment / "bin" / "python", f"predict {arguments.image}")}
+        light = environment / "bin" / "python"
+        subprocess.run(["uv", "pip", "install", "--quiet", "--python", str(light), str(ROOT)], check=True)
+        candidates = {"light": (light, f"predict {arguments.image}")}
         if arguments.against:
             candidates["other"] = (Path(arguments.against[0]), arguments.against[1])
         rows: dict[str, Any] = {name: {"times": {}, "peaks": {}} for name in candidates}

@@ -6,17 +6,22 @@ is chosen so that a few dozen come out, as a trained model has on a full picture
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from measuring import argument_parser, milliseconds, report
-from protomask import Predictor, build
+from protomask import build
+from protomask.images.decode import Pixels
+from protomask.ops.geometry import preprocess_pixels
+from protomask.torch_runtime.predictor import TorchPredictor
+from scenes import random_image
 
 CANDIDATES = 500
 
 
-def same_weights() -> tuple[nn.Module, Predictor]:
+def same_weights() -> tuple[Any, TorchPredictor]:
     """Torchvision's model and this package's, on the CPU."""
     torch.manual_seed(0)
     reference = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=81).eval()
@@ -35,11 +40,11 @@ def same_weights() -> tuple[nn.Module, Predictor]:
     return reference, predictor
 
 
-def threshold_for(predictor: Predictor, image: Tensor) -> float:
+def threshold_for(predictor: TorchPredictor, image: Pixels) -> float:
     """Class score that ``CANDIDATES`` pairs of box and class of the image exceed."""
     network = predictor.network
     with torch.inference_mode():
-        output = network(network.geometry.batch([network.geometry.preprocess(image)]))
+        output = network(network.geometry.batch([preprocess_pixels(image, network.geometry, predictor.device)]))
         probs = output.class_logits[0].softmax(dim=-1)[:, 1:].flatten()
     return float(probs.topk(CANDIDATES).values[-1])
 
@@ -51,19 +56,19 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     reference, predictor = same_weights()
-    image = torch.randint(256, (3, options.height, options.width), dtype=torch.uint8)
+    image = random_image(options.height, options.width, seed=0)
     threshold = threshold_for(predictor, image)
     reference.roi_heads.score_thresh = threshold
     found: dict[str, int] = {}
 
     def ours() -> None:
-        instances = predictor.predict(image, score_threshold=0, candidate_threshold=threshold)
-        found["protomask"] = int(instances.masks.shape[0])
+        instances = predictor.predict(image, score_threshold=0.0, candidate_threshold=threshold)
+        found["protomask"] = len(instances.masks)
 
     def torchvisions() -> None:
         with torch.inference_mode():
-            [result] = reference([image.float() / 255])
-        found["torchvision"] = int((result["masks"] > 0.5).shape[0])
+            [result] = reference([torch.from_numpy(image).permute(2, 0, 1).float() / 255])
+        found["torchvision"] = len(result["masks"] > 0.5)
 
     times = milliseconds({"torchvision": torchvisions, "protomask": ours}, rounds=options.rounds)
     rows = [

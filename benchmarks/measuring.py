@@ -23,7 +23,7 @@ def argument_parser(description: str, *, rounds: int) -> argparse.ArgumentParser
     """The options every benchmark has."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--rounds", type=positive, default=rounds, help="timed runs of every candidate")
-    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="threads PyTorch may use")
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="threads a runtime may use")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows and the environment here")
     return parser
 

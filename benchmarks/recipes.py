@@ -13,40 +13,34 @@ from statistics import mean
 from typing import Any
 
 import torch
-import yaml
 
+import protomask
 from measuring import argument_parser, positive, report
-from protomask.cli.train import RECIPES
-from protomask.engine.config import TrainConfig
-from protomask.engine.run import train
+from protomask.engine.recipes import RECIPES
+from protomask.engine.run import TrainResult
 
 PUBLISHED = "published"
 COLUMNS = ("mask AP", "mask AP50", "mask AP75", "box AP")
 
 
-def settings(recipe: str, options: argparse.Namespace, seed: int) -> TrainConfig:
-    """Of one training."""
-    values: dict[str, Any] = {}
-    if recipe != PUBLISHED:
-        values = yaml.safe_load(RECIPES[recipe].read_text(encoding="utf-8"))
-    return TrainConfig.from_dict(
-        {
-            **values,
-            "data": options.data,
-            "model": options.model,
-            "backbone_weights": options.backbone_weights,
-            "image_size": options.image_size,
-            "model_options": json.loads(options.model_options),
-            "iterations": options.training_images // options.batch_size,
-            "batch_size": options.batch_size,
-            "max_detections": options.max_detections,
-            "validate_every": 10**6,
-            "num_workers": 1,
-            "check_data": False,
-            "seed": seed,
-            "output": str(options.output / f"{recipe}_{seed}"),
-        }
-    )
+def train(recipe: str, options: argparse.Namespace, seed: int) -> TrainResult:
+    """One training."""
+    given: dict[str, Any] = {
+        "backbone_weights": options.backbone_weights,
+        "image_size": options.image_size,
+        "model_options": json.loads(options.model_options),
+        "iterations": max(options.training_images // options.batch_size, 1),
+        "batch_size": options.batch_size,
+        "max_detections": options.max_detections,
+        "validate_every": 10**6,
+        "num_workers": 1,
+        "check_data": False,
+        "seed": seed,
+    }
+    return protomask.train(
+        options.data, model=options.model, recipe=None if recipe == PUBLISHED else recipe,
+        output=options.output / f"{recipe}_{seed}", **given,
+    )  # fmt: skip
 
 
 def main() -> None:
@@ -68,7 +62,7 @@ def main() -> None:
     for recipe in (PUBLISHED, *options.recipes):
         found: dict[str, list[float]] = {name: [] for name in COLUMNS}
         for seed in options.seeds:
-            metrics = train(settings(recipe, options, seed)).metrics
+            metrics = train(recipe, options, seed).metrics
             assert metrics is not None
             for name in COLUMNS:
                 kind, measure = name.split()

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from measuring import positive, report
 

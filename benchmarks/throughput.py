@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,10 +15,14 @@ from PIL import Image
 
 import protomask
 from measuring import argument_parser, milliseconds, positive, report
-from protomask.inference.output import PredictionWriter
-from protomask.inference.pipeline import FilePrediction, map_ahead, predict_files
-from protomask.inference.sources import iter_image_paths
-from protomask.images.decode import read_image
+from protomask import Frame, PredictOptions, Predictor
+from protomask.inference.pipeline import map_ahead, predict_frames
+from protomask.inference.sinks.lists import CocoSink, JsonLinesSink
+from protomask.inference.sinks.pictures import OverlaySink
+from protomask.inference.sinks.sink import Sinks
+from protomask.inference.sources import StillImages, iter_image_paths
+
+OPTIONS = PredictOptions(score_threshold=0.3)
 
 
 def make_folder(folder: Path, images: int, size: tuple[int, int]) -> list[Path]:
@@ -31,19 +37,18 @@ def make_folder(folder: Path, images: int, size: tuple[int, int]) -> list[Path]:
     return iter_image_paths([folder])
 
 
-def in_turn(predictor, paths) -> Iterator[FilePrediction]:
-    for path in paths:
-        image = read_image(path)
-        yield FilePrediction(path, image, predictor.predict_images([image], score_threshold=0.3)[0], None)
+def in_turn(predictor: Predictor, frames: Iterable[Frame]) -> Generator[Frame, None, None]:
+    for frame in frames:
+        [found] = predictor.predict_images([frame.image], OPTIONS)
+        yield frame.replace(found=found)
 
 
-def write_all(found, save_dir: Path, overlay_format: str, *, beside: bool) -> None:
-    with PredictionWriter(save_dir, coco_json=True, jsonl=True, overlay_format=overlay_format) as writer:
-
-        def write(one: FilePrediction) -> None:
-            writer.write(one.path, one.image, one.found)
-
-        with closing(found), closing(map_ahead(write, found) if beside else (write(one) for one in found)) as written:
+def write_all(
+    predicted: Generator[Frame, None, None], folder: Path, overlay_format: Literal["png", "jpg"], *, beside: bool
+) -> None:
+    with Sinks([OverlaySink(folder, format=overlay_format), CocoSink(folder), JsonLinesSink(folder)]) as sink:
+        written = map_ahead(sink.write, predicted) if beside else (sink.write(frame) for frame in predicted)
+        with closing(predicted), closing(written):
             for _ in written:
                 pass
 
@@ -53,24 +58,25 @@ def main() -> None:
     parser.add_argument("--images", type=positive, default=40, help="in the folder")
     parser.add_argument("--size", type=positive, nargs=2, default=(960, 1280), metavar=("H", "W"), help="of each")
     parser.add_argument("--decoders", type=positive, nargs="+", default=[1, 2], help="threads that decode")
+    parser.add_argument("--runtime", choices=("auto", "torch", "onnx", "openvino"), default="auto", help="of the model")
     parser.add_argument("--overlay-format", choices=("png", "jpg"), default="png")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    predictor = protomask.load(device="cpu")
+    predictor = protomask.load(device="cpu", runtime=options.runtime, threads=options.threads)
     with tempfile.TemporaryDirectory() as folder:
         pictures, results = Path(folder) / "pictures", Path(folder) / "results"
         pictures.mkdir()
-        paths = make_folder(pictures, options.images, tuple(options.size))
+        frames = StillImages(make_folder(pictures, options.images, tuple(options.size)))
 
         def side_by_side(decoders: int) -> None:
-            found = predict_files(predictor, paths, decoders=decoders, score_threshold=0.3)
-            write_all(found, results, options.overlay_format, beside=True)
+            predicted = predict_frames(predictor, frames, OPTIONS, decoders=decoders)
+            write_all(predicted, results, options.overlay_format, beside=True)
 
         def sequential() -> None:
-            write_all(in_turn(predictor, paths), results, options.overlay_format, beside=False)
+            write_all(in_turn(predictor, frames), results, options.overlay_format, beside=False)
 
         candidates = {"in turn": sequential} | {
-            f"side by side, {count} decoding": lambda count=count: side_by_side(count) for count in options.decoders
+            f"side by side, {count} decoding": partial(side_by_side, count) for count in options.decoders
         }
         times = milliseconds(candidates, rounds=options.rounds)
     rows = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 from collections.abc import Iterator
@@ -12,37 +11,42 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from measuring import argument_parser, positive, report
+from protomask import PredictOptions, Predictor, load
 from protomask.data.coco.dataset import CocoDataset
 from protomask.evaluation.evaluate import open_split, predict_dataset
 from protomask.evaluation.evaluator import CocoEvaluator
-from protomask.api import load
-from protomask.inference.tiling import Tiling
-from protomask.masks.runs import boxes_of_masks
+from protomask.images.decode import Pixels
 from protomask.masks.rle import encode_rle
+from protomask.masks.runs import boxes_of_masks
 
 
-def mosaics(scenes: CocoDataset, rows: int, columns: int, scale: float) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Image (3, H, W) uint8, masks (N, H, W) bool and labels (N,) of one mosaic after another.
+def mosaics(
+    scenes: CocoDataset, rows: int, columns: int, scale: float
+) -> Iterator[tuple[Pixels, NDArray[np.bool_], list[int]]]:
+    """Image (H, W, 3) uint8, masks (N, H, W) and N labels of one mosaic after another.
 
     All scenes have one size.
     """
     for start in range(0, len(scenes) - rows * columns + 1, rows * columns):
         parts = [scenes[start + place] for place in range(rows * columns)]
         height, width = (round(side * scale) for side in parts[0][0].shape[1:])
-        image = torch.zeros(3, rows * height, columns * width, dtype=torch.uint8)
-        masks, labels = [], []
+        image = np.zeros((rows * height, columns * width, 3), dtype=np.uint8)
+        masks: list[NDArray[np.bool_]] = []
+        labels: list[int] = []
         for place, (pixels, target) in enumerate(parts):
             top, left = place // columns * height, place % columns * width
-            image[:, top : top + height, left : left + width] = resized(pixels, (height, width)).round().byte()
-            own = torch.zeros(len(target), *image.shape[1:], dtype=torch.bool)
-            own[:, top : top + height, left : left + width] = resized(target.masks, (height, width)) > 0.5
-            masks.append(own)
-            labels.append(target.labels)
-        yield image, torch.cat(masks), torch.cat(labels)
+            window = np.s_[top : top + height, left : left + width]
+            image[window] = resized(pixels, (height, width)).round().byte().permute(1, 2, 0).numpy()
+            for mask in resized(target.masks, (height, width)) > 0.5:
+                masks.append(np.zeros(image.shape[:2], dtype=np.bool_))
+                masks[-1][window] = mask.numpy()
+            labels += target.labels.tolist()
+        yield image, np.stack(masks) if masks else np.zeros((0, *image.shape[:2]), dtype=np.bool_), labels
 
 
 def resized(pixels: Tensor, size: tuple[int, int]) -> Tensor:
@@ -60,10 +64,10 @@ def write_mosaics(scenes: CocoDataset, folder: Path, rows: int, columns: int, sc
     annotations: list[dict[str, Any]] = []
     for number, (image, masks, labels) in enumerate(mosaics(scenes, rows, columns, scale), start=1):
         name = f"{number}.png"
-        Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy())).save(folder / name, compress_level=1)
-        images.append({"id": number, "file_name": name, "height": image.shape[1], "width": image.shape[2]})
-        boxes = box_of_masks(masks)
-        for rle, (x1, y1, x2, y2), label in zip(encode_rle(masks), boxes.tolist(), labels.tolist(), strict=True):
+        Image.fromarray(image).save(folder / name, compress_level=1)
+        images.append({"id": number, "file_name": name, "height": image.shape[0], "width": image.shape[1]})
+        boxes = boxes_of_masks(masks)
+        for rle, (x1, y1, x2, y2), label in zip(encode_rle(masks), boxes.tolist(), labels, strict=True):
             annotations.append({
                 "id": len(annotations) + 1, "image_id": number, "category_id": label + 1, "iscrowd": 0,
                 "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "segmentation": rle,
@@ -87,26 +91,26 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     scenes = open_split(options.data, limit=options.images)
-    predictor = load(options.model)
-    ways: dict[str, Tiling | None] = {"whole": None}
+    predictor = load(options.model, threads=options.threads)
+    whole = PredictOptions(max_detections=options.max_detections)
+    ways = {"whole": whole}
     for size in options.tiles:
-        ways |= {f"tile {size}, overlap {part:g}": Tiling(size=size, overlap=part) for part in options.overlaps}
+        for part in options.overlaps:
+            ways[f"tile {size}, overlap {part:g}"] = whole.replace(tile=size, tile_overlap=part)
+    rows, columns = options.mosaic
     with tempfile.TemporaryDirectory() as folder:
-        dataset = write_mosaics(scenes, Path(folder), *options.mosaic, options.scale)
-        rows = [measured(name, predictor, dataset, options, tiling=tiling) for name, tiling in ways.items()]
-        rows.append(measured("scene by scene", predictor, scenes, options))
+        dataset = write_mosaics(scenes, Path(folder), rows, columns, options.scale)
+        table = [measured(name, predictor, dataset, way) for name, way in ways.items()]
+        table.append(measured("scene by scene", predictor, scenes, whole))
     height, width = dataset.image_size(0)
-    report(f"{options.model} on {len(dataset)} mosaics of {width}x{height}", rows, json_file=options.json)
+    report(f"{options.model} on {len(dataset)} mosaics of {width}x{height}", table, json_file=options.json)
 
 
-def measured(
-    name: str, predictor: Any, dataset: CocoDataset, options: argparse.Namespace, **more: Any
-) -> dict[str, Any]:
-    evaluator = CocoEvaluator(
-        dataset.annotation_file, category_ids=dataset.category_ids, max_detections=options.max_detections
-    )
+def measured(name: str, predictor: Predictor, dataset: CocoDataset, options: PredictOptions) -> dict[str, Any]:
+    limit = options.max_detections or 100
+    evaluator = CocoEvaluator(dataset.annotation_file, category_ids=dataset.category_ids, max_detections=limit)
     started = perf_counter()
-    predict_dataset(predictor, dataset, evaluator, batch_size=1, max_detections=options.max_detections, **more)
+    predict_dataset(predictor, dataset, evaluator, options=options)
     seconds = (perf_counter() - started) / len(dataset)
     tables = evaluator.evaluate(seen_only=True).tables
     columns = {

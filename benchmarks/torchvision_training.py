@@ -9,6 +9,7 @@ how many fit, so that work beside it does not matter.
 
 from __future__ import annotations
 
+import argparse
 import math
 from pathlib import Path
 from time import perf_counter
@@ -38,13 +39,13 @@ LARGEST_GRADIENT = 10.0
 LEARNING_RATES = {"adamw": 2e-4, "sgd": 0.02 * 2 / 16}  # of SGD: the reference training's, for two images
 
 
-def build(options: Any, num_classes: int) -> nn.Module:
+def build(options: argparse.Namespace, num_classes: int) -> Any:
     """Torchvision's model, its first layers as torchvision fixes them when the backbone has ImageNet weights."""
     weights = None
     if options.backbone_weights is not None:
         weights = torch.load(options.backbone_weights, weights_only=True)
         resnet50().load_state_dict(weights)
-    model: nn.Module = maskrcnn_resnet50_fpn(
+    model = maskrcnn_resnet50_fpn(
         weights=None,
         weights_backbone=None,
         trainable_backbone_layers=5,
@@ -69,7 +70,7 @@ def to_torchvision(target: Target) -> dict[str, Tensor]:
     return {"boxes": kept.boxes, "labels": kept.labels + 1, "masks": kept.masks.to(torch.uint8)}
 
 
-def step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, targets: list[Target]) -> float:
+def step(model: Any, optimizer: torch.optim.Optimizer, images: Tensor, targets: list[Target]) -> float:
     """One step; returns its loss."""
     losses = model(
         [
@@ -78,7 +79,7 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, tar
         ],
         [to_torchvision(target) for target in targets],
     )
-    loss: Tensor = sum(losses.values())  # type: ignore[assignment]
+    loss: Any = sum(losses.values())
     value = float(loss.detach())
     if not math.isfinite(value):
         raise SystemExit(f"the loss is {value}: lower --learning-rate")
@@ -89,7 +90,7 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, tar
     return value
 
 
-def evaluate(model: nn.Module, dataset: CocoDataset, max_detections: int) -> dict[str, float | None]:
+def evaluate(model: Any, dataset: CocoDataset, max_detections: int) -> dict[str, float | None]:
     """Mask and box AP, by the evaluator of this package."""
     evaluator = CocoEvaluator(dataset.annotation_file, category_ids=dataset.category_ids, max_detections=max_detections)
     model.eval()
@@ -98,10 +99,10 @@ def evaluate(model: nn.Module, dataset: CocoDataset, max_detections: int) -> dic
             image = dataset.load_image(index)
             [found] = model([image / 255])
             instances = Instances(
-                boxes=found["boxes"],
-                labels=found["labels"] - 1,
-                class_scores=found["scores"],
-                masks=found["masks"][:, 0] > 0.5,
+                boxes=found["boxes"].numpy(),
+                labels=found["labels"].numpy() - 1,
+                class_scores=found["scores"].numpy(),
+                masks=found["masks"][:, 0].numpy() > 0.5,
                 image_size=(image.shape[1], image.shape[2]),
                 class_names=dataset.class_names,
             )

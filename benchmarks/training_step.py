@@ -12,9 +12,9 @@ import resource
 import sys
 from statistics import median
 from time import perf_counter
-from typing import Any
 
 import torch
+from torch import Tensor
 
 from measuring import argument_parser, positive, report
 from protomask.data.synthetic.scene import render_scene
@@ -24,7 +24,9 @@ from protomask.data.training.loader import collate
 from protomask.data.training.transforms import TrainTransform
 from protomask.engine.optim import build_optimizer, freeze_batch_norm
 from protomask.models.build import build_criterion, build_network
+from protomask.models.network import Network
 from protomask.models.zoo import DEFAULT_MODEL
+from protomask.structures.target import Target
 
 LAYOUTS = {"textbook": torch.contiguous_format, "float32": torch.channels_last, "bf16": torch.channels_last}
 
@@ -32,14 +34,14 @@ LAYOUTS = {"textbook": torch.contiguous_format, "float32": torch.channels_last, 
 class Candidate:
     """A network in training with everything that a step needs."""
 
-    def __init__(self, name: str, network: Any, pixels: Any, targets: Any, *, freeze_bn: bool) -> None:
+    def __init__(self, name: str, network: Network, images: Tensor, targets: list[Target], *, freeze_bn: bool) -> None:
         layout = LAYOUTS[name]
         self.network = copy.deepcopy(network).to(memory_format=layout).train()
         if freeze_bn:
             freeze_batch_norm(self.network)
         self.criterion = build_criterion(self.network)
         self.optimizer = build_optimizer(self.network, learning_rate=1e-5)
-        self.images = network.geometry.normalize(pixels).contiguous(memory_format=layout)
+        self.images = network.geometry.normalize(images).contiguous(memory_format=layout)
         self.targets = targets
         self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=name == "bf16")
         self.times: dict[str, list[float]] = {}
@@ -92,9 +94,9 @@ def main() -> None:
     for index in range(options.batch_size):
         pixels, target = render_scene(0, index)
         samples.append(transform(torch.from_numpy(pixels).permute(2, 0, 1), target))
-    pixels, targets = collate(samples)
+    images, targets = collate(samples)
     candidates = {
-        name: Candidate(name, network, pixels, targets, freeze_bn=options.freeze_bn) for name in options.candidates
+        name: Candidate(name, network, images, targets, freeze_bn=options.freeze_bn) for name in options.candidates
     }
     for turn in range(options.rounds + 1):
         for candidate in candidates.values():

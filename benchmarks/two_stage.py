@@ -97,7 +97,7 @@ def main() -> None:
         network, metrics = fine_tune(options, data, run=settings["model"], iterations=steps[title], seed=0, **settings)
         dataset = validation_images(data, network)
         meter = QualityMeter(dataset.annotation_file, category_ids=dataset.category_ids)
-        measure(network, data, on_image=meter.update)
+        measure(network, data, quality=meter)
         report = meter.compute()
         matched = report.populations["matched"]
         product = None if matched.product is None else matched.product.spearman

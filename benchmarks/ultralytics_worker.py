@@ -23,7 +23,7 @@ os.environ["YOLO_OFFLINE"] = "true"
 
 import numpy as np
 import torch
-import ultralytics
+import ultralytics  # type: ignore[import-not-found]
 from pycocotools import mask as mask_codec
 
 RANDOM_WEIGHTS = 10

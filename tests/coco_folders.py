@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
+from drawn_masks import drawn
 from protomask.data.coco.dataset import CocoDataset
 from protomask.masks.rle import encode_rle
 
+Objects = Mapping[str, Sequence[tuple[str, Any]]]
+"""Of images by file name, each with its class and its mask or segmentation."""
 Found = dict[str, list[tuple[str, bool, bytes]]]
 
 
 def write_coco(
     folder: Path,
-    images: dict[str, Sequence[tuple[str, Any]]],
+    images: Objects,
     *,
     split: str = "train",
     class_names: Sequence[str] = ("cell", "dog"),
@@ -27,7 +29,8 @@ def write_coco(
 ) -> Path:
     """Writes a split of a COCO folder: images by file name, each with (class, mask or segmentation) of its objects."""
     (folder / "annotations").mkdir(parents=True, exist_ok=True)
-    entries, annotations = [], []
+    entries: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for image_id, (name, objects) in enumerate(images.items(), start=1):
         masks = [thing for _, thing in objects if isinstance(thing, np.ndarray)]
         height, width = size or (masks[0].shape if masks else (10, 12))
@@ -37,7 +40,7 @@ def write_coco(
         entries.append({"id": image_id, "file_name": name, "height": height, "width": width})
         for class_name, thing in objects:
             crowd = class_name.endswith("*")
-            segmentation = encode_rle(torch.from_numpy(thing)[None])[0] if isinstance(thing, np.ndarray) else thing
+            segmentation = encode_rle(thing[None])[0] if isinstance(thing, np.ndarray) else thing
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -65,11 +68,6 @@ def read_coco(folder: Path, split: str = "train") -> Found:
             for label, crowd, mask in zip(target.labels.tolist(), target.is_crowd, target.masks, strict=True)
         )
     return found
-
-
-def drawn(*rows: str) -> np.ndarray:
-    """A mask from rows of # and any other character."""
-    return np.array([[pixel == "#" for pixel in row] for row in rows])
 
 
 RING = drawn("............", ".#####......", ".#...#......", ".#.#.#...##.", ".#...#...##.", ".#####......")

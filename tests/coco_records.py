@@ -14,6 +14,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from protomask.evaluation.tables import CocoMetrics
+
 BACKENDS = ("fast", "pycocotools")
 SUMMARY = (
     "AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR_1", "AR_10", "AR_max", "AR_small", "AR_medium",
@@ -33,7 +35,7 @@ def random_mask(rng: np.random.Generator, largest: int = 110) -> np.ndarray:
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     mask = ((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 <= 1
     mask[int(np.clip(cy, 0, HEIGHT - 1)), int(np.clip(cx, 0, WIDTH - 1))] = True
-    return mask
+    return np.asarray(mask)
 
 
 def annotation(number: int, image_id: int, category_id: int, mask: np.ndarray, **other: Any) -> dict[str, Any]:
@@ -120,6 +122,13 @@ def official(truth: dict[str, Any], results: list[dict[str, Any]], iou_type: str
 def truth_as_results(truth: dict[str, Any]) -> list[dict[str, Any]]:
     keys = ("image_id", "category_id", "bbox", "segmentation")
     return [{**{key: one[key] for key in keys}, "score": 0.9} for one in truth["annotations"] if not one["iscrowd"]]
+
+
+def recall(metrics: CocoMetrics) -> float:
+    """Of masks, with as many detections as count."""
+    value = metrics.tables["mask"].AR_max
+    assert value is not None
+    return value
 
 
 def values(table: Any) -> list[float]:

@@ -43,7 +43,8 @@ def write_sound_dataset(folder: Path) -> Path:
     for split, count in (("train", 6), ("val", 4)):
         (folder / "images" / split).mkdir(parents=True)
         (folder / "annotations").mkdir(exist_ok=True)
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for number in range(1, count + 1):
             coarse = Image.fromarray(generator.integers(0, 255, (6, 8, 3), dtype=np.uint8))
             coarse.resize((WIDTH, HEIGHT)).save(folder / "images" / split / f"{number}.png")

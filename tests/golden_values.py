@@ -64,7 +64,7 @@ def places_of(found: Instances, boxes: NDArray[Any], labels: NDArray[Any], toler
     """For each wanted detection the place of ours: the same class, the nearest box."""
     assert len(found) == len(boxes)
     distance = np.abs(boxes[:, None] - found.boxes).max(axis=2) + 1e6 * (labels[:, None] != found.labels)
-    places = distance.argmin(axis=1)
+    places: NDArray[np.int64] = distance.argmin(axis=1)
     assert float(distance.min(axis=1).max()) <= tolerance
     assert len(set(places.tolist())) == len(boxes)
     return places
@@ -73,3 +73,20 @@ def places_of(found: Instances, boxes: NDArray[Any], labels: NDArray[Any], toler
 def golden_mask(size: tuple[int, int], code: Any) -> NDArray[np.bool_]:
     """(H, W) from one run-length code of a golden."""
     return decode_rle({"size": list(size), "counts": bytes(code)})
+
+
+@torch.inference_mode()
+def outputs_of(network: Any, images: Tensor, *parts: str) -> dict[str, Any]:
+    """What these parts of a network, and with the name "" the whole, give for a batch in one run."""
+    kept: dict[str, Any] = {}
+
+    def keep(name: str) -> Any:
+        return lambda module, inputs, output: kept.__setitem__(name, output)
+
+    handles = [network.get_submodule(name).register_forward_hook(keep(name)) for name in ("", *parts)]
+    try:
+        network(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return kept

@@ -109,14 +109,13 @@ def test_what_needs_pytorch_says_which_command_brings_it(call: str, tmp_path: Pa
     assert "pip install 'protomask[torch]'" in run("-c", _dedented(code), cwd=tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="verbs say only which module is missing")
 @pytest.mark.parametrize(
     "verb",
     [
         ["train", "--data", "mydata"],
         ["convert", "a.pth", "a.safetensors"],
         ["data", "check", "mydata"],
-        ["bench", "yolact_nano"],
+        ["bench", "yolact_nano@torch"],
     ],
 )
 def test_verbs_that_need_pytorch_say_so(verb: list[str], tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ SMALLER = {
     "--iterations 300": "--iterations 4 --image-size 128 --num-workers 0",
     "--validate-every 100": "--validate-every 4",
     "--quality\n": "--quality --num-workers 0\n",
-    "--no-plot": "--no-plot --rounds 1 --limit 3",
+    "mine.xml@bf16 --data dataset": "mine.xml@bf16 --data dataset --rounds 1 --limit 3",
 }
 """Every change to the text; each is needed exactly once."""
 
@@ -53,7 +53,7 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
             code = main(arguments)
             assert code == 0, f"{line}\n{capsys.readouterr().err}"
     # What the text says is there.
-    for name in ("check/annotations.png", "runs/mine/best.safetensors", "reliability.png", "found/predictions.json",
+    for name in ("check/annotations.png", "runs/mine/best.safetensors", "reliability.svg", "found/predictions.json",
                  "mine.onnx", "mine.xml", "mine.bin"):  # fmt: skip
         assert (tmp_path / name).is_file(), name
     overlay = next((tmp_path / "found").glob("*.png"))

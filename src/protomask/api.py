@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from protomask.engine.log import Reporter
     from protomask.engine.run import TrainResult
     from protomask.evaluation.tables import CocoMetrics
-    from protomask.export.verify import Agreement
+    from protomask.exporting.verify import Agreement
     from protomask.inference.predictor import Predictor
     from protomask.inference.sources import AnySource
     from protomask.torch_runtime.predictor import TorchPredictor
@@ -45,6 +45,7 @@ def load(
     device: str = "auto",
     precision: Precision = "float32",
     compile: bool = False,
+    threads: int | None = None,
 ) -> TorchPredictor: ...
 
 
@@ -58,6 +59,7 @@ def load(
     device: str = "auto",
     precision: Precision = "float32",
     compile: bool = False,
+    threads: int | None = None,
 ) -> Predictor: ...
 
 
@@ -70,6 +72,7 @@ def load(
     device: str = "auto",
     precision: Precision = "float32",
     compile: bool = False,
+    threads: int | None = None,
 ) -> Predictor:
     """Load a trained model, ready to predict.
 
@@ -86,6 +89,8 @@ def load(
         device: auto, cpu, cuda, cuda:1, mps; auto takes the best there is.
         precision: float32, bf16 or fp16, of the network's arithmetic. Below float32 scores differ in the third digit.
         compile: let `torch.compile` translate the network at the first prediction.
+        threads: maximum number of threads of ONNX Runtime or OpenVINO, their own choice by default; PyTorch has
+            `torch.set_num_threads` for all models together.
 
     Raises:
         CheckpointError: weights cannot be found, read, or do not fit.
@@ -113,10 +118,10 @@ def load(
         wrong = [key for key in ("model", "class_names", "compile", "device") if needs_torch[key]]
         if wrong:
             raise ConfigError(f"{', '.join(wrong)}: expected none with the exported file {name}, which has settled it")
-        return load_exported(name, runtime=runtime, precision=precision)
+        return load_exported(name, runtime=runtime, precision=precision, threads=threads)
     if name in SHIPPED and (runtime in ("onnx", "openvino") or (runtime == "auto" and not any(needs_torch.values()))):
         with shipped_file(name) as path:
-            return load_exported(path, runtime=runtime, source=name, precision=precision)
+            return load_exported(path, runtime=runtime, source=name, precision=precision, threads=threads)
     if runtime in ("onnx", "openvino"):
         raise ConfigError(f"runtime: expected torch for {name}, got {runtime}; export the model to run it there")
     return _load_torch(name, model=model, class_names=class_names, device=device, precision=precision, compile=compile)
@@ -305,7 +310,7 @@ def export(
     from protomask.inference.sources import open_source
 
     with needing_torch("exporting a model"):
-        from protomask.export.files import export as write
+        from protomask.exporting.files import export as write
         from protomask.torch_runtime.predictor import TorchPredictor
 
     settled = take_options(options, changes)
@@ -373,6 +378,5 @@ class needing_torch:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("protomask"):
             raise MissingExtraError(
-                f"{self.what} needs PyTorch and what belongs to it ({error.name} is not installed): "
-                "pip install 'protomask[torch]'"
+                f"{self.what} needs the extra torch ({error.name} is not installed): pip install 'protomask[torch]'"
             ) from error

@@ -3,16 +3,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch import Tensor
 
 from protomask.bench.latency import (
     STAGES,
-    ModelSpec,
     Summary,
     Turn,
     in_turns,
@@ -21,27 +18,31 @@ from protomask.bench.latency import (
     summarize,
     time_prediction,
 )
-from protomask.bench.machine import describe_machine
-from protomask.errors import ConfigError, DataError
-from protomask.inference.base import ImagePredictor
-from protomask.models.zoo import yolact_nano
+from protomask.detection.options import Limits, PredictOptions
+from protomask.errors import DataError
+from protomask.images.decode import Pixels
+from protomask.inference.predictor import Predictor
 from protomask.structures.instances import Instances
 
 
-class Pretender(ImagePredictor):
+class Pretender(Predictor):
     """Finds one pixel, slowly; does all in one stage as an exported graph may."""
 
     source = "nowhere"
     class_names = ("thing",)
-    config = yolact_nano()
+    model_name = "pretender"
+    device = "cpu"
 
     def __init__(self, name: str, calls: list[str], seconds: float = 0.0) -> None:
         self.name = name
         self.calls = calls
         self.seconds = seconds
 
+    def limits(self, options: PredictOptions) -> Limits:
+        return Limits("fast", 100)
+
     def predict_batch(
-        self, images: Sequence[Tensor], *, timings: dict[str, float] | None = None, **options: Any
+        self, images: Sequence[Pixels], options: PredictOptions, *, timings: dict[str, float] | None = None
     ) -> list[Instances]:
         self.calls.append(self.name)
         time.sleep(self.seconds)
@@ -49,11 +50,11 @@ class Pretender(ImagePredictor):
             timings["network"] = self.seconds
         return [
             Instances(
-                boxes=torch.tensor([[0.0, 0.0, 1.0, 1.0]]),
-                labels=torch.zeros(1, dtype=torch.int64),
-                class_scores=torch.ones(1),
-                masks=torch.ones(1, *image.shape[1:], dtype=torch.bool),
-                image_size=(image.shape[1], image.shape[2]),
+                boxes=np.array([[0, 0, 1, 1]], dtype=np.float32),
+                labels=np.zeros(1, dtype=np.int64),
+                class_scores=np.ones(1, dtype=np.float32),
+                masks=np.ones((1, *image.shape[:2]), dtype=np.bool_),
+                image_size=(image.shape[0], image.shape[1]),
                 class_names=self.class_names,
             )
             for image in images
@@ -83,7 +84,7 @@ def test_summary(seconds: list[float], median_ms: float, p95_ms: float) -> None:
     assert summary.p95_ms == pytest.approx(p95_ms)
 
 
-def test_stages_that_are_not_told_apart_are_none() -> None:
+def test_stages_that_are_not_measured_are_none() -> None:
     turns = [Turn(seconds={"network": 0.1, "total": 0.2}, instances=1)] * 3
     summary = summarize(turns)
     assert list(summary) == [*STAGES, "total"]
@@ -123,50 +124,3 @@ def test_a_broken_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"broken\.jpg"):
         measure_latency({"a": Pretender("a", [])}, [tmp_path / "broken.jpg"], rounds=1)
-
-
-@pytest.mark.parametrize(
-    ("text", "spec", "name"),
-    [
-        ("yolact_nano", ModelSpec(source="yolact_nano"), "yolact_nano"),
-        ("yolact_nano@bf16", ModelSpec(source="yolact_nano", precision="bf16"), "yolact_nano@bf16"),
-        ("a@b/model.onnx@compile@fp16", ModelSpec(source="a@b/model.onnx", precision="fp16", compile=True), None),
-        ("hf://owner/repository/file.pth", ModelSpec(source="hf://owner/repository/file.pth"), None),
-    ],
-)
-def test_names_with_suffixes(text: str, spec: ModelSpec, name: str | None) -> None:
-    assert ModelSpec.parse(text) == spec
-    assert ModelSpec.parse(str(spec)) == spec
-    assert name is None or str(spec) == name
-
-
-def test_the_precision_of_those_that_name_none() -> None:
-    assert str(ModelSpec.parse("yolact_nano", precision="bf16")) == "yolact_nano@bf16"
-    assert str(ModelSpec.parse("yolact_nano@fp16", precision="bf16")) == "yolact_nano@fp16"
-
-
-def test_a_file_may_have_such_a_name(tmp_path: Path) -> None:
-    path = tmp_path / "run@home.safetensors"
-    path.touch()
-    assert ModelSpec.parse(str(path)).source == str(path)
-
-
-@pytest.mark.parametrize("text", ["a@int8", "a@", "@bf16", "", "a@bf16@fp16", "a@compile@compile"])
-def test_wrong_suffixes(text: str) -> None:
-    with pytest.raises(ConfigError, match="model: expected"):
-        ModelSpec.parse(text)
-
-
-def test_only_what_differs_from_the_defaults_reaches_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[str, dict[str, Any]]] = []
-    monkeypatch.setattr("protomask.bench.latency.load", lambda source, **options: calls.append((source, options)))
-    for text in ("a", "a@bf16@compile"):
-        ModelSpec.parse(text).load("cpu")
-    assert calls == [("a", {"device": "cpu"}), ("a", {"device": "cpu", "precision": "bf16", "compile": True})]
-
-
-def test_machine() -> None:
-    told = describe_machine()
-    assert told["cpu"]
-    assert told["threads"] == torch.get_num_threads()
-    assert told["torch"].split("+")[0] == torch.__version__.split("+")[0]

@@ -124,7 +124,8 @@ def one_array(**changes: Any) -> bytes:
     class Odd:
         def __reduce__(self) -> tuple[Any, ...]:
             array = np.zeros(4, dtype="f4")
-            function, arguments, state = array.__reduce__()
+            reduced: Any = array.__reduce__()
+            function, arguments, state = reduced
             fields = dict(zip(("version", "shape", "dtype", "fortran", "content"), state, strict=True)) | changes
             return function, arguments, tuple(fields.values())
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from protomask.api import build
 from protomask.cli.main import main
 from protomask.data.synthetic.shapes import CLASS_NAMES
 from protomask.data.synthetic.write import write_dataset
-from protomask.api import build
 
-TINY = {
+TINY: dict[str, Any] = {
     "fpn_channels": 8,
     "protonet_channels": 8,
     "num_prototypes": 4,

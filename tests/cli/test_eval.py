@@ -3,9 +3,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import pytest
-from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -99,18 +99,16 @@ def test_quality_of_the_shipped_model(run: Run, scenes: Path, tmp_path: Path, mo
     arguments = ["--data", scenes, "--num-workers", 0, "--device", "cpu", "--quality"]
     outcome = run("eval", *arguments)
     assert outcome.code == 0
-    assert "reliability diagram: reliability.png" in outcome.out
+    assert "reliability diagram: reliability.svg" in outcome.out
     assert "the model has no mask scores" in outcome.out
     assert max(map(len, outcome.out.splitlines())) <= 80
-    with Image.open("reliability.png") as image:
-        image.load()
-        assert (image.format, image.size) == ("PNG", (1800, 1200))
+    assert ElementTree.parse("reliability.svg").getroot().tag.endswith("svg")
     told = run("eval", *arguments, "--save-results", "out/found.json", "--json").json
     quality = told.pop("quality")
     assert told == plain
-    assert quality["plot"] == str(Path("out/found_reliability.png"))
+    assert quality["plot"] == str(Path("out/found_reliability.svg"))
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
-        "found_bbox.json", "found_reliability.png", "found_segm.json"
+        "found_bbox.json", "found_reliability.svg", "found_segm.json"
     ]  # fmt: skip
     assert quality["num_images"] == 3
     assert quality["all"]["count"] >= quality["matched"]["count"] > 0
@@ -133,7 +131,7 @@ def test_quality_of_results_with_mask_scores(run: Run, scenes: Path, tmp_path: P
         del row["class_score"]
     files["pair_bbox"].write_text(json.dumps([{**row, "segmentation": None} for row in boxes]))
     files["pair_segm"].write_text(json.dumps([{**row, "bbox": None} for row in rows]))
-    plot = tmp_path / "plots" / "quality.PNG"
+    plot = tmp_path / "plots" / "quality.SVG"
     told = [
         run("eval", "--data", scenes, "--results", tmp_path / name, "--quality-plot", plot, "--json").json["quality"]
         for name in ("both.json", "pair.json")
@@ -162,7 +160,7 @@ def test_folders_that_cannot_be_written_are_told_before_the_work(
     run: Run, scenes: Path, tmp_path: Path, option: str
 ) -> None:
     (tmp_path / "file").touch()
-    target = tmp_path / "file" / "name.png"
+    target = tmp_path / "file" / "name.svg"
     outcome = run("eval", "--data", scenes, "--weights", "nosuch.safetensors", option, target)
     assert outcome.code == 1
     assert f"{option[2:].replace('-', '_')}: cannot write to the folder of {target}" in outcome.err
@@ -171,12 +169,16 @@ def test_folders_that_cannot_be_written_are_told_before_the_work(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--quality-plot", "plot.jpg"], 2, "quality_plot: expected a file name ending in .png, got 'plot.jpg'"),
+        (["--quality-plot", "plot.jpg"], 2, "quality_plot: expected a file name ending in .svg, got 'plot.jpg'"),
         (["--quality", "--quality-min-score", "1"], 2, "quality_min_score: expected a number from 0 to below 1"),
         (["--results", "nosuch.json"], 1, "nosuch.json: cannot be read as JSON"),
         (["--results", "{annotations}"], 1, "expected a list of COCO result objects"),
         (["--results", "{annotations}", "--weights", "x"], 2, "results: expected alone"),
-        (["--weights", "{weights}", "--batch-size", "0"], 2, "batch_size: expected at least 1, got 0"),
+        (
+            ["--weights", "{weights}", "--batch-size", "0"],
+            2,
+            "batch_size: expected a whole number of at least 1, got 0",
+        ),
         (["--weights", "{weights}", "--num-workers", "-1"], 2, "num_workers"),
         (["--weights", "{weights}", "--max-detections", "0"], 2, "max_detections"),
         (["--weights", "nosuch.safetensors"], 1, "nosuch.safetensors"),
@@ -195,8 +197,8 @@ def test_messages(run: Run, weights: Path, scenes: Path, arguments: list[str], c
 def test_quality_of_boxes_alone(run: Run, scenes: Path, tmp_path: Path) -> None:
     results = tmp_path / "boxes.json"
     results.write_text(json.dumps([{"image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "score": 0.5}]))
-    (tmp_path / "folder.png").mkdir()
-    for plot, message in (("plot.png", "holds boxes alone"), ("folder.png", "is a folder")):
+    (tmp_path / "folder.svg").mkdir()
+    for plot, message in (("plot.svg", "holds only boxes"), ("folder.svg", "is a folder")):
         outcome = run("eval", "--data", scenes, "--results", results, "--quality-plot", tmp_path / plot)
         assert outcome.code == 2
         assert message in outcome.err

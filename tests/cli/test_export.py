@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cli.conftest import Run
-from export.test_yolact import pictures, tiny
+from exporting.test_yolact import pictures, tiny
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def test_version(run: Run) -> None:
         (["predict", "a.jpg", "--zzz"], "no option --zzz"),
         (["predict", "a.jpg", "--nms", "slow"], "--nms: expected {fast,cross_class_fast,batched,soft_linear,soft_gau"),
         (["predict", "a.jpg", "--batch-size", "many"], "--batch-size: expected INT, got 'many'"),
-        (["predict", "a.jpg", "--batch-size", "0"], "batch_size: expected at least 1, got 0"),
+        (["predict", "a.jpg", "--batch-size", "0"], "batch_size: expected a whole number of at least 1, got 0"),
         (["train"], "missing: --data"),
         (["train", "--data", "x", "--epoch", "3"], "no option --epoch, did you mean --epochs?"),
         (["train", "--data", "x", "--epochs", "0"], "epochs: expected a whole number of at least 1, got 0"),
@@ -53,7 +53,7 @@ def test_version(run: Run) -> None:
         (["convert", "a.pth", "b.safetensors", "c"], "unexpected c"),
         (["convert", "a.pth", "b.onnx"], "destination: expected a .safetensors file"),
         (["eval", "--data", "x", "--split", "test"], "--split: expected {val,train}, got 'test'"),
-        (["demo", "--images", "0"], "images: expected at least 1, got 0"),
+        (["demo", "--images", "-1"], "images: expected at least 0, got -1"),
     ],
     ids=" ".join,
 )
@@ -90,7 +90,7 @@ def test_help_of_every_verb(run: Run, verb: str, monkeypatch: pytest.MonkeyPatch
 
 def test_help_shows_type_and_default_once(run: Run) -> None:
     text = " ".join(run("predict", "--help").out.split())
-    assert "--score-threshold FLOAT Show only what scores above this. (default: 0.3)" in text
+    assert "--score-threshold FLOAT Return only instances whose final score" in text
     assert "--no-save-overlay Write each image with masks, boxes, classes and scores drawn on it. (default: y" in text
     assert "--nms {fast,cross_class_fast,batched,soft_linear,soft_gaussian}" in text
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,9 +9,9 @@ import pytest
 import yaml
 
 from protomask.checkpoints.io import read_header
-from protomask.cli.train import RECIPES
 from protomask.data.synthetic.shapes import CLASS_NAMES
 from protomask.engine.config import TrainConfig
+from protomask.engine.recipes import RECIPES
 
 if TYPE_CHECKING:
     from cli.conftest import Run
@@ -87,8 +88,8 @@ def test_interrupted_run_tells_how_to_go_on(
     run: Run, settings: list[str | Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        asked: list[int] = []
-        patch.setattr("protomask.engine.stop.StopRequest.requested", lambda _: asked.append(1) or len(asked) > 1)
+        asked = itertools.count()
+        patch.setattr("protomask.engine.stop.StopRequest.requested", lambda _: next(asked) > 0)
         stopped = run("train", *settings, "--iterations", 3)
     assert stopped.code == 1
     assert " of 3, saved; resume continues" in stopped.out

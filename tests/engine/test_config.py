@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from protomask.data.training.augmentation import AugmentationConfig
@@ -28,8 +31,9 @@ from protomask.errors import ConfigError
     ],
 )
 def test_error_names_field_value_and_expectation(field: str, value: object, expected: str) -> None:
+    values: dict[str, Any] = {"data": "shapes", field: value}
     with pytest.raises(ConfigError, match=f"{field}: expected .*{expected}") as error:
-        TrainConfig(**{"data": "shapes", field: value})
+        TrainConfig(**values)
     assert repr(value) in str(error.value)
 
 
@@ -38,7 +42,7 @@ def test_image_size_is_given_once() -> None:
         TrainConfig(data="shapes", image_size=64, model_options={"image_size": 32})
 
 
-def test_settings_survive_the_file(tmp_path) -> None:
+def test_settings_survive_the_file(tmp_path: Path) -> None:
     config = TrainConfig(
         data="shapes",
         lr_steps=(0.5,),
@@ -65,7 +69,7 @@ def test_wrong_settings_are_refused(values: dict[str, object], message: str) -> 
 
 
 @pytest.mark.parametrize("content", ["- 1\n", "a: [", ""])
-def test_a_file_without_settings_is_refused(tmp_path, content: str) -> None:
+def test_a_file_without_settings_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(content)
     with pytest.raises(ConfigError, match=r"config\.yaml: expected"):
@@ -76,7 +80,7 @@ def test_a_file_without_settings_is_refused(tmp_path, content: str) -> None:
     ("freeze_bn", "batch_size", "frozen"),
     [("auto", 5, True), ("auto", 6, False), (True, 64, True), (False, 1, False)],
 )
-def test_batch_norm_follows_the_published_rule(freeze_bn, batch_size: int, frozen: bool) -> None:
+def test_batch_norm_follows_the_published_rule(freeze_bn: Any, batch_size: int, frozen: bool) -> None:
     assert TrainConfig(data="shapes", freeze_bn=freeze_bn, batch_size=batch_size).freezes_batch_norm is frozen
 
 

@@ -73,7 +73,7 @@ def test_killed_at_any_moment_a_run_continues_bit_equal(scenes: Path, tmp_path: 
     metrics = tmp_path / "killed" / "metrics.jsonl"
     deadline = time.monotonic() + 120
     while not (metrics.is_file() and metrics.read_bytes().count(b"\n") >= 7):
-        assert process.poll() is None, process.stderr.read().decode()
+        assert process.poll() is None, process.communicate()[1].decode()
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -125,7 +125,7 @@ def test_a_stop_of_one_of_two_processes_stops_both(scenes: Path, tmp_path: Path)
     metrics = tmp_path / "two" / "metrics.jsonl"
     deadline = time.monotonic() + 120
     while not (metrics.is_file() and metrics.read_bytes().count(b"\n") >= 3):
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.05)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")

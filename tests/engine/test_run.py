@@ -13,19 +13,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torchvision.models import get_model
 
 from protomask.checkpoints.io import load_weights
 from protomask.data.training.augmentation import AugmentationConfig
 from protomask.data.training.loader import training_batches
-from protomask.engine import run
 from protomask.engine.config import TrainConfig
 from protomask.engine.folder import Progress, RunFolder, random_state, without_folders
 from protomask.engine.run import TrainResult, train
 from protomask.errors import CheckpointError, ConfigError, ProtomaskError
+from protomask.models.build import build_criterion
 from protomask.structures.target import Target
+from targets import empty_target
 
 TINY = {
+    "backbone": "shufflenet_v2_x1_0",
     "fpn_channels": 8,
     "protonet_channels": 8,
     "num_prototypes": 4,
@@ -116,7 +119,8 @@ def lines(result: TrainResult) -> list[dict[str, Any]]:
 
 
 def tensors(path: Path) -> dict[str, torch.Tensor]:
-    return dict(load_weights(path).state_dict())
+    loaded: dict[str, torch.Tensor] = load_file(path)
+    return loaded
 
 
 def assert_same(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> None:
@@ -246,7 +250,7 @@ def test_fine_tuning_keeps_all_but_the_class_layers(straight: tuple[TrainResult,
     assert len(anew) == 4
     for name in after.keys() - anew:
         torch.testing.assert_close(before[name], after[name], rtol=0, atol=1e-6)
-    [message] = [message for message in recorder.messages if "made anew" in message]
+    [message] = [message for message in recorder.messages if "re-initialised" in message]
     assert all(name in message for name in anew)
 
 
@@ -270,11 +274,10 @@ def test_weights_of_another_model_are_refused(
 def test_step_with_a_loss_that_is_not_finite_is_left_out(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = run.build_criterion
     calls: list[int] = []
 
     def broken_once(network: Any, **options: Any) -> Any:
-        criterion = build(network, **options)
+        criterion = build_criterion(network, **options)
 
         def score(output: Any, targets: Any) -> dict[str, torch.Tensor]:
             calls.append(1)
@@ -283,7 +286,7 @@ def test_step_with_a_loss_that_is_not_finite_is_left_out(
 
         return score
 
-    monkeypatch.setattr(run, "build_criterion", broken_once)
+    monkeypatch.setattr("protomask.engine.run.build_criterion", broken_once)
     recorder = Recorder()
     result = train(settings(shapes, tmp_path / "run", iterations=3, log_every=2), reporter=recorder)
     assert result.skipped_steps == 1
@@ -314,10 +317,8 @@ def test_gradient_that_is_not_finite_is_left_out_and_many_end_the_run(
         def backward(_: Any, gradient: torch.Tensor) -> torch.Tensor:
             return gradient * float("inf")
 
-    build = run.build_criterion
-
     def broken(network: Any, **options: Any) -> Any:
-        criterion = build(network, **options)
+        criterion = build_criterion(network, **options)
 
         def score(output: Any, targets: Any) -> dict[str, torch.Tensor]:
             losses = criterion(output, targets)
@@ -325,7 +326,7 @@ def test_gradient_that_is_not_finite_is_left_out_and_many_end_the_run(
 
         return score
 
-    monkeypatch.setattr(run, "build_criterion", broken)
+    monkeypatch.setattr("protomask.engine.run.build_criterion", broken)
     recorder = Recorder()
     config = settings(shapes, tmp_path / "run", iterations=9, max_bad_steps=3)
     with pytest.raises(ProtomaskError, match=r"gradient is not finite.* 3 steps in a row.* Try a lower learning_rate"):
@@ -402,7 +403,7 @@ def test_failed_write_keeps_the_former_state(
 ) -> None:
     folder = RunFolder(straight[0].output)
     before = folder.state_file.read_bytes()
-    network = torch.nn.Linear(2, 2)
+    network = load_weights(straight[0].last_weights)
     optimizer = torch.optim.SGD(network.parameters(), lr=1)
 
     def full_disk(_: int) -> None:
@@ -410,7 +411,9 @@ def test_failed_write_keeps_the_former_state(
 
     monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(CheckpointError, match="No space left"):
-        folder.save_state({"network": network, "optimizer": optimizer}, Progress(), [random_state()])
+        folder.save_state(
+            {"network": network, "optimizer": optimizer}, Progress(), [random_state()], network=network, pending={}
+        )
     assert folder.state_file.read_bytes() == before
     assert [path.name for path in folder.state_file.parent.iterdir()] == ["state.pt"]
 
@@ -424,7 +427,7 @@ class Images:
 
     def draw(self, index: int, *, scale: float, mixes: bool) -> tuple[torch.Tensor, Target]:
         noise = torch.randint(0, 256, (3, 4, 4), dtype=torch.uint8)
-        return noise, Target.empty((4, 4), image_id=index)
+        return noise, empty_target((4, 4), image_id=index)
 
 
 def drawn(count: int, first: int, last: int, workers: int, batch_size: int = 4) -> list[tuple[list[int], bytes]]:
@@ -470,7 +473,7 @@ def test_rescoring_is_added_and_trained_alone(
     assert added == {name for name in new if name.startswith("rescoring.")}
     assert [name for name in old if not torch.equal(old[name], new[name])] == []
     assert all(step["loss_rescoring"] is not None for step in recorder.steps)
-    assert "everything but mask_rescoring stays as it is" in recorder.messages
+    assert "only mask_rescoring is trained" in recorder.messages
 
     further = train(
         settings(
@@ -480,8 +483,9 @@ def test_rescoring_is_added_and_trained_alone(
             **{**changes, "model_options": {}} | {"weights": str(result.last_weights)},
         )
     )
-    assert [name for name in old if not torch.equal(old[name], tensors(further.last_weights)[name])] == []
-    assert any(not torch.equal(new[name], tensors(further.last_weights)[name]) for name in added)
+    later = tensors(further.last_weights)
+    assert [name for name in old if not torch.equal(old[name], later[name])] == []
+    assert any(not torch.equal(new[name], later[name]) for name in added)
     with pytest.raises(ConfigError, match="already has mask_rescoring"):
         train(
             settings(
@@ -493,14 +497,14 @@ def test_rescoring_is_added_and_trained_alone(
 def test_training_a_part_alone_is_refused_where_it_makes_no_sense(
     straight: tuple[TrainResult, Recorder], shapes: Path, tmp_path: Path
 ) -> None:
-    weights = {"model": None, "model_options": {}, "weights": str(straight[0].last_weights)}
+    weights: dict[str, Any] = {"model": None, "model_options": {}, "weights": str(straight[0].last_weights)}
     with pytest.raises(ConfigError, match="train_only: expected weights"):
         settings(shapes, tmp_path / "run", train_only="mask_rescoring")
-    with pytest.raises(ConfigError, match=r"no mask_rescoring yet \(--add mask_rescoring\)"):
+    with pytest.raises(ConfigError, match="no mask_rescoring yet; the setting add gives it one"):
         train(settings(shapes, tmp_path / "run", train_only="mask_rescoring", **weights))
     write_split(tmp_path / "other", "train", 3, ("box", "slab", "rod"))
     write_split(tmp_path / "other", "val", 3, ("box", "slab", "rod"))
-    with pytest.raises(ConfigError, match=r"train_only: .*made anew: head\.classify\.weight"):
+    with pytest.raises(ConfigError, match=r"train_only: .*re-initialised: head\.classify\.weight"):
         train(
             settings(
                 tmp_path / "other",

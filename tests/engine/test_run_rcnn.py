@@ -13,7 +13,7 @@ from protomask.errors import ConfigError
 
 LOSSES = {"loss_objectness", "loss_rpn_box", "loss_class", "loss_box", "loss_mask", "loss_total"}
 NARROW: dict[str, Any] = {
-    "backbone": "resnet18",
+    "backbone": "shufflenet_v2_x1_0",
     "fpn_channels": 8,
     "head_channels": 8,
     "anchor_sizes": [8, 16, 32, 48, 64],
@@ -65,7 +65,7 @@ def test_mask_iou_is_added_and_trained_alone(
 ) -> None:
     before = trained[0].last_weights
     recorder = Recorder()
-    changes = {"model": None, "weights": str(before), "model_options": {}, "learning_rate": 0.05}
+    changes: dict[str, Any] = {"model": None, "weights": str(before), "model_options": {}, "learning_rate": 0.05}
     config = two_stage(shapes, tmp_path / "run", add="mask_iou", train_only="mask_iou", **changes)
     result = train(config, reporter=recorder)
     old, new = tensors(before), tensors(result.last_weights)
@@ -91,15 +91,15 @@ def test_parts_of_the_other_family_are_refused(
 
 def test_frozen_stages_and_rates_of_biases(shapes: Path, tmp_path: Path) -> None:
     config = two_stage(
-        shapes, tmp_path / "run", iterations=1, frozen_stages=2, bias_learning_rate_factor=2.0, bias_weight_decay=False
+        shapes, tmp_path / "run", iterations=1, frozen_stages=3, bias_learning_rate_factor=2.0, bias_weight_decay=False
     )
     result = train(config)
     again = train(two_stage(shapes, tmp_path / "again", iterations=1))
     frozen, free = tensors(result.last_weights), tensors(again.last_weights)
     stages = (
-        "backbone.body.conv1.weight",
-        "backbone.body.layer1.0.conv1.weight",
-        "backbone.body.layer2.0.conv1.weight",
+        "backbone.body.conv1.0.weight",
+        "backbone.body.stage2.0.branch1.0.weight",
+        "backbone.body.stage3.0.branch1.0.weight",
     )
     assert [torch.equal(frozen[name], free[name]) for name in stages] == [False, False, True]
     assert not torch.equal(frozen["box_predictor.cls_score.bias"], free["box_predictor.cls_score.bias"])

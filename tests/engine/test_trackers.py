@@ -65,7 +65,7 @@ def test_a_run_may_have_no_tracker(shapes: Path, tmp_path: Path) -> None:
 
 
 def check_mlflow(folder: Path, run_id: str) -> None:
-    import mlflow
+    mlflow = pytest.importorskip("mlflow")
 
     client = mlflow.MlflowClient()
     assert client.get_run(run_id).data.params["augmentation.horizontal_flip"] == "0.5"
@@ -73,12 +73,11 @@ def check_mlflow(folder: Path, run_id: str) -> None:
 
 
 def check_trackio(folder: Path, run_id: str) -> None:
-    from trackio.sqlite_storage import SQLiteStorage
-
-    config = SQLiteStorage.get_run_config("shapes", run_id)
+    storage = pytest.importorskip("trackio.sqlite_storage").SQLiteStorage
+    config = storage.get_run_config("shapes", run_id)
     assert config is not None
     assert config["augmentation.horizontal_flip"] == 0.5
-    logs = SQLiteStorage.get_logs("shapes", run_id)
+    logs = storage.get_logs("shapes", run_id)
     assert [entry["step"] for entry in logs if "train/loss_total" in entry] == [1, 2, 3, 4]
 
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from protomask.errors import ConfigError
 from protomask.evaluation.confusion import Confusion, measure_confusion
@@ -15,7 +14,7 @@ SIZE = 20
 
 
 def square(x: int, y: int, width: int = 8, height: int = 8) -> dict[str, Any]:
-    mask = torch.zeros(1, SIZE, SIZE, dtype=torch.bool)
+    mask = np.zeros((1, SIZE, SIZE), dtype=np.bool_)
     mask[0, y : y + height, x : x + width] = True
     return dict(encode_rle(mask)[0])
 

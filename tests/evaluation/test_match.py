@@ -37,7 +37,7 @@ def test_other_limits_are_read_at_the_largest(limits: tuple[int, ...], backend: 
     truth = random_truth(rng, num_images=3, objects=40)
     results = random_results(rng, truth, extra=150, copies=3)
     metrics = evaluate_coco(truth, results, max_detections=limits, backend=backend)
-    for iou_type, table in (("bbox", metrics.box), ("segm", metrics.mask)):
+    for iou_type, table in zip(("bbox", "segm"), metrics.tables.values(), strict=True):
         arrays = official(truth, results, iou_type, limits).eval
         precision, recall = arrays["precision"][..., 0, -1], arrays["recall"][..., 0, :]
         assert precision[precision > -1].mean() == table.AP
@@ -47,7 +47,8 @@ def test_other_limits_are_read_at_the_largest(limits: tuple[int, ...], backend: 
         assert precision[0, :, 1].mean() == table.per_class["b"].AP50
         assert {limit: recall[..., m][recall[..., m] > -1].mean() for m, limit in enumerate(limits)} == table.AR
         assert table.AR_max == table.AR[limits[-1]]
-    assert evaluate_coco(truth, results, max_detections=limits[-1:], backend=backend).mask.AP == metrics.mask.AP
+    last = evaluate_coco(truth, results, max_detections=limits[-1:], backend=backend)
+    assert last.tables["mask"].AP == metrics.tables["mask"].AP
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -86,8 +87,8 @@ def test_more_than_one_hundred_detections_count_when_asked() -> None:
         annotations.append(annotation(i + 1, 1, 1, mask))
     truth = {"images": [image], "categories": [{"id": 1, "name": "cell"}], "annotations": annotations}
     results = [{**row, "score": float(rng.random())} for row in truth_as_results(truth)]
-    assert evaluate_coco(truth, results, max_detections=(1, 10, 400)).mask.AP == 1.0
-    assert evaluate_coco(truth, results).mask.AR_max == 0.5
+    assert evaluate_coco(truth, results, max_detections=(1, 10, 400)).tables["mask"].AP == 1.0
+    assert evaluate_coco(truth, results).tables["mask"].AR_max == 0.5
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -96,7 +97,7 @@ def test_truth_as_predictions_is_perfect(truth: dict[str, Any], first_id: int, b
     for number, one in enumerate(truth["annotations"]):
         one["id"] = number + first_id
     metrics = evaluate_coco(truth, truth_as_results(truth), backend=backend)
-    for table in (metrics.box, metrics.mask):
+    for table in metrics.tables.values():
         assert table.AP == table.AP50 == table.AP75 == table.AR_max == 1.0
         assert table.per_class["unused"].AP is None
         assert table.per_class["unused"].num_objects == 0
@@ -106,7 +107,7 @@ def test_truth_as_predictions_is_perfect(truth: dict[str, Any], first_id: int, b
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_no_results_is_zero(truth: dict[str, Any], backend: Any) -> None:
     metrics = evaluate_coco(truth, [], backend=backend)
-    for table in (metrics.box, metrics.mask):
+    for table in metrics.tables.values():
         assert (table.AP, table.AP50, table.AR_1, table.AR_max, table.per_class["a"].AP) == (0, 0, 0, 0, 0)
 
 
@@ -178,8 +179,8 @@ class TestCocoMini:
         results = truth_as_results(json.loads(path.read_text()))
         metrics = evaluate_coco(path, results, backend=backend)
         assert metrics.num_images == 82
-        assert metrics.box.AP == metrics.mask.AP == 1.0
-        assert len(metrics.mask.per_class) == 80
+        assert metrics.tables["box"].AP == metrics.tables["mask"].AP == 1.0
+        assert len(metrics.tables["mask"].per_class) == 80
 
     def test_random_predictions_equal_official(self, path: Path, tmp_path: Path) -> None:
         truth = json.loads(path.read_text())

@@ -44,7 +44,7 @@ class TestSpearman:
         assert spearman_correlation(second, first) == plain
         reversed_ = spearman_correlation([-a for a in first], second)
         assert (reversed_ is None) == (plain is None)
-        assert reversed_ is None or reversed_ == pytest.approx(-plain, abs=1e-12)
+        assert plain is None or reversed_ == pytest.approx(-plain, abs=1e-12)
 
 
 class TestScore:

@@ -465,11 +465,11 @@ def truth() -> GroundTruth:
 @many
 @given(rows=damaged(ROWS))
 def test_results(truth: GroundTruth, baseline: int, rows: Any) -> None:
-    from protomask.evaluation.results import check_rows
+    from protomask.evaluation.rows import read_rows
 
     for iou_type in ("bbox", "segm"):
         with sane(baseline):
-            prepare_results(check_rows(rows), truth, iou_type)  # type: ignore[arg-type]
+            prepare_results(read_rows(rows), truth, iou_type)  # type: ignore[arg-type]
 
 
 def test_the_sound_inputs_are_read(coco: Path, labelme: Path, yolo: Path, voc: Path, maps: Path) -> None:

@@ -218,7 +218,7 @@ def test_prediction_in_tiles_finds_what_the_whole_image_shows(options: dict[str,
     # The image as a whole, and then its tiles.
     assert predictor.batches[0] == [(100, 150)]
     assert {size for batch in predictor.batches[1:] for size in batch} == {(options["tile"], options["tile"])}
-    assert max(len(batch) for batch in predictor.batches) <= options.get("batch_size", 8)
+    assert max(len(batch) for batch in predictor.batches) == options.get("batch_size", 1)
     tiles = Tiling.of(PredictOptions(**options)).tiles((100, 150))
     assert sum(len(batch) for batch in predictor.batches[1:]) == len(tiles)
 
@@ -240,7 +240,7 @@ def test_an_image_that_fits_is_predicted_as_it_is() -> None:
 def test_large_and_small_images_together() -> None:
     large, small = scene((90, 150), *OBJECTS[:14]), scene((50, 60), OBJECTS[0])
     predictor = FakePredictor()
-    found = predictor.predict([small, large, small], tile=64)
+    found = predictor.predict([small, large, small], tile=64, batch_size=8)
     assert [one.image_size for one in found] == [(50, 60), (90, 150), (50, 60)]
     assert [len(one) for one in found] == [1, 14, 1]
     # Those that fit go through the network together.
@@ -285,8 +285,9 @@ def test_classes_compete_where_the_kind_of_suppression_says_so() -> None:
             return [one.replace(labels=np.full(len(one), place)) for place, one in enumerate(found)]
 
     image = scene(SIZE, (IN_BOTH, 0, 200))
-    assert len(Undecided().predict(image, tile=100, tile_overlap=20)) == 2
-    assert len(Undecided().predict(image, tile=100, tile_overlap=20, nms="cross_class_fast")) == 1
+    options = PredictOptions(tile=100, tile_overlap=20, batch_size=2)
+    assert len(Undecided().predict(image, options)) == 2
+    assert len(Undecided().predict(image, options, nms="cross_class_fast")) == 1
 
 
 def test_timings_add_up_over_tiles() -> None:
@@ -300,7 +301,7 @@ def test_timings_add_up_over_tiles() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tile": 8}, "tile: expected a whole number of at least 32, got 8"),
+        ({"tile": 8}, "tile: expected a whole number of at least 32 pixels or none, got 8"),
         ({"tile": 64, "tile_overlap": 80}, "tile_overlap: .* fewer pixels than tile=64, got 80"),
         ({"tile": 64, "max_detections": 0}, "max_detections"),
         ({"tile": 64, "nms": "slow"}, "nms"),

@@ -14,7 +14,8 @@ from protomask.models.zoo import ZOO
 
 
 def make_config(**changes: Any) -> YolactConfig:
-    return YolactConfig(**{"name": "test", "num_classes": 3} | changes)
+    options: dict[str, Any] = {"name": "test", "num_classes": 3}
+    return YolactConfig(**(options | changes))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_override() -> None:
     assert config.override(nms="batched", num_prototypes=8).num_prototypes == 8
     assert config.override(image_size=400) == config.at_image_size(400)
     own = config.override(image_size=400, anchor_scales=[[9], [18], [36], [72], [144]])
-    assert own.anchor_scales == ((9,), (18,), (36,), (72,), (144,))
+    assert [list(level) for level in own.anchor_scales] == [[9], [18], [36], [72], [144]]
     assert config.image_size == 550
     with pytest.raises(ConfigError, match=r"YolactConfig: unknown image_sise; expected some of .*image_size"):
         config.override(image_sise=400)

@@ -7,29 +7,42 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+import protomask
 from protomask.checkpoints.io import load_weights, read_header, save_weights
+from protomask.detection import prototypes
+from protomask.detection.options import PredictOptions
+from protomask.detection.prototypes import PrototypeRows
 from protomask.engine.loop import TrainingStep
 from protomask.engine.optim import build_optimizer
 from protomask.errors import CheckpointError, ConfigError
-from protomask.inference.predictor import Predictor
+from protomask.exporting.graphs import GRAPHS, ExportGraph
+from protomask.exporting.resize import interpolate_as_torch
+from protomask.images.decode import Pixels
 from protomask.models.build import build_criterion, build_network
 from protomask.models.config import ModelConfig
 from protomask.models.families import FAMILIES, RCNN, YOLACT, Family, family, family_of, register
 from protomask.models.layers.backbone import build_backbone
 from protomask.models.zoo import ZOO
+from protomask.ops.geometry import ImageGeometry
 from protomask.settings import Count
-from protomask.structures.geometry import ImageGeometry
-from protomask.structures.instances import GridMasks, Instances, Target
+from protomask.structures.instances import Instances
+from protomask.structures.target import Target
+from protomask.torch_runtime.predictor import TorchPredictor, ready
+from targets import target_of_boxes
+
+NAMES = ("nut", "bolt")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ToyConfig(ModelConfig):
     image_size: int = 64
-    backbone: str = "shufflenet_v2_x1_0"
+    backbone: str = "resnet18"
     width: Count = 4
 
 
@@ -52,22 +65,6 @@ class Toy(nn.Module):
         logits: Tensor = self.classify(self.narrow(self.backbone(images)[0]).relu())
         return logits
 
-    def postprocess(self, output: Tensor, original_sizes: Sequence[tuple[int, int]], **options: Any) -> list[Instances]:
-        found = []
-        for logits, (height, width) in zip(output.float().cpu(), original_sizes, strict=True):
-            score, label = logits.mean(dim=(1, 2)).softmax(dim=0).max(dim=0)
-            found.append(
-                Instances(
-                    boxes=torch.tensor([[0.0, 0.0, width, height]]),
-                    labels=label[None],
-                    class_scores=score[None],
-                    masks=GridMasks(logits[label[None]].sigmoid(), (height, width)),
-                    image_size=(height, width),
-                    class_names=self.class_names,
-                )
-            )
-        return found
-
 
 class ToyCriterion(nn.Module):
     def __init__(self, network: Toy, *, label_smoothing: float = 0.0) -> None:
@@ -79,18 +76,60 @@ class ToyCriterion(nn.Module):
         return {"loss_total": self.loss(output.mean(dim=(2, 3)), labels)}
 
 
-TOY = Family(name="toy", config=ToyConfig, network=Toy, criterion=ToyCriterion, geometry=toy_geometry)
+def best_class(output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(B,) scores and labels, and (B, h, w) masks."""
+    scores, labels = output.mean(dim=(2, 3)).softmax(dim=1).max(dim=1)
+    return scores, labels, output.sigmoid()[torch.arange(len(labels)), labels]
+
+
+def toy_settle(config: ToyConfig, options: PredictOptions) -> ToyConfig:
+    return config.override_given(max_detections=options.max_detections)
+
+
+def toy_detect(network: Toy, output: Tensor, options: PredictOptions) -> list[PrototypeRows]:
+    whole: NDArray[np.float32] = np.array([[0, 0, 1, 1]], dtype=np.float32)
+    scores, labels, masks = (part.cpu().numpy() for part in best_class(output.float()))
+    return [PrototypeRows(whole, labels[[i]], scores[[i]], masks[[i]]) for i in range(len(labels))]
+
+
+def toy_paint(network: Toy, rows: PrototypeRows, size: tuple[int, int], options: PredictOptions) -> Instances:
+    return prototypes.paint(rows, size, network.class_names, score_threshold=options.score_threshold)
+
+
+class ToyGraph(nn.Module):
+    def __init__(self, network: Toy, config: ToyConfig) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        geometry = self.network.geometry
+        resized = interpolate_as_torch(image.float(), geometry.image_size)
+        scores, labels, masks = best_class(self.network(geometry.normalize(resized)))
+        height, width = (torch.scalar_tensor(side, dtype=torch.float32) for side in image.shape[2:])
+        return torch.stack((0 * width, 0 * height, width, height))[None], labels, scores, masks
+
+
+TOY = Family(
+    name="toy", config=ToyConfig, network=Toy, criterion=ToyCriterion, geometry=toy_geometry, settle=toy_settle,
+    detect=toy_detect, paint=toy_paint,
+)  # fmt: skip
+TOY_GRAPH = ExportGraph(graph=ToyGraph)
 
 
 @pytest.fixture
-def toy() -> Iterator[Family]:
+def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Family]:
+    monkeypatch.setitem(GRAPHS, "toy", TOY_GRAPH)
     yield register(TOY)
     FAMILIES.pop("toy", None)
 
 
 def toy_network(**changes: Any) -> Any:
     torch.manual_seed(0)
-    return build_network(ToyConfig(name="toy_tiny", num_classes=2, **changes), class_names=("nut", "bolt"))
+    return build_network(ToyConfig(name="toy_tiny", num_classes=2, **changes), class_names=NAMES)
+
+
+def some_image(height: int = 48, width: int = 80) -> Pixels:
+    return np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 @pytest.mark.usefixtures("toy")
@@ -99,8 +138,8 @@ def test_a_new_family_is_built_saved_and_loaded(tmp_path: Path) -> None:
     path = save_weights(network, tmp_path / "toy.safetensors")
     assert read_header(path)["family"] == "toy"
     loaded = load_weights(path)
-    assert type(loaded) is Toy
-    assert (loaded.config, loaded.class_names) == (network.config, ("nut", "bolt"))
+    assert isinstance(loaded, Toy)
+    assert (loaded.config, loaded.class_names) == (network.config, NAMES)
     for key, value in network.state_dict().items():
         assert torch.equal(loaded.state_dict()[key], value), key
     del FAMILIES["toy"]
@@ -114,20 +153,11 @@ def test_a_new_family_learns() -> None:
     step = TrainingStep(network, build_criterion(network, label_smoothing=0.1))
     optimizer = build_optimizer(network, learning_rate=0.01)
     images = network.geometry.normalize_batch(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8), [(64, 64)] * 2)
-    targets = [
-        Target(
-            boxes=torch.tensor([[8.0, 8.0, 40.0, 40.0]]),
-            labels=torch.tensor([label]),
-            masks=torch.ones(1, 64, 64, dtype=torch.bool),
-            is_crowd=torch.zeros(1, dtype=torch.bool),
-            image_size=(64, 64),
-        )
-        for label in (0, 1)
-    ]
+    nut_and_bolt = target_of_boxes([(8, 8, 40, 40), (8, 8, 40, 40)], size=(64, 64))
     losses = []
     for _ in range(5):
         optimizer.zero_grad()
-        loss = step(images, targets)["loss_total"]
+        loss = step(images, [nut_and_bolt[0], nut_and_bolt[1]])["loss_total"]
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
@@ -136,12 +166,39 @@ def test_a_new_family_learns() -> None:
 
 @pytest.mark.usefixtures("toy")
 def test_a_new_family_predicts() -> None:
-    network = toy_network().eval()
-    image = torch.randint(0, 256, (3, 48, 80), dtype=torch.uint8)
-    [found] = Predictor(network).predict_images([image], score_threshold=0)
-    assert len(found) == 1
+    predictor = ready(TorchPredictor(toy_network()), "cpu")
+    found, other = predictor.predict([some_image(), some_image(32, 32)], score_threshold=0, batch_size=2)
     assert found.masks.shape == (1, 48, 80)
-    assert found.class_names == ("nut", "bolt")
+    assert found.boxes.tolist() == [[0, 0, 80, 48]]
+    assert found.class_names == NAMES
+    assert other.masks.shape == (1, 32, 32)
+    assert len(predictor.predict(some_image(), score_threshold=1)) == 0
+    assert predictor.limits(PredictOptions(max_detections=7)).max_detections == 7
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_new_family_is_exported(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    predictor = ready(TorchPredictor(toy_network(), "toy_tiny"), "cpu")
+    image = some_image()
+    agreement = protomask.export(
+        predictor, tmp_path / "toy.onnx", images=[image, some_image(64, 64)], score_threshold=0
+    )
+    assert agreement.unmatched == 0
+    exported = protomask.load(tmp_path / "toy.onnx")
+    assert (exported.model_name, exported.class_names) == ("toy_tiny", NAMES)
+    found, wanted = (model.predict(image, score_threshold=0) for model in (exported, predictor))
+    np.testing.assert_array_equal(found.labels, wanted.labels)
+    np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-4)
+    assert (found.masks != wanted.masks).mean() < 0.01
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_family_without_a_graph_is_not_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(GRAPHS, "toy")
+    predictor = ready(TorchPredictor(toy_network()), "cpu")
+    with pytest.raises(ConfigError, match=r"model: expected one of the family yolact or rcnn .*, got toy_tiny \(toy\)"):
+        protomask.export(predictor, tmp_path / "toy.onnx", images=[some_image()])
 
 
 def test_a_record_for_every_preset() -> None:

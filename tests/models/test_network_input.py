@@ -1,16 +1,15 @@
 from __future__ import annotations
 
-import pytest
 import torch
 
-from protomask.models.build import build_network
+from networks import build_rcnn, build_yolact
 from protomask.models.rcnn.network_input import network_input as rcnn_input
 from protomask.models.yolact.network_input import network_input as yolact_input
 from protomask.ops.boxes import cxcywh_to_xyxy
 
 
 def test_anchors_of_yolact_are_those_of_the_network() -> None:
-    network = build_network("yolact_nano", num_classes=2, image_size=100, fpn_channels=8, protonet_channels=8)
+    network = build_yolact(num_classes=2, image_size=100, fpn_channels=8, protonet_channels=8)
     seen = yolact_input(network.config)
     with torch.inference_mode():
         output = network.eval()(torch.zeros(1, 3, 100, 100))
@@ -22,9 +21,10 @@ def test_anchors_of_yolact_are_those_of_the_network() -> None:
     assert torch.cat(list(seen.anchors(doubled))).shape == expected.shape
 
 
-@pytest.mark.slow
 def test_anchors_of_mask_rcnn_include_those_of_the_network() -> None:
-    network = build_network("mask_rcnn_resnet50_fpn", num_classes=2, image_size=64, max_image_size=128)
+    network = build_rcnn(
+        backbone="resnet18", num_classes=2, image_size=64, max_image_size=128, fpn_channels=8, head_channels=8
+    )
     seen = rcnn_input(network.config)
     with torch.inference_mode():
         output = network.eval()(network.geometry.batch([torch.zeros(3, 64, 128)]))

@@ -3,17 +3,19 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from networks import build_yolact
 from protomask.errors import ConfigError
 from protomask.models.build import build_criterion, build_network
 from protomask.models.rcnn.criterion import RCNNCriterion
 from protomask.models.yolact.criterion import YolactCriterion
 from protomask.models.zoo import COCO_CLASS_NAMES, PASCAL_CLASS_NAMES, ZOO, list_models, zoo_entry
 
-SMALL = {"backbone": "shufflenet_v2_x1_0"}
+SMALL: dict[str, Any] = {"backbone": "shufflenet_v2_x1_0"}
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -74,9 +76,9 @@ def test_the_published_class_names() -> None:
     ],
     ids=["published", "number", "names", "both"],
 )
-def test_class_names_and_their_number(options: dict, names: tuple[str, ...]) -> None:
+def test_class_names_and_their_number(options: dict[str, Any], names: tuple[str, ...]) -> None:
     with torch.device("meta"):
-        network = build_network("yolact_nano", **options, **SMALL)
+        network = build_yolact(**options, **SMALL)
     assert network.class_names == names
     assert network.config.num_classes == len(names)
     assert network.head.classify.out_channels == network.config.anchors_per_cell * (len(names) + 1)
@@ -101,7 +103,7 @@ def test_a_config_has_no_names_of_its_own() -> None:
         ({"sise": 8}, "YolactConfig: unknown sise"),
     ],
 )
-def test_wrong_requests_are_refused(options: dict, message: str) -> None:
+def test_wrong_requests_are_refused(options: dict[str, Any], message: str) -> None:
     with torch.device("meta"), pytest.raises(ConfigError, match=message):
         build_network("yolact_nano", **options)
 

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from protomask.errors import ConfigError
+from protomask.models.rcnn.config import RCNNConfig
 from protomask.models.rcnn.proposals import anchors_of_levels
 from protomask.models.yolact.config import YolactConfig
 from protomask.models.zoo import ZOO
 from protomask.ops.anchors import cell_anchors, level_anchors, pyramid_anchors, shifted_anchors
 
-Golden = dict[str, np.ndarray]
+Golden = dict[str, NDArray[Any]]
 COCO_SCALES = [[24.0], [48.0], [96.0], [192.0], [384.0]]
 # official name: (square anchors, image size, scales); the ++ preset is here for its nine real-ratio anchors.
 PUBLISHED = {
@@ -31,7 +34,7 @@ def golden(golden_dir: Path) -> Golden:
 
 
 def check_grid(golden: Golden, name: str, anchors: torch.Tensor) -> None:
-    def entry(key: str) -> np.ndarray:
+    def entry(key: str) -> NDArray[Any]:
         return golden[f"priors.{name}.{key}"]
 
     assert anchors.dtype == torch.float32
@@ -64,13 +67,14 @@ def test_grids_equal_the_official_ones(golden: Golden, name: str) -> None:
 
 @pytest.mark.parametrize("preset", [name for name, entry in ZOO.items() if entry.official_name in PUBLISHED])
 def test_presets_make_the_official_grids(golden: Golden, preset: str) -> None:
-    config = ZOO[preset].preset()
     name = str(ZOO[preset].official_name)
     sides = golden[f"priors.{name}.conv_sizes"].tolist()
-    check_grid(golden, name, preset_anchors(config, sides))
+    check_grid(golden, name, preset_anchors(preset, sides))
 
 
-def preset_anchors(config: YolactConfig, sides: list[int]) -> torch.Tensor:
+def preset_anchors(preset: str, sides: list[int]) -> torch.Tensor:
+    config = ZOO[preset].preset()
+    assert isinstance(config, YolactConfig)
     return pyramid_anchors(
         [(side, side) for side in sides],
         scales=config.anchor_scales,
@@ -83,11 +87,11 @@ def preset_anchors(config: YolactConfig, sides: list[int]) -> torch.Tensor:
 def test_presets_without_a_golden() -> None:
     # The facts known of them: scales cut to whole pixels, pyramid sides, and the COCO grid for Darknet.
     smaller = ZOO["yolact_resnet101_400"].preset()
+    assert isinstance(smaller, YolactConfig)
     assert smaller.anchor_scales == ((17.0,), (34.0,), (69.0,), (139.0,), (279.0,))
-    assert len(preset_anchors(smaller, [50, 25, 13, 7, 4])) == 3 * (50**2 + 25**2 + 13**2 + 7**2 + 4**2)
+    assert len(preset_anchors(smaller.name, [50, 25, 13, 7, 4])) == 3 * (50**2 + 25**2 + 13**2 + 7**2 + 4**2)
     sides = [69, 35, 18, 9, 5]
-    darknet, resnet = (ZOO[name].preset() for name in ("yolact_darknet53", "yolact_resnet101"))
-    assert torch.equal(preset_anchors(darknet, sides), preset_anchors(resnet, sides))
+    assert torch.equal(preset_anchors("yolact_darknet53", sides), preset_anchors("yolact_resnet101", sides))
 
 
 def test_order_is_row_column_scale_ratio(golden: Golden) -> None:
@@ -99,7 +103,7 @@ def test_order_is_row_column_scale_ratio(golden: Golden) -> None:
 
 
 def test_square_keeps_the_width_of_each_ratio() -> None:
-    options = {"scales": (50.0,), "aspect_ratios": (1.0, 0.5, 2.0), "image_size": 100}
+    options: dict[str, Any] = {"scales": (50.0,), "aspect_ratios": (1.0, 0.5, 2.0), "image_size": 100}
     square = level_anchors((1, 1), square=True, **options)
     real = level_anchors((1, 1), square=False, **options)
     assert torch.equal(square[:, 2], square[:, 3])
@@ -126,11 +130,13 @@ def test_rounded_anchors_are_torchvisions(padded_size: tuple[int, int]) -> None:
     from torchvision.models.detection.image_list import ImageList
 
     sizes, ratios = (32, 64, 128, 256, 512), (0.5, 1.0, 2.0)
-    grids = [tuple(-(-side // stride) for side in padded_size) for stride in (4, 8, 16, 32, 64)]
+    height, width = padded_size
+    grids = [(-(-height // stride), -(-width // stride)) for stride in (4, 8, 16, 32, 64)]
     features = [torch.zeros(1, 1, *grid) for grid in grids]
     images = ImageList(torch.zeros(1, 3, *padded_size), [padded_size])
     (wanted,) = AnchorGenerator(tuple((size,) for size in sizes), (ratios,) * 5)(images, features)
     config = ZOO["mask_rcnn_resnet50_fpn"].preset()
+    assert isinstance(config, RCNNConfig)
     assert torch.equal(torch.cat(anchors_of_levels(grids, padded_size, config)), wanted)
 
 
@@ -142,7 +148,7 @@ def test_rounded_anchors_are_torchvisions(padded_size: tuple[int, int]) -> None:
         ("legacy", [[-22, -10, 25, 13], [-14, -14, 17, 17], [-10, -22, 13, 25]]),
     ],
 )
-def test_anchors_of_the_first_cell(kind: str, wanted: list[list[float]]) -> None:
+def test_anchors_of_the_first_cell(kind: Literal["rounded", "exact", "legacy"], wanted: list[list[float]]) -> None:
     anchors = cell_anchors(32.0, (0.5, 1.0, 2.0), stride=4, kind=kind)
     torch.testing.assert_close(anchors, torch.tensor(wanted).float(), rtol=0, atol=1e-4)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_decoding_undoes_encoding_of_two_stages(
     boxes = 100 * boxes
     low = torch.rand(len(boxes), 2, generator=torch.Generator().manual_seed(seed)) * 100
     references = torch.cat((low, low + 5 + low.flip(1)), dim=1)
-    options = {"weights": weights, "extent_offset": extent_offset}
+    options: dict[str, Any] = {"weights": weights, "extent_offset": extent_offset}
     deltas = encode_deltas(boxes, references, **options)
     torch.testing.assert_close(decode_deltas(deltas, references, **options), boxes, rtol=0, atol=1e-3)
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor
 
 from protomask.errors import ConfigError
@@ -18,13 +20,13 @@ NO_BOXES, NO_LABELS = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
 
 
 @pytest.fixture(scope="module")
-def golden(golden_dir: Path) -> dict[str, np.ndarray]:
+def golden(golden_dir: Path) -> dict[str, NDArray[Any]]:
     with np.load(golden_dir / "yolact" / "ops.npz") as file:
         return {key: file[key] for key in file.files if key.startswith("match")}
 
 
 @pytest.mark.parametrize("variant", ["nocrowd", "crowd"])
-def test_matches_equal_the_official_ones(golden: dict[str, np.ndarray], variant: str) -> None:
+def test_matches_equal_the_official_ones(golden: dict[str, NDArray[Any]], variant: str) -> None:
     positive_iou, negative_iou, crowd_overlap = golden["match.thresholds"].tolist()
     matcher = Matcher(positive_iou=positive_iou, negative_iou=negative_iou, crowd_overlap=crowd_overlap)
     boxes, anchors = torch.from_numpy(golden["match.truths"]), torch.from_numpy(golden["match.priors"])

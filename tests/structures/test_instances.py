@@ -1,320 +1,145 @@
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable
+import pickle
+import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from PIL import Image
 
-from protomask.errors import ConfigError, DataError
-from protomask.masks.rle import decode_rle, encode_runs
+from protomask.errors import ConfigError, DataError, MissingExtraError
+from protomask.images.draw import PALETTE
 from protomask.masks.polygons import polygons_to_mask
-from protomask.structures.mask_sources import DenseMasks, GridMasks, MaskSource, RegionMasks
+from protomask.masks.rle import decode_rle
+from protomask.masks.runs import Runs
+from protomask.structures.instance import Instance
 from protomask.structures.instances import Instances
-from protomask.structures.target import Target
+from protomask.structures.mask_sources import DenseMasks, GridMasks, RunMasks
 
 SIZE = (12, 16)
 NAMES = ("cat", "dog", "owl")
+FIELDS = ("boxes", "labels", "class_scores", "scores", "masks", "areas")
 
 
-def make_target(count: int = 4, **changes: Any) -> Target:
-    generator = torch.Generator().manual_seed(count)
-    values: dict[str, Any] = {
-        "boxes": torch.rand(count, 4, generator=generator),
-        "labels": torch.arange(count) % 3,
-        "masks": torch.rand(count, *SIZE, generator=generator) > 0.5,
-        "is_crowd": torch.arange(count) % 2 == 1,
-        "image_size": SIZE,
-        "image_id": 7,
-    }
-    return Target(**values | changes)
+def grid_masks(count: int) -> GridMasks:
+    return GridMasks(np.random.default_rng(count).random((count, 6, 8), dtype=np.float32), SIZE)
 
 
-def painted(source: MaskSource) -> Tensor:
-    """(N, H, W) bool."""
-    codes = encode_runs(list(source.runs()), SIZE)
-    return torch.stack([torch.zeros(SIZE, dtype=torch.bool), *map(decode_rle, codes)])[1:]
+def dense_masks(count: int) -> NDArray[np.bool_]:
+    return make_instances(count, masks=grid_masks(count)).masks
 
 
 def make_instances(count: int = 4, *, dense: bool = True, **changes: Any) -> Instances:
-    generator = torch.Generator().manual_seed(count)
-    low = torch.rand(count, 2, generator=generator) * 6
-    grid = GridMasks(torch.rand(count, 6, 8, generator=generator), SIZE)
+    low = np.random.default_rng(count).random((count, 2), dtype=np.float32) * 6
     values: dict[str, Any] = {
-        "boxes": torch.cat((low, low + 3), dim=1),
-        "labels": torch.arange(count) % 3,
-        "class_scores": torch.linspace(0.9, 0.1, count) if count else torch.zeros(0),
-        "masks": painted(grid) if dense else grid,
+        "boxes": np.concatenate((low, low + 3), axis=1),
+        "labels": np.arange(count) % 3,
+        "class_scores": np.linspace(0.9, 0.1, count, dtype=np.float32),
         "image_size": SIZE,
         "class_names": NAMES,
+        **changes,
     }
-    return Instances(**values | changes)
+    if "masks" not in values:
+        values["masks"] = dense_masks(count) if dense else grid_masks(count)
+    return Instances(**values)
 
+
+def assert_same(one: Instances, other: Instances) -> None:
+    for field in FIELDS:
+        np.testing.assert_array_equal(getattr(one, field), getattr(other, field), err_msg=field)
+    assert one.image_size == other.image_size
+    assert one.class_names == other.class_names
+    assert (one.mask_scores is None) == (other.mask_scores is None)
+    assert one.columns.keys() == other.columns.keys()
+    for name, values in one.columns.items():
+        np.testing.assert_array_equal(values, other.columns[name], err_msg=name)
+
+
+# Choosing
 
 INDICES: dict[str, tuple[Any, list[int]]] = {
-    "bool tensor": (torch.tensor([True, False, True, False]), [0, 2]),
-    "bool tensor, none": (torch.zeros(4, dtype=torch.bool), []),
+    "bool array": (np.array([True, False, True, False]), [0, 2]),
+    "bool array, none": (np.zeros(4, dtype=np.bool_), []),
     "bool list": ([False, True, False, True], [1, 3]),
-    "bool array": (np.array([False, True, False, True]), [1, 3]),
-    "index tensor": (torch.tensor([3, 0, 0]), [3, 0, 0]),
-    "empty index tensor": (torch.zeros(0, dtype=torch.int64), []),
-    "scalar tensor": (torch.tensor(2), [2]),
+    "index array": (np.array([3, 0, 0]), [3, 0, 0]),
+    "unsigned array": (np.array([3, 1], dtype=np.uint8), [3, 1]),
+    "empty index array": (np.zeros(0, dtype=np.int64), []),
+    "array without dimensions": (np.array(2), [2]),
+    "array scalar": (np.int32(3), [3]),
     "index list": ([2, 1], [2, 1]),
+    "index tuple": ((2, 1), [2, 1]),
+    "range": (range(1, 3), [1, 2]),
     "negative list": ([-1, 0], [3, 0]),
     "empty list": ([], []),
-    "index array": (np.array([1, 3]), [1, 3]),
-    "array scalar": (np.int64(3), [3]),
     "int": (1, [1]),
     "negative int": (-1, [3]),
     "slice": (slice(1, 3), [1, 2]),
+    "everything": (slice(None), [0, 1, 2, 3]),
     "stepped slice": (slice(None, None, 2), [0, 2]),
+    "reversed slice": (slice(None, None, -1), [3, 2, 1, 0]),
+    "stepped back": (slice(3, 0, -2), [3, 1]),
     "empty slice": (slice(4, None), []),
+    "slice beyond the end": (slice(2, 99), [2, 3]),
+    "class name": ("cat", [0, 3]),
+    "other class name": ("owl", [2]),
 }
-
-
-@pytest.mark.parametrize(("index", "chosen"), INDICES.values(), ids=INDICES)
-@pytest.mark.parametrize("make", [make_target, make_instances, lambda: make_instances(dense=False)])
-def test_indexing_keeps_everything_together(make: Callable[[], Any], index: Any, chosen: list[int]) -> None:
-    whole = make()
-    part = whole[index]
-    assert type(part) is type(whole)
-    assert len(part) == len(chosen)
-    for field in ("boxes", "labels", "masks"):
-        assert torch.equal(getattr(part, field), getattr(whole, field)[chosen]), field
-    assert part.image_size == SIZE
-    if isinstance(whole, Target):
-        assert torch.equal(part.is_crowd, whole.is_crowd[chosen])
-        assert part.image_id == 7
-    else:
-        assert torch.equal(part.class_scores, whole.class_scores[chosen])
-        assert part.class_names == NAMES
-
-
-@pytest.mark.parametrize("index", [4, -5, [9], torch.tensor([4])])
-def test_an_index_out_of_range_is_an_index_error(index: Any) -> None:
-    for whole in (make_target(), make_instances(), make_instances(dense=False)):
-        with pytest.raises(IndexError):
-            whole[index]
-
-
-WRONG_TARGETS: dict[str, tuple[str, Tensor]] = {
-    "boxes dtype": ("boxes", torch.zeros(4, 4, dtype=torch.float64)),
-    "boxes shape": ("boxes", torch.zeros(4, 5)),
-    "boxes count": ("boxes", torch.zeros(3, 4)),
-    "labels dtype": ("labels", torch.zeros(4, dtype=torch.int32)),
-    "labels shape": ("labels", torch.zeros(4, 1, dtype=torch.int64)),
-    "masks dtype": ("masks", torch.zeros(4, *SIZE)),
-    "masks frame": ("masks", torch.zeros(4, 16, 12, dtype=torch.bool)),
-    "is_crowd dtype": ("is_crowd", torch.zeros(4)),
-}
-
-
-@pytest.mark.parametrize(("field", "value"), WRONG_TARGETS.values(), ids=WRONG_TARGETS)
-def test_a_wrong_target_is_refused_by_field_and_image(field: str, value: Tensor) -> None:
-    with pytest.raises(DataError, match=f"target of image 7: {field}: expected .* got"):
-        make_target(**{field: value})
-
-
-def test_empty_target() -> None:
-    empty = Target.empty(SIZE, image_id=3)
-    assert len(empty) == 0
-    assert empty.masks.shape == (0, *SIZE)
-    assert len(empty[empty.is_crowd]) == len(empty[:2]) == 0
-    assert empty.image_id == 3
-
-
-def test_target_moves_as_a_whole() -> None:
-    moved = make_target().to("meta")
-    assert {value.device.type for value in (moved.boxes, moved.labels, moved.masks, moved.is_crowd)} == {"meta"}
-    assert moved.image_id == 7
-
-
-WRONG_INSTANCES: dict[str, tuple[str, Any]] = {
-    "boxes dtype": ("boxes", torch.zeros(4, 4, dtype=torch.float16)),
-    "boxes shape": ("boxes", torch.zeros(4)),
-    "labels dtype": ("labels", torch.zeros(4)),
-    "class_scores count": ("class_scores", torch.zeros(5)),
-    "mask_scores dtype": ("mask_scores", torch.zeros(4, dtype=torch.int64)),
-    "masks frame": ("masks", torch.zeros(4, 3, 3, dtype=torch.bool)),
-    "masks count": ("masks", GridMasks(torch.zeros(3, 2, 2), SIZE)),
-    "label beyond the names": ("labels", torch.tensor([0, 1, 2, 3])),
-    "negative label": ("labels", torch.tensor([0, 1, -1, 2])),
-}
-
-
-@pytest.mark.parametrize(("field", "value"), WRONG_INSTANCES.values(), ids=WRONG_INSTANCES)
-def test_wrong_instances_are_refused_by_field(field: str, value: Any) -> None:
-    with pytest.raises(DataError, match=f"^{field}: expected .* got"):
-        make_instances(**{field: value})
-
-
-def test_scores_are_the_product_where_there_are_mask_scores() -> None:
-    mask_scores = torch.tensor([0.5, 1.0, 0.0, 0.25])
-    found = make_instances(mask_scores=mask_scores)
-    torch.testing.assert_close(found.scores, found.class_scores * mask_scores)
-    assert torch.equal(found[2:].mask_scores, mask_scores[2:])
-    plain = make_instances()
-    assert plain.mask_scores is None
-    assert torch.equal(plain.scores, plain.class_scores)
-
-
-@pytest.mark.parametrize("count", [0, 1, 5, 40])
-def test_masks_made_on_demand_are_the_dense_ones(count: int) -> None:
-    dense, lazy = make_instances(count), make_instances(count, dense=False)
-    assert lazy.masks.shape == (count, *SIZE)
-    assert lazy.masks.dtype == torch.bool
-    assert torch.equal(lazy.masks, dense.masks)
-    assert lazy.masks is lazy.masks
-    assert torch.equal(torch.cat([torch.zeros(0, *SIZE, dtype=torch.bool), *lazy.iter_masks()]), dense.masks)
-    assert lazy.rle() == dense.rle()
-    for one, other in zip(lazy.polygons(), dense.polygons(), strict=True):
-        assert torch.equal(polygons_to_mask(one, SIZE), polygons_to_mask(other, SIZE))
-
-
-def test_mask_sources_are_indexed_alike() -> None:
-    grid = GridMasks(torch.rand(3, 4, 4), SIZE)
-    dense = DenseMasks(painted(grid))
-    for index in (slice(1, None), torch.tensor([2, 0]), torch.tensor([False, True, False])):
-        assert len(grid[index]) == len(dense[index])
-        assert torch.equal(painted(grid[index]), painted(dense[index]))
-    assert list(dense[slice(0)].runs()) == list(grid[slice(0)].runs()) == []
-
-
-def test_codes_and_outlines_give_the_masks_back() -> None:
-    found = make_instances()
-    assert len(found.rle()) == len(found.polygons()) == 4
-    for mask, rle, polygons in zip(found.masks, found.rle(), found.polygons(), strict=True):
-        assert rle["size"] == list(SIZE)
-        assert torch.equal(decode_rle(rle), mask)
-        assert torch.equal(polygons_to_mask(polygons, SIZE), mask)
-
-
-def test_coco_rows() -> None:
-    found = make_instances(mask_scores=torch.full((4,), 0.5))
-    rows = json.loads(json.dumps(found.to_coco(42, category_ids=(3, 17, 90))))
-    assert [row["category_id"] for row in rows] == [3, 17, 90, 3]
-    assert {row["image_id"] for row in rows} == {42}
-    for row, box, score, class_score in zip(rows, found.boxes, found.scores, found.class_scores, strict=True):
-        x1, y1, x2, y2 = box.tolist()
-        assert row["bbox"] == pytest.approx([x1, y1, x2 - x1, y2 - y1])
-        assert row["score"] == pytest.approx(float(score))
-        assert row["class_score"] == pytest.approx(float(class_score))
-    assert [row["segmentation"] for row in rows] == found.rle()
-
-
-def test_coco_rows_without_category_ids_or_mask_scores() -> None:
-    rows = make_instances().to_coco(1)
-    assert [row["category_id"] for row in rows] == [1, 2, 3, 1]
-    assert "class_score" not in rows[0]
-    with pytest.raises(DataError, match="category_ids: expected one for each of 3 classes, got 2"):
-        make_instances().to_coco(1, category_ids=[1, 2])
-
-
-@pytest.mark.parametrize("count", [0, 4])
-def test_supervision(count: int) -> None:
-    found = make_instances(count)
-    detections = found.to_supervision()
-    assert len(detections) == count
-    np.testing.assert_array_equal(detections.xyxy, found.boxes.numpy())
-    np.testing.assert_array_equal(detections.mask, found.masks.numpy())
-    np.testing.assert_allclose(detections.confidence, found.scores.numpy())
-    assert detections.class_id.tolist() == found.labels.tolist()
-    assert detections.data["class_name"].tolist() == [NAMES[label] for label in found.labels]
-
-
-def test_draw_paints_on_a_copy() -> None:
-    image = np.zeros((*SIZE, 3), dtype=np.uint8)
-    drawn = make_instances().draw(image)
-    assert drawn.shape == image.shape
-    assert drawn.dtype == np.uint8
-    assert drawn.any()
-    assert not image.any()
-
-
-def test_iteration_gives_single_instances() -> None:
-    found = make_instances()
-    singles = list(found)
-    assert [len(single) for single in singles] == [1] * 4
-    assert torch.equal(torch.cat([single.masks for single in singles]), found.masks)
-
-
-def test_repr_names_the_best_few() -> None:
-    assert repr(make_instances(2)) == "Instances(2 in 16x12: cat 0.90, dog 0.10)"
-    assert repr(make_instances(7)).endswith("dog 0.37, ...)")
-    assert repr(make_instances(0)) == "Instances(0 in 16x12: )"
-
-
-def test_empty_instances() -> None:
-    empty = make_instances(0, class_names=())
-    assert len(empty) == 0
-    assert list(empty) == empty.rle() == empty.polygons() == empty.to_coco(1) == []
-    assert empty.masks.shape == (0, *SIZE)
-    assert len(empty[empty.scores > 0.5]) == 0
-
-
-def make_regions(count: int = 5, *, continuous: bool = False) -> RegionMasks:
-    generator = torch.Generator().manual_seed(count)
-    low = torch.rand(count, 2, generator=generator) * 10 - 2
-    boxes = torch.cat((low, low + 1 + 6 * torch.rand(count, 2, generator=generator)), dim=1)
-    return RegionMasks(torch.rand(count, 28, 28, generator=generator), boxes, SIZE, continuous=continuous)
-
-
-@pytest.mark.parametrize("continuous", [False, True])
-def test_region_masks_lie_in_their_boxes(continuous: bool) -> None:
-    regions = RegionMasks(
-        torch.ones(2, 28, 28), torch.tensor([[2.0, 3.0, 10.0, 8.0], [-5.0, -5.0, 4.0, 20.0]]), SIZE,
-        continuous=continuous,
-    )  # fmt: skip
-    masks = painted(regions)
-    wanted = torch.zeros(2, *SIZE, dtype=torch.bool)
-    wanted[0, 3:8, 2:10] = True
-    wanted[1, :, :4] = True
-    # The integer box has both its ends inside.
-    assert torch.equal(masks & wanted, wanted)
-    assert (masks ^ wanted).flatten(1).sum(dim=1).le(0 if continuous else 30).all()
-
-
-@pytest.mark.parametrize(("continuous", "filled"), [(False, False), (True, True)])
-def test_a_probability_of_a_half(continuous: bool, filled: bool) -> None:
-    box = torch.tensor([[0.0, 0.0, 16.0, 12.0]])
-    masks = painted(RegionMasks(torch.full((1, 28, 28), 0.5), box, SIZE, continuous=continuous))
-    assert bool(masks[0, 2:-2, 2:-2].all()) is filled
-    assert bool(masks.any()) is filled
-
-
-@pytest.mark.parametrize("continuous", [False, True])
-def test_region_masks_by_index(continuous: bool) -> None:
-    regions = make_regions(continuous=continuous)
-    whole = painted(regions)
-    assert whole.shape == (5, *SIZE)
-    assert torch.equal(painted(regions[torch.tensor([3, 0])]), whole[[3, 0]])
-    assert len(regions[:0]) == 0
-    assert list(regions[:0].runs()) == []
-
-
-def test_masks_come_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = make_instances(5, dense=False)
-    monkeypatch.setattr("protomask.structures.instances._CHUNK_BYTES", 2 * SIZE[0] * SIZE[1])
-    chunks = list(found.iter_masks())
-    assert [len(chunk) for chunk in chunks] == [2, 2, 1]
-    assert torch.equal(torch.cat(chunks), found.masks)
 
 
 @pytest.mark.parametrize("dense", [True, False])
-def test_windows_are_tight_and_hold_every_pixel(dense: bool) -> None:
-    found = make_instances(dense=dense)
-    found = found[torch.tensor([0, 1, 2])]
-    masks = torch.zeros_like(found.masks)
-    for mask, (top, left, part) in zip(masks, found.windows(), strict=True):
-        assert part[0].any()
-        assert part[-1].any()
-        assert part[:, 0].any()
-        assert part[:, -1].any()
-        mask[top : top + part.shape[0], left : left + part.shape[1]] = part
-    assert torch.equal(masks, found.masks)
+@pytest.mark.parametrize("used", [True, False], ids=["masks used before", "masks not used"])
+@pytest.mark.parametrize(("index", "chosen"), INDICES.values(), ids=INDICES)
+def test_indexing_keeps_everything_together(index: Any, chosen: list[int], used: bool, dense: bool) -> None:
+    whole = make_instances(
+        dense=dense,
+        mask_scores=np.array([0.5, 1, 0.25, 0.75], dtype=np.float32),
+        columns={"track_ids": np.array([7, 8, 9, 10]), "ages": np.array([1.5, 2, 3, 4])},
+    )
+    if used:
+        assert whole.masks.any()
+    part = whole[index]
+    assert isinstance(part, Instances)
+    assert len(part) == len(chosen)
+    for field in (*FIELDS, "mask_scores", "track_ids"):
+        np.testing.assert_array_equal(getattr(part, field), getattr(whole, field)[chosen], err_msg=field)
+    np.testing.assert_array_equal(part.columns["ages"], whole.columns["ages"][chosen])
+    assert part.image_size == SIZE
+    assert part.class_names == NAMES
+
+
+@pytest.mark.parametrize("kind", ["bool", "int"])
+def test_tensors_choose_too(kind: str) -> None:
+    torch = pytest.importorskip("torch")
+    index = torch.tensor([False, True, False, True]) if kind == "bool" else torch.tensor([1, 3])
+    assert_same(make_instances()[index], make_instances()[[1, 3]])
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (4, "instance 4 of 4"),
+        (-5, "instance -5 of 4"),
+        ([0, 9], "instance 9 of 4"),
+        ([True, False], "expected 4 truth values for 4 instances, got 2"),
+        (True, "expected 4 truth values"),
+        (1.0, "expected whole numbers, truth values, a slice or a class name"),
+        (None, "expected whole numbers"),
+        (["cat"], "expected whole numbers"),
+    ],
+)
+def test_what_chooses_nothing_is_an_index_error(index: Any, message: str) -> None:
+    with pytest.raises(IndexError, match=message):
+        make_instances()[index]
+
+
+def test_an_unknown_class_is_an_error_that_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"^class name: expected one of cat, dog, owl, got 'Cat'$"):
+        make_instances()["Cat"]
+    assert len(make_instances(1)["owl"]) == 0
 
 
 def test_instances_of_some_classes() -> None:
@@ -322,8 +147,529 @@ def test_instances_of_some_classes() -> None:
     some = found.of_classes(("owl", "cat"))
     assert some.class_names == ("owl", "cat")
     assert some.labels.tolist() == [1, 0, 1]  # of cat, dog, owl, cat, dog
-    assert torch.equal(some.boxes, found.boxes[[0, 2, 3]])
-    assert torch.equal(some.masks, found.masks[[0, 2, 3]])
+    np.testing.assert_array_equal(some.boxes, found.boxes[[0, 2, 3]])
+    np.testing.assert_array_equal(some.masks, found.masks[[0, 2, 3]])
     assert len(found.of_classes(())) == 0
-    with pytest.raises(ConfigError, match="expected names of the model's classes, got eel"):
+    with pytest.raises(ConfigError, match=r"expected names of the model's classes, got eel$"):
         found.of_classes(("cat", "eel"))
+
+
+def test_the_order_of_final_scores() -> None:
+    found = make_instances(mask_scores=np.array([0.1, 1, 0.5, 1], dtype=np.float32))
+    ordered = found.best_first()
+    assert (np.diff(ordered.scores) <= 0).all()
+    assert_same(ordered, found[np.argsort(-found.scores, kind="stable")])
+    assert ordered.best_first() is ordered
+    ties = make_instances(class_scores=np.array([0.5, 0.7, 0.5, 0.7], dtype=np.float32)).best_first()
+    assert ties.labels.tolist() == [1, 0, 0, 2]
+
+
+# Construction
+
+WRONG: dict[str, tuple[str, Any]] = {
+    "boxes dtype": ("boxes", np.zeros((4, 4), dtype=np.float64)),
+    "boxes shape": ("boxes", np.zeros(4, dtype=np.float32)),
+    "boxes list": ("boxes", [[0.0] * 4] * 4),
+    "labels dtype": ("labels", np.zeros(4, dtype=np.float32)),
+    "labels shape": ("labels", np.zeros((4, 1), dtype=np.int64)),
+    "class_scores count": ("class_scores", np.zeros(5, dtype=np.float32)),
+    "mask_scores dtype": ("mask_scores", np.zeros(4, dtype=np.int64)),
+    "masks frame": ("masks", np.zeros((4, 3, 3), dtype=np.bool_)),
+    "masks dtype": ("masks", np.zeros((4, *SIZE), dtype=np.uint8)),
+    "masks count": ("masks", grid_masks(3)),
+    "label beyond the names": ("labels", np.array([0, 1, 2, 3])),
+    "negative label": ("labels", np.array([0, 1, -1, 2])),
+    "columns": ("columns", {"age": np.zeros(3)}),
+    "columns without rows": ("columns", {"age": np.float32(3)}),
+    "columns called as something else": ("columns", {"scores": np.zeros(4)}),
+}
+
+
+@pytest.mark.parametrize(("field", "value"), WRONG.values(), ids=WRONG)
+def test_wrong_instances_are_refused_by_field(field: str, value: Any) -> None:
+    with pytest.raises(DataError, match=rf"^{field}.*: expected .*, got"):
+        make_instances(masks=np.zeros((4, *SIZE), dtype=np.bool_), **{field: value}) if field != "masks" else (
+            make_instances(masks=value)
+        )
+
+
+def test_tensors_become_arrays() -> None:
+    torch = pytest.importorskip("torch")
+    arrays = make_instances(mask_scores=np.full(4, 0.5, dtype=np.float32))
+    fields = ("boxes", "labels", "class_scores", "mask_scores", "masks")
+    tensors: dict[str, Any] = {name: torch.from_numpy(np.array(getattr(arrays, name))) for name in fields}
+    found = make_instances(**tensors, columns={"track_ids": torch.arange(4)})
+    assert_same(found, arrays.replace(track_ids=np.arange(4)))
+    assert all(isinstance(getattr(found, name), np.ndarray) for name in (*fields, "track_ids"))
+
+
+def test_numbers_of_numpy_become_plain_ones() -> None:
+    found = make_instances(image_size=np.array(SIZE))
+    assert found.image_size == SIZE
+    assert [type(side) for side in found.image_size] == [int, int]
+
+
+def test_scores_are_the_product_where_there_are_mask_scores() -> None:
+    mask_scores = np.array([0.5, 1.0, 0.0, 0.25], dtype=np.float32)
+    found = make_instances(mask_scores=mask_scores)
+    np.testing.assert_array_equal(found.scores, found.class_scores * mask_scores)
+    assert found.scores.dtype == np.float32
+    plain = make_instances()
+    assert plain.mask_scores is None
+    np.testing.assert_array_equal(plain.scores, plain.class_scores)
+
+
+def test_nothing_found() -> None:
+    empty = Instances.empty(SIZE, NAMES)
+    assert_same(empty, make_instances(0))
+    assert_same(empty[empty.scores > 0.5], empty)
+    for nothing in (list(empty), empty.rle(), empty.polygons(), empty.to_coco(1), empty.names):
+        assert nothing == []
+    assert empty.masks.shape == (0, *SIZE)
+    assert not empty.label_map().any()
+    assert len(Instances.empty(SIZE, ())) == 0
+
+
+# Immutability
+
+
+def test_nothing_can_be_changed() -> None:
+    found = make_instances(mask_scores=np.ones(4, dtype=np.float32), columns={"track_ids": np.arange(4)})
+    for name in ("boxes", "scores", "masks", "class_names", "anything"):
+        with pytest.raises(AttributeError, match=f"replace|{name}"):
+            setattr(found, name, None)
+        with pytest.raises(AttributeError):
+            delattr(found, name)
+    arrays: list[Any] = [found.boxes, found.labels, found.class_scores, found.mask_scores, found.masks,
+                         found.track_ids, *found.runs(), found[:2].boxes, found[0].masks]  # fmt: skip
+    for array in arrays:
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+    with pytest.raises(TypeError):
+        found.columns["more"] = np.arange(4)  # type: ignore[index]
+
+
+def test_what_they_are_made_from_may_change() -> None:
+    arrays: dict[str, Any] = {
+        "boxes": np.ones((4, 4), dtype=np.float32),
+        "labels": np.ones(4, dtype=np.int64),
+        "class_scores": np.ones(4, dtype=np.float32),
+        "mask_scores": np.ones(4, dtype=np.float32),
+    }
+    columns = {"track_ids": np.ones(4, dtype=np.int64)}
+    found = make_instances(**arrays, columns=columns)
+    for array in (*arrays.values(), *columns.values()):
+        array[:] = 0
+    columns.clear()
+    for name in (*arrays, "track_ids"):
+        assert (getattr(found, name) == 1).all(), name
+
+
+def test_replace_makes_new_ones() -> None:
+    found = make_instances(columns={"ages": np.arange(4)})
+    changed = found.replace(class_scores=np.full(4, 0.5, dtype=np.float32), class_names=("a", "b", "c"))
+    assert changed.scores.tolist() == [0.5] * 4
+    assert changed.names == ["a", "b", "c", "a"]
+    assert changed.columns.keys() == {"ages"}
+    np.testing.assert_array_equal(changed.masks, found.masks)
+    assert found.names == ["cat", "dog", "owl", "cat"]
+    assert_same(found.replace(), found)
+
+
+def test_other_names_become_columns() -> None:
+    found = make_instances().replace(track_ids=np.array([4, 3, 2, 1]), ages=[1, 2, 3, 4])
+    assert found.track_ids is not None
+    assert found.track_ids.tolist() == [4, 3, 2, 1]
+    assert found.columns["ages"].tolist() == [1, 2, 3, 4]
+    more = found.replace(columns={"ages": np.zeros(4), "speeds": np.ones(4)})
+    assert more.columns.keys() == {"track_ids", "ages", "speeds"}
+    assert more.columns["ages"].tolist() == [0] * 4
+    assert make_instances().track_ids is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"boxes": np.zeros((3, 4), dtype=np.float32)}, "boxes: expected"),
+        ({"labels": np.array([0, 1, 2, 3])}, "labels: expected"),
+        ({"scores": np.zeros(4, dtype=np.float32)}, "columns: expected names .* got 'scores'"),
+        ({"ages": [1, 2]}, r"columns\['ages'\]: expected 4 rows, got"),
+    ],
+)
+def test_what_does_not_fit_cannot_replace(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=f"^{message}"):
+        make_instances().replace(**changes)
+
+
+def test_cat_keeps_the_order_of_its_parts() -> None:
+    first, second = make_instances(2, columns={"track_ids": np.array([1, 2])}), make_instances(3, dense=False)
+    both = Instances.cat([first, second])
+    assert len(both) == 5
+    for field in FIELDS:
+        np.testing.assert_array_equal(
+            getattr(both, field), np.concatenate([getattr(first, field), getattr(second, field)]), err_msg=field
+        )
+    assert both.track_ids is None  # not all parts have them
+    tracked = Instances.cat([first, second.replace(track_ids=np.array([5, 6, 7]))])
+    assert tracked.track_ids is not None
+    assert tracked.track_ids.tolist() == [1, 2, 5, 6, 7]
+    assert_same(Instances.cat([first]), first)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_parts_without_instances_take_nothing_from_the_others(order: int) -> None:
+    scored = make_instances(mask_scores=np.full(4, 0.5, dtype=np.float32), columns={"track_ids": np.arange(4)})
+    assert_same(Instances.cat([scored, Instances.empty(SIZE, NAMES)][::order]), scored)
+    empty = Instances.empty(SIZE, NAMES)
+    assert_same(Instances.cat([empty, empty]), empty)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [[], [make_instances(), Instances.empty((9, 9), NAMES)], [make_instances(), Instances.empty(SIZE, ("cat",))]],
+    ids=["none", "sizes", "names"],
+)
+def test_parts_that_do_not_fit_together(parts: list[Instances]) -> None:
+    with pytest.raises(DataError, match=r"^cat: expected"):
+        Instances.cat(parts)
+
+
+@pytest.mark.parametrize("used", [True, False])
+@pytest.mark.parametrize("dense", [True, False])
+def test_copies_and_pickles(dense: bool, used: bool) -> None:
+    found = make_instances(dense=dense, mask_scores=np.ones(4, dtype=np.float32), columns={"track_ids": np.arange(4)})
+    if used:
+        found.runs()
+    for same in (copy.copy(found), copy.deepcopy(found), pickle.loads(pickle.dumps(found))):
+        assert_same(same, found)
+        with pytest.raises(ValueError, match="read-only"):
+            same.boxes[:] = 0
+    one = pickle.loads(pickle.dumps(list(found)[1]))
+    assert (one.name, one.score, one.area) == ("dog", list(found)[1].score, list(found)[1].area)
+
+
+# Masks
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 40])
+def test_masks_made_on_demand_are_the_dense_ones(count: int) -> None:
+    dense, lazy = make_instances(count), make_instances(count, dense=False)
+    assert lazy.masks.shape == (count, *SIZE)
+    assert lazy.masks.dtype == np.bool_
+    np.testing.assert_array_equal(lazy.masks, dense.masks)
+    assert lazy.masks is lazy.masks
+    assert lazy.rle() == dense.rle()
+    np.testing.assert_array_equal(lazy.areas, dense.masks.sum(axis=(1, 2)))
+    for one, other in zip(lazy.polygons(), dense.polygons(), strict=True):
+        np.testing.assert_array_equal(polygons_to_mask(one, SIZE), polygons_to_mask(other, SIZE))
+
+
+def test_masks_are_interpolated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = make_instances(dense=False)
+    calls = []
+    whole = GridMasks.runs
+
+    def counted(masks: GridMasks) -> Iterator[Runs]:
+        calls.append(len(masks))
+        return whole(masks)
+
+    monkeypatch.setattr(GridMasks, "runs", counted)
+    wanted = [found.rle(), found.polygons(), found.masks, found.areas, found.to_geojson(), found.label_map()]
+    assert len(wanted) == 6
+    assert found[1:].rle() == found.rle()[1:]
+    assert len(calls) == 1
+
+
+def test_masks_come_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = make_instances(5, dense=False)
+    monkeypatch.setattr("protomask.structures.instances._CHUNK_BYTES", 2 * SIZE[0] * SIZE[1])
+    chunks = list(found.iter_masks())
+    assert [len(chunk) for chunk in chunks] == [2, 2, 1]
+    np.testing.assert_array_equal(np.concatenate(chunks), found.masks)
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_windows_are_tight_and_hold_every_pixel(dense: bool) -> None:
+    found = make_instances(dense=dense)[[0, 1, 2]]
+    masks = np.zeros_like(found.masks)
+    for mask, (top, left, part) in zip(masks, found.windows(), strict=True):
+        assert part[0].any()
+        assert part[-1].any()
+        assert part[:, 0].any()
+        assert part[:, -1].any()
+        mask[top : top + part.shape[0], left : left + part.shape[1]] = part
+    np.testing.assert_array_equal(masks, found.masks)
+
+
+def test_codes_and_outlines_give_the_masks_back() -> None:
+    found = make_instances()
+    assert len(found.rle()) == len(found.polygons()) == 4
+    for mask, rle, polygons in zip(found.masks, found.rle(), found.polygons(), strict=True):
+        assert rle["size"] == list(SIZE)
+        np.testing.assert_array_equal(decode_rle(rle), mask)
+        np.testing.assert_array_equal(polygons_to_mask(polygons, SIZE), mask)
+
+
+def test_the_first_instance_is_seen_where_masks_overlap() -> None:
+    found = make_instances(5)
+    numbers = found.label_map()
+    assert numbers.dtype == np.uint16
+    wanted = np.zeros(SIZE, dtype=np.uint16)
+    for number in range(5, 0, -1):
+        wanted[found.masks[number - 1]] = number
+    np.testing.assert_array_equal(numbers, wanted)
+
+
+# One by one
+
+
+def test_iteration_gives_single_instances() -> None:
+    found = make_instances(mask_scores=np.full(4, 0.5, dtype=np.float32), columns={"track_ids": np.arange(4, 8)})
+    singles = list(found)
+    assert [type(one) for one in singles] == [Instance] * 4
+    for row, one in enumerate(singles):
+        assert one.name == found.names[row]
+        assert one.label == found.labels[row]
+        assert one.score == float(found.scores[row])
+        assert one.class_score == float(found.class_scores[row])
+        assert one.mask_score == 0.5
+        assert one.track_id == 4 + row
+        assert one.area == found.areas[row] == one.mask.sum()
+        assert one.rle() == found.rle()[row]
+        np.testing.assert_array_equal(one.box, found.boxes[row])
+        np.testing.assert_array_equal(one.mask, found.masks[row])
+        np.testing.assert_array_equal(one.runs, found.runs()[row])
+        np.testing.assert_array_equal(polygons_to_mask(one.polygons(), SIZE), found.masks[row])
+        assert one.perimeter > 0
+        plain: list[Any] = [
+            one.label,
+            one.score,
+            one.class_score,
+            one.mask_score,
+            one.track_id,
+            one.area,
+            one.perimeter,
+        ]
+        assert {type(value) for value in plain} == {int, float}
+    plain_one = next(iter(make_instances()))
+    assert plain_one.mask_score is plain_one.track_id is None
+
+
+def test_an_instance_without_pixels() -> None:
+    (one,) = make_instances(1, masks=RunMasks([np.zeros((0, 2), dtype=np.int64)]))
+    assert one.area == one.perimeter == 0
+    assert one.polygons() == []
+    assert not one.mask.any()
+    assert one.window.mask.shape == (0, 0)
+    assert decode_rle(one.rle()).shape == SIZE
+
+
+def test_an_instance_cannot_be_changed() -> None:
+    one = next(iter(make_instances()))
+    with pytest.raises(AttributeError):
+        one.score = 1.0  # type: ignore[misc]
+    with pytest.raises(ValueError, match="read-only"):
+        one.box[0] = 1
+
+
+def test_words() -> None:
+    assert repr(make_instances(2)) == "Instances(2 in 16x12: cat 0.90, dog 0.10)"
+    assert repr(make_instances(7)).endswith("dog 0.37, ...)")
+    assert repr(make_instances(0)) == "Instances(0 in 16x12: )"
+    boxes = np.array([[1, 2, 3, 4.4]], dtype=np.float32)
+    assert repr(next(iter(make_instances(1, boxes=boxes)))) == "Instance(cat 0.90 in 1,2..3,4)"
+
+
+# For others
+
+
+def plain_types(value: Any) -> set[type]:
+    """Types of everything in nested JSON."""
+    inside: Iterable[Any] = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return {type(value)}.union(*map(plain_types, inside))
+
+
+JSON_TYPES = {dict, list, str, int, float, bool, type(None)}
+
+
+def test_a_plain_dict() -> None:
+    found = make_instances(
+        mask_scores=np.full(4, 0.5, dtype=np.float32),
+        columns={"track_ids": np.arange(4), "notes": np.array(["a", "b", "c", "d"]), "speeds": np.ones((4, 2))},
+    )
+    told = found.to_dict()
+    assert plain_types(told) <= JSON_TYPES
+    assert json.loads(json.dumps(told)) == told
+    assert told["size"] == list(SIZE)
+    second = told["instances"][1]
+    assert (second["number"], second["label"], second["class_name"]) == (2, 1, "dog")
+    assert second["score"] == float(found.scores[1])
+    assert second["class_score"] == float(found.class_scores[1])
+    assert second["mask_score"] == 0.5
+    assert second["box"] == found.boxes[1].tolist()
+    assert (second["track_ids"], second["notes"], second["speeds"]) == (1, "b", [1.0, 1.0])
+    np.testing.assert_array_equal(decode_rle(second["segmentation"]), found.masks[1])
+    assert "segmentation" not in found.to_dict(masks=False)["instances"][0]
+    assert make_instances(0).to_dict() == {"size": list(SIZE), "instances": []}
+
+
+@pytest.mark.parametrize("number", [int, np.int64, np.uint8, np.int32])
+def test_coco_rows(number: type) -> None:
+    found = make_instances(mask_scores=np.full(4, 0.5, dtype=np.float32))
+    rows = found.to_coco(number(42), category_ids=[number(3), number(17), number(90)])
+    assert plain_types(rows) <= JSON_TYPES
+    assert json.loads(json.dumps(rows)) == rows
+    assert [row["category_id"] for row in rows] == [3, 17, 90, 3]
+    assert {row["image_id"] for row in rows} == {42}
+    for row, box, score, class_score in zip(rows, found.boxes, found.scores, found.class_scores, strict=True):
+        x1, y1, x2, y2 = box.tolist()
+        assert row["bbox"] == [x1, y1, x2 - x1, y2 - y1]
+        assert row["score"] == float(score)
+        assert row["class_score"] == float(class_score)
+    assert [row["segmentation"] for row in rows] == found.rle()
+
+
+def test_coco_rows_without_category_ids_or_mask_scores() -> None:
+    rows = make_instances().to_coco(1)
+    assert [row["category_id"] for row in rows] == [1, 2, 3, 1]
+    assert "class_score" not in rows[0]
+    assert make_instances().to_coco(1, category_ids=np.array([5, 6, 7]))[2]["category_id"] == 7  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="category_ids: expected one for each of 3 classes, got 2"):
+        make_instances().to_coco(1, category_ids=[1, 2])
+
+
+def test_geojson() -> None:
+    masks = np.zeros((3, *SIZE), dtype=np.bool_)
+    masks[0, 2:5, 3:9] = True
+    masks[0, 3, 4] = False
+    masks[1, 0, 0] = masks[1, 5, 5] = True
+    told = make_instances(3, masks=masks, columns={"track_ids": np.array([5, 6, 7])}).to_geojson()
+    assert plain_types(told) <= JSON_TYPES
+    assert json.loads(json.dumps(told)) == told
+    assert (told["type"], told["size"]) == ("FeatureCollection", list(SIZE))
+    first, second, third = told["features"]
+    assert first["geometry"] == {
+        "type": "Polygon",
+        "coordinates": [
+            [[3, 2], [9, 2], [9, 5], [3, 5], [3, 2]],
+            [[4, 3], [4, 4], [5, 4], [5, 3], [4, 3]],
+        ],
+    }
+    assert first["properties"]["track_ids"] == 5
+    assert (first["properties"]["number"], first["properties"]["class_name"]) == (1, "cat")
+    assert second["geometry"]["type"] == "MultiPolygon"
+    assert [len(part[0]) for part in second["geometry"]["coordinates"]] == [5, 5]
+    assert third["geometry"] is None
+
+
+@pytest.mark.parametrize("count", [0, 4])
+def test_supervision(count: int) -> None:
+    pytest.importorskip("supervision")
+    found = make_instances(count)
+    detections: Any = found.to_supervision()
+    assert len(detections) == count
+    np.testing.assert_array_equal(detections.xyxy, found.boxes)
+    np.testing.assert_array_equal(detections.mask, found.masks)
+    np.testing.assert_array_equal(detections.confidence, found.scores)
+    assert detections.class_id.tolist() == found.labels.tolist()
+    assert detections.data["class_name"].tolist() == found.names
+    assert detections.tracker_id is None
+    tracked: Any = found.replace(track_ids=np.arange(count)).to_supervision()
+    assert tracked.tracker_id.tolist() == list(range(count))
+
+
+def test_without_supervision_the_message_says_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'protomask\[supervision\]'"):
+        make_instances().to_supervision()
+
+
+# Drawing
+
+WIDE = (120, 200)
+
+
+def gray() -> NDArray[np.uint8]:
+    return np.full((*WIDE, 3), 128, dtype=np.uint8)
+
+
+def two(labels: tuple[int, int] = (0, 1), **changes: Any) -> Instances:
+    """Two squares apart."""
+    masks = np.zeros((2, *WIDE), dtype=np.bool_)
+    masks[0, 30:80, 20:70] = masks[1, 40:100, 110:170] = True
+    values: dict[str, Any] = {
+        "boxes": np.array([[20, 30, 70, 80], [110, 40, 170, 100]], dtype=np.float32),
+        "labels": np.array(labels),
+        "class_scores": np.array([0.9, 0.8], dtype=np.float32),
+        "masks": masks,
+        "image_size": WIDE,
+        "class_names": NAMES,
+    }
+    return Instances(**values | changes)
+
+
+def test_drawing_is_on_a_copy_of_any_kind_of_image() -> None:
+    image = gray()
+    drawn = two().draw(image)
+    assert (image == 128).all()
+    assert drawn.shape == image.shape
+    assert drawn.dtype == np.uint8
+    assert (drawn != 128).any()
+    np.testing.assert_array_equal(two().draw(Image.fromarray(image)), drawn)
+
+
+def test_parts_of_the_drawing_can_be_left_out() -> None:
+    masks = two().draw(gray(), boxes=False, labels=False)
+    np.testing.assert_array_equal((masks != 128).any(axis=2), two().masks.any(axis=0))
+    boxes = two().draw(gray(), masks=False, labels=False)
+    assert 0 < (boxes != 128).any(axis=2).sum() < 2 * 4 * 60
+    assert (two().draw(gray(), masks=False, boxes=False, labels=False) == 128).all()
+    with_scores, without = (
+        (two().draw(gray(), masks=False, boxes=False, scores=scores) != 128).any(axis=2).sum()
+        for scores in (True, False)
+    )
+    assert 0 < without < with_scores
+
+
+@pytest.mark.parametrize(
+    ("changes", "color_by", "expected"),
+    [
+        ({"labels": (2, 2)}, "auto", (2, 2)),
+        ({"labels": (0, 0), "class_names": ("disc",)}, "auto", (0, 1)),
+        ({"labels": (2, 2)}, "instance", (0, 1)),
+        ({"labels": (0, 0), "class_names": ("disc",)}, "class", (0, 0)),
+        ({"labels": (2, 1), "columns": {"track_ids": np.array([4, 7])}}, "auto", (4, 7)),
+        ({"labels": (2, 1), "columns": {"track_ids": np.array([4, 7])}}, "instance", (4, 7)),
+        ({"labels": (2, 1), "columns": {"track_ids": np.array([4, 7])}}, "class", (2, 1)),
+    ],
+)
+def test_colors(changes: dict[str, Any], color_by: Any, expected: tuple[int, int]) -> None:
+    drawn = two(**changes).draw(gray(), boxes=False, labels=False, opacity=1.0, color_by=color_by)
+    assert (tuple(drawn[50, 40]), tuple(drawn[70, 140])) == (PALETTE[expected[0]], PALETTE[expected[1]])
+
+
+def test_tracks_are_written_behind_the_class() -> None:
+    options: dict[str, Any] = {"masks": False, "boxes": False, "scores": False}
+    plain = two().draw(gray(), **options)
+    tracked = two(columns={"track_ids": np.array([0, 1])}).draw(gray(), color_by="class", **options)
+    assert (tracked != 128).any(axis=2).sum() > (plain != 128).any(axis=2).sum()
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "error", "message"),
+    [
+        (gray()[:50], {}, DataError, r"image: expected \(H, W\) = \(120, 200\) as predicted, got \(50, 200\)"),
+        (gray(), {"opacity": 1.5}, ConfigError, "opacity: expected 0..1, got 1.5"),
+        (gray(), {"color_by": "shape"}, ConfigError, "color_by: expected auto, class or instance, got 'shape'"),
+        ("missing.jpg", {}, DataError, "missing.jpg: no such file"),
+    ],
+)
+def test_wrong_arguments_of_drawing(image: Any, options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        two().draw(image, **options)
+
+
+def test_dense_masks_are_not_copied() -> None:
+    masks = np.zeros((4, *SIZE), dtype=np.bool_)
+    assert np.shares_memory(make_instances(masks=masks).masks, masks)
+    assert isinstance(make_instances(masks=DenseMasks(masks)).masks, np.ndarray)

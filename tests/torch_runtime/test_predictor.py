@@ -230,7 +230,7 @@ def test_class_names_of_ones_own_file_cannot_be_changed(weights: Path) -> None:
         ("hf://owner/repository", ConfigError, "expected hf://owner/repository/file"),
         ("hf://owner", ConfigError, "expected hf://owner/repository/file"),
         ("hf:///a/b", ConfigError, "expected hf://owner/repository/file"),
-        (".", CheckpointError, "no such file"),
+        (".", CheckpointError, "expected the folder of a training run, found no weights in it"),
     ],
 )
 def test_sources_that_do_not_exist(

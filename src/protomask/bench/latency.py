@@ -1,8 +1,8 @@
 """How long predictors take from an image file to run-length masks, measured in turns.
 
 Candidates that are compared take turns on every image, and each turn begins with another of them, so that a change in
-the machine's load meets all alike. Medians and 95th percentiles are told, no means: one interruption by the operating
-system would shift a mean.
+the machine's load meets all alike. Medians and 95th percentiles are reported, no means: one interruption by the
+operating system would shift a mean.
 """
 
 from __future__ import annotations
@@ -13,82 +13,23 @@ from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any, get_args
+from typing import TypeVar
 
 import numpy as np
 
-from protomask.api import load
-from protomask.errors import ConfigError
+from protomask.detection.options import PredictOptions
 from protomask.images.decode import read_image
-from protomask.inference.base import ImagePredictor
-from protomask.inference.predictor import Precision
+from protomask.inference.predictor import Predictor
 
 STAGES = ("decode", "preprocess", "network", "nms", "masks")
-"""From file to result: what `time_prediction` tells apart, in order; ``total`` is all of it."""
-PRECISIONS: tuple[str, ...] = get_args(Precision)
+"""What `time_prediction` measures, in order; ``total`` is everything from file to result."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class ModelSpec:
-    """One model as the command line names it: ``SOURCE``, ``SOURCE@bf16``, ``SOURCE@compile``, ``SOURCE@fp16@compile``.
-
-    Attributes:
-        source: what `protomask.load` takes.
-        precision: float32, bf16 or fp16.
-        compile: whether the network is compiled.
-
-    """
-
-    source: str
-    precision: str = "float32"
-    compile: bool = False
-
-    @classmethod
-    def parse(cls, text: str, *, precision: str = "float32") -> ModelSpec:
-        """Read a name with its suffixes; a file whose own name contains ``@`` is taken as it is.
-
-        Args:
-            text: see the class.
-            precision: where the text names none.
-
-        Raises:
-            ConfigError: no source, an unknown suffix, or two precisions.
-
-        """
-        if Path(text).is_file():
-            return cls(source=text, precision=precision)
-        folder, slash, name = text.rpartition("/")
-        base, *suffixes = name.split("@")
-        known = (*PRECISIONS, "compile")
-        unknown = [suffix for suffix in suffixes if suffix not in known]
-        if unknown or not base:
-            raise ConfigError(f"model: expected NAME, or NAME@ and one of {', '.join(known)}, got {text!r}")
-        chosen = [suffix for suffix in suffixes if suffix in PRECISIONS]
-        if len(suffixes) != len(set(suffixes)) or len(chosen) > 1:
-            raise ConfigError(f"model: expected each suffix and one precision at most once, got {text!r}")
-        return cls(
-            source=f"{folder}{slash}{base}",
-            precision=chosen[0] if chosen else precision,
-            compile="compile" in suffixes,
-        )
-
-    def __str__(self) -> str:
-        precision = "" if self.precision == "float32" else f"@{self.precision}"
-        return f"{self.source}{precision}{'@compile' if self.compile else ''}"
-
-    def load(self, device: str = "auto") -> ImagePredictor:
-        """The predictor; raises what `protomask.load` raises."""
-        options: dict[str, Any] = {}
-        if self.precision != "float32":
-            options["precision"] = self.precision
-        if self.compile:
-            options["compile"] = True
-        return load(self.source, device=device, **options)
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """Of the times of one stage, milliseconds."""
+    """Times of one stage in milliseconds."""
 
     median_ms: float
     p95_ms: float
@@ -104,8 +45,8 @@ class Turn:
     """One prediction of one file.
 
     Attributes:
-        seconds: of the stages that the predictor tells apart, and ``total``, which also holds what is between them.
-        instances: how many were found.
+        seconds: by stage, of those that the predictor measures, and ``total``, which also holds what is between them.
+        instances: number of instances found.
 
     """
 
@@ -114,20 +55,20 @@ class Turn:
 
 
 def summarize(turns: Sequence[Turn]) -> dict[str, Summary | None]:
-    """One `Summary` for each of `STAGES` and for ``total``; None for a stage that the predictor does not tell apart."""
+    """One `Summary` for each of `STAGES` and for ``total``; None for a stage that the predictor does not measure."""
     return {
         stage: Summary.of([turn.seconds[stage] for turn in turns]) if stage in turns[0].seconds else None
         for stage in (*STAGES, "total")
     }
 
 
-def time_prediction(predictor: ImagePredictor, path: Path, **options: Any) -> Turn:
-    """Predict one file, from reading it to run-length masks; options as in `ImagePredictor.predict`."""
+def time_prediction(predictor: Predictor, path: Path, *, score_threshold: float) -> Turn:
+    """Predict one file, from reading it to run-length masks, and keep what scores above the threshold."""
     seconds: dict[str, float] = {}
     started = perf_counter()
     image = read_image(path)
     seconds["decode"] = perf_counter() - started
-    [found] = predictor.predict_images([image], timings=seconds, **options)
+    [found] = predictor.predict_images([image], PredictOptions(score_threshold=score_threshold), timings=seconds)
     predicted = perf_counter()
     found.rle()
     ended = perf_counter()
@@ -136,9 +77,9 @@ def time_prediction(predictor: ImagePredictor, path: Path, **options: Any) -> Tu
     return Turn(seconds={**seconds, "masks": ended - predicted, "total": ended - started}, instances=len(found))
 
 
-def in_turns(names: Sequence[str], items: Sequence[Any], *, rounds: int) -> Iterator[tuple[str, Any]]:
-    """Every name with every item, ``rounds`` times: all names take an item before the next comes, each turn begins with
-    the next name.
+def in_turns(names: Sequence[str], items: Sequence[Item], *, rounds: int) -> Iterator[tuple[str, Item]]:
+    """Every name with every item, ``rounds`` times: all names take an item before the next item comes, and each turn
+    begins with the next name.
     """
     turn = 0
     for _ in range(rounds):
@@ -150,13 +91,13 @@ def in_turns(names: Sequence[str], items: Sequence[Any], *, rounds: int) -> Iter
 
 
 def measure_latency(
-    predictors: Mapping[str, ImagePredictor],
+    predictors: Mapping[str, Predictor],
     images: Sequence[Path],
     *,
     rounds: int,
     warmup: int = 1,
+    score_threshold: float = 0.3,
     on_turn: Callable[[], None] = lambda: None,
-    **options: Any,
 ) -> dict[str, list[Turn]]:
     """Time single images in turns.
 
@@ -165,8 +106,8 @@ def measure_latency(
         images: at least one file.
         rounds: timed predictions of each image by each candidate.
         warmup: untimed predictions of each image by each candidate, before all others.
+        score_threshold: find only what scores above this.
         on_turn: called after each prediction.
-        options: as in `ImagePredictor.predict`.
 
     Raises:
         DataError: an image cannot be read; the message names it.
@@ -174,41 +115,45 @@ def measure_latency(
     """
     turns: dict[str, list[Turn]] = {name: [] for name in predictors}
     for name, path in in_turns(list(predictors), images, rounds=warmup):
-        time_prediction(predictors[name], path, **options)
+        time_prediction(predictors[name], path, score_threshold=score_threshold)
         on_turn()
     for name, path in in_turns(list(predictors), images, rounds=rounds):
-        turns[name].append(time_prediction(predictors[name], path, **options))
+        turns[name].append(time_prediction(predictors[name], path, score_threshold=score_threshold))
         on_turn()
     return turns
 
 
 def measure_throughput(
-    predictors: Mapping[str, ImagePredictor],
+    predictors: Mapping[str, Predictor],
     images: Sequence[Path],
     batch_sizes: Sequence[int],
     *,
     rounds: int,
+    score_threshold: float = 0.3,
     on_turn: Callable[[], None] = lambda: None,
-    **options: Any,
 ) -> dict[str, dict[int, float]]:
-    """Images per second from files to run-length masks by batch size, of the median batch; one untimed batch first.
+    """Images per second by batch size, from files to run-length masks: those of the median batch.
+
+    One untimed batch of each size goes first.
 
     Args:
         predictors: candidates by name.
         images: at least one file; they are repeated to fill a batch.
         batch_sizes: images that go through the network together.
         rounds: timed batches of each size by each candidate.
+        score_threshold: find only what scores above this.
         on_turn: called after each batch.
-        options: as in `ImagePredictor.predict`.
 
     """
+    options = PredictOptions(score_threshold=score_threshold)
     rates: dict[str, dict[int, float]] = {name: {} for name in predictors}
     for size in batch_sizes:
         files = list(islice(cycle(images), size))
         seconds: dict[str, list[float]] = {name: [] for name in predictors}
         for name, _ in in_turns(list(predictors), [None], rounds=1 + rounds):
             started = perf_counter()
-            for found in predictors[name].predict_images([read_image(path) for path in files], **options):
+            batch = [read_image(path) for path in files]
+            for found in predictors[name].predict_images(batch, options):
                 found.rle()
             seconds[name].append(perf_counter() - started)
             on_turn()

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from protomask.bench.latency import ModelSpec, time_prediction
+from protomask.bench.latency import time_prediction
+from protomask.bench.machine import limit_threads, loaded_torch
+from protomask.bench.models import ModelSpec
 from protomask.errors import ProtomaskError
 
 
@@ -34,7 +33,12 @@ class MemoryUse:
 
 
 def measure_memory(
-    spec: ModelSpec, images: Sequence[Path], *, device: str, threads: int, options: Mapping[str, Any]
+    spec: ModelSpec,
+    images: Sequence[Path],
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    score_threshold: float = 0.3,
 ) -> MemoryUse:
     """Load a model in a fresh process and predict each image once, one by one.
 
@@ -42,8 +46,8 @@ def measure_memory(
         spec: the model.
         images: files.
         device: as in `protomask.load`.
-        threads: threads PyTorch may use.
-        options: as in `ImagePredictor.predict`.
+        threads: maximum number of threads of the runtime; its own choice by default.
+        score_threshold: find only what scores above this.
 
     Raises:
         ProtomaskError: whatever loading or predicting raises, or the process died.
@@ -51,27 +55,28 @@ def measure_memory(
     """
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
         try:
-            return pool.submit(_use_memory, spec, list(images), device, threads, dict(options)).result()
+            return pool.submit(_use_memory, spec, list(images), device, threads, score_threshold).result()
         except BrokenProcessPool as error:
             raise ProtomaskError(f"{spec}: the process that measures its memory died; was there too little?") from error
 
 
 def _use_memory(
-    spec: ModelSpec, images: Sequence[Path], device: str, threads: int, options: dict[str, Any]
+    spec: ModelSpec, images: Sequence[Path], device: str, threads: int | None, score_threshold: float
 ) -> MemoryUse:
-    torch.set_num_threads(threads)
-    predictor = spec.load(device)
+    predictor = spec.load(device, threads=threads)
+    limit_threads(threads)
     loaded = _peak_mib()
     for path in images:
-        time_prediction(predictor, path, **options)
-    gpu = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0
+        time_prediction(predictor, path, score_threshold=score_threshold)
+    torch = loaded_torch()
+    gpu = torch.cuda.max_memory_allocated() / 2**20 if torch is not None and torch.cuda.is_available() else 0
     return MemoryUse(loaded_mib=loaded, peak_mib=_peak_mib(), gpu_peak_mib=gpu or None)
 
 
 def _peak_mib() -> float | None:
     """Largest resident set of this process so far."""
     try:
-        # Not getrusage: what it tells on Linux includes the process that started this one.
+        # Not getrusage: on Linux its number includes the process that started this one.
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 2**10

@@ -89,7 +89,7 @@ def _load_mmdet_yolact(path: Path, file: ForeignFile, model: str | None, class_n
         known = ", ".join(mmdet_yolact.MODEL_OF_BLOCKS.values())
         raise CheckpointError(
             f"{path}: cannot tell the model from the blocks of its backbone, expected those of one of {known}; "
-            f"say which with model=NAME (--model NAME)"
+            "say which with the setting model"
         )
     tensors = mmdet_yolact.rename(file.tensors)
     names = class_names or _fitting_names(file, len(tensors.get("semantic.bias", ())))
@@ -157,7 +157,7 @@ def model_from_filename(filename: str) -> str:
     fitting = [official for official in names if stem == official or stem.startswith(f"{official}_")]
     if not fitting:
         raise CheckpointError(
-            f"{filename}: cannot tell the model from the file name; say which with model=NAME (--model NAME), "
+            f"{filename}: cannot tell the model from the file name; say which with the setting model, "
             f"one of {', '.join(ZOO)}"
         )
     return names[max(fitting, key=len)]

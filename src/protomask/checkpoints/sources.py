@@ -83,7 +83,7 @@ def fetch_published(name: str) -> Path:
         return _fetch(entry.published)
     if entry.repository is None or entry.filename is None:
         raise CheckpointError(
-            f"{name}: no published weights to download; train it (protomask train --model {name} ...) or load a file "
+            f"{name}: no published weights to download; train it, or load a file "
             f"of yours with load('FILE.pth', model={name!r})"
         )
     return fetch_from_hub(entry.repository, entry.filename)

@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import difflib
 import inspect
-import os
 import re
 import sys
 import textwrap
@@ -20,7 +19,9 @@ from typing import Any, Literal, NoReturn, TypeGuard, Union, get_args, get_origi
 from docstring_parser import Docstring, parse
 from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter
 
+from protomask.api import needing_torch
 from protomask.cli.codes import BAD_USAGE, FAILED
+from protomask.cli.streams import EndedBySignalError, ended_by_signals, silence_output
 from protomask.errors import ConfigError, ProtomaskError
 from protomask.settings import Settings
 
@@ -67,17 +68,17 @@ def run_verb(verb: str, module: ModuleType, summary: str, arguments: Sequence[st
         for name, kind in settings.items():
             own = {field.name: values.pop(field.name) for field in dataclasses.fields(kind)}
             values[name] = kind.from_dict(own)
-        with warnings.catch_warnings():
+        with ended_by_signals(), warnings.catch_warnings(), needing_torch(f"protomask {verb}"):
             warnings.showwarning = _show_warning
             code = run(**values)
-        sys.stdout.flush()
+        _flush()
         return code
     except BrokenPipeError:
-        # The reader of our output (head, less) has gone: nothing is left to say, not even at the interpreter's end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence_output()
         return FAILED
-    except KeyboardInterrupt:
-        print(f"protomask {verb}: stopped", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        by = f" by {error}" if isinstance(error, EndedBySignalError) else ""
+        print(f"protomask {verb}: stopped{by}", file=sys.stderr)
         return FAILED
     except Exception as error:
         if debug:
@@ -87,6 +88,22 @@ def run_verb(verb: str, module: ModuleType, summary: str, arguments: Sequence[st
         else:
             print(f"protomask {verb}: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
         return BAD_USAGE if isinstance(error, ConfigError) else FAILED
+
+
+def _flush() -> None:
+    """Write out what was printed.
+
+    Raises:
+        ProtomaskError: it cannot be written: the disk it goes to may be full.
+
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        silence_output()
+        raise ProtomaskError(f"standard output cannot be written: {error.strerror}") from error
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:

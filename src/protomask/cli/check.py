@@ -35,8 +35,9 @@ def run(
     """
     from pathlib import Path
 
-    from protomask.cli.output import check_writable, dump_json, progress
+    from protomask.cli.output import dump_json, progress
     from protomask.data.doctor.check import check_dataset
+    from protomask.files import check_writable
     from protomask.models.families import family_of
     from protomask.models.zoo import DEFAULT_MODEL, zoo_entry
     from protomask.reports.sheets import write_sheet
@@ -51,7 +52,7 @@ def run(
         report = check_dataset(dataset, progress=bar.update)
     if network_input is not None:
         report = report.with_network(network_input(config))
-    sheet = None if file is None else write_sheet(report, file, seed)
+    sheet = None if file is None else write_sheet(report, file, seed=seed)
     if json:
         dump_json({**report.to_dict(), "sheet": None if sheet is None else str(sheet)})
     else:

@@ -33,7 +33,10 @@ def run(
 
     from protomask.api import load
     from protomask.cli.output import dump_json, print_table
+    from protomask.errors import ConfigError
 
+    if images < 0:
+        raise ConfigError(f"images: expected at least 0, got {images}")
     predictor = load()
     folder = Path(save_dir)
     found, stages = _predict_samples(predictor, folder, score_threshold)
@@ -71,14 +74,18 @@ def _predict_samples(
 
     from protomask.cli.output import counts_by_class
     from protomask.detection.options import PredictOptions
+    from protomask.files import locked_folder
     from protomask.inference.sinks.lists import CocoSink, JsonLinesSink
     from protomask.inference.sinks.pictures import OverlaySink
     from protomask.inference.sinks.sink import Sinks
     from protomask.inference.sources import open_source
 
     rows, timings = [], []
-    sinks = Sinks([OverlaySink(folder), CocoSink(folder), JsonLinesSink(folder)])
-    with as_file(files("protomask") / "samples") as samples, sinks as sink:
+    with (
+        locked_folder(folder, "save_dir"),
+        as_file(files("protomask") / "samples") as samples,
+        Sinks([OverlaySink(folder), CocoSink(folder), JsonLinesSink(folder)]) as sink,
+    ):
         for frame in open_source(samples):
             times: dict[str, float] = {}
             started = perf_counter()

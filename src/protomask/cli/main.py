@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from protomask.cli.codes import BAD_USAGE, DONE
+from protomask.cli.streams import make_writable
 
 # verb: (module of protomask.cli, one line of help). A verb's module is imported only when the verb is used.
 VERBS: dict[str, tuple[str, str]] = {
@@ -29,6 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (0 done, 1 failed work, 2 bad usage)."""
+    make_writable()
     arguments = list(sys.argv[1:] if argv is None else argv)
     words = 2 if " ".join(arguments[:2]) in VERBS else 1
     verb = " ".join(arguments[:words])

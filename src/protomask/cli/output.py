@@ -8,34 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from protomask.errors import DataError
-
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from protomask.structures.instances import Instances
 
 
 def dump_json(content: Any) -> None:
     """One JSON document on standard output."""
     print(json.dumps(content, indent=2))
-
-
-def check_writable(path: Path, setting: str) -> None:
-    """Make the folder of a file that will be written: fail now, not after an hour of work.
-
-    Raises:
-        DataError: nothing can be written there; the message names the setting.
-
-    """
-    from tempfile import TemporaryFile
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise DataError(f"{setting}: cannot write to the folder of {path}: {error}") from error
 
 
 def counts_by_class(instances: Instances) -> str:
@@ -82,7 +61,7 @@ def progress(text: str, total: int | None, *, quiet: bool = False) -> Iterator[B
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # An error stream that goes to a file must reach it.
     with Progress(*columns, redirect_stderr=sys.stderr.isatty()) as shown:
         yield Bar(shown, shown.add_task(text, total=total))
@@ -95,15 +74,16 @@ def print_table(
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     numeric = [
         all(isinstance(row[index], int | float) or row[index] is None for row in rows) for index in range(len(columns))
     ]
     for name, right in zip(columns, numeric, strict=True):
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
+        table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(value, digits) for value in row))
+        table.add_row(*(Text(_cell(value, digits)) for value in row))  # not as markup
     # A log has no width of its own: rich would squeeze the table into 80 columns.
     console = Console() if sys.stdout.isatty() else Console(width=160)
     if title is not None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sized
 from contextlib import closing
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from protomask.detection.options import PredictOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from protomask.inference.predictor import Predictor
@@ -72,6 +74,7 @@ def run(
 
     from protomask.api import load
     from protomask.cli.output import counts_by_class, dump_json, progress
+    from protomask.files import locked_folder
     from protomask.inference.pipeline import map_ahead, predict_frames
     from protomask.inference.sinks.pictures import LabelMapSink, OverlaySink, PolygonSink
     from protomask.inference.sinks.sink import Sinks
@@ -83,14 +86,25 @@ def run(
         compile=compile,
     )  # fmt: skip
     folder = Path(save_dir)
-    sinks = _lists(folder, predictor, annotations, save_json=save_json, save_jsonl=save_jsonl, save_table=save_table)
-    sinks += [OverlaySink(folder, format=overlay_format, color_by=color_by)] if save_overlay else []
-    sinks += [PolygonSink(folder / "polygons")] if save_polygons else []
-    sinks += [LabelMapSink(folder / "label_maps")] if save_label_map else []
-    total = len(source) if hasattr(source, "__len__") else None
-    summary, failed = [], 0
+
+    def sinks() -> Iterator[Sink]:
+        if save_overlay:
+            yield OverlaySink(folder, format=overlay_format, color_by=color_by)
+        if save_polygons:
+            yield PolygonSink(folder / "polygons")
+        if save_label_map:
+            yield LabelMapSink(folder / "label_maps")
+        # Last, so that what they list is there.
+        yield from _lists(
+            folder, predictor, annotations, save_json=save_json, save_jsonl=save_jsonl, save_table=save_table
+        )
+
+    total = len(source) if isinstance(source, Sized) else None
+    summary: list[dict[str, Any]] = []
+    failed = 0
     with (
-        Sinks(sinks) as sink,
+        locked_folder(folder, "save_dir"),
+        Sinks(list(sinks())) as sink,
         progress("predict", total, quiet=json) as bar,
         closing(predict_frames(predictor, source, options)) as predicted,
         closing(map_ahead(lambda frame: _write(sink, frame), predicted)) as written,

@@ -16,33 +16,32 @@ def run(
     device: str = "auto",
     json: bool = False,
 ) -> int:
-    """Make the page of a training run again: curves, AP, confusion matrix, best and worst images.
+    """Write the page about a training run again: curves, AP, confusion matrix, best and worst images.
 
     Args:
         run_folder: folder that `protomask train` wrote.
         data: the data set, if it has moved since; by default that of the run.
-        output: folder of the page, index.html and its pictures; by default report/ in the run folder.
+        output: folder of the page, index.html and its images; by default report/ in the run folder.
         batch_size: images that go through the network together.
         num_workers: processes that load images; 0 loads them in this one.
         device: auto, cpu, cuda, cuda:N or mps.
         json: print the numbers of the page as JSON.
     """
-    from pathlib import Path
-
-    from protomask.cli.output import dump_json
+    from protomask.cli.output import dump_json, progress
     from protomask.reports.run_report import write_report
 
-    page, told = write_report(
-        Path(run_folder),
-        data=data,
-        output=None if output is None else Path(output),
-        batch_size=batch_size,
-        num_workers=num_workers,
-        device=device,
-        quiet=json,
-    )
+    with progress("report", None, quiet=json) as bar:
+        report = write_report(
+            run_folder,
+            data=data,
+            output=output,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            device=device,
+            on_progress=bar.update,
+        )
     if json:
-        dump_json({"report": str(page), **told})
+        dump_json(report.to_dict())
     else:
-        print(f"report: {page}")
+        print(f"report: {report.page}")
     return 0

@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protomask.cli.output import Bar
+from protomask.cli.streams import silence_output
 from protomask.engine.config import TrainConfig
+from protomask.engine.recipes import RECIPES
+
+__all__ = ["RECIPES", "run"]
 
 if TYPE_CHECKING:
     from protomask.engine.run import TrainResult
@@ -17,10 +21,20 @@ EXAMPLE = "protomask train --data shapes --model yolact_nano --epochs 10 --outpu
 
 
 class ConsoleReporter:
-    """Shows the steps of a run: a bar on a terminal, lines in a log."""
+    """Shows the steps of a run: a bar on a terminal, lines in a log.
+
+    A run goes on where nobody can see it any more: its terminal or the reader of its output may have gone.
+    """
 
     def __init__(self, bar: Bar) -> None:
         self._bar = bar
+
+    def _show(self, text: str) -> None:
+        try:
+            self._bar.message(text)
+        except OSError:
+            silence_output()
+            self._bar = Bar(quiet=True)
 
     def on_step(self, metrics: Mapping[str, Any]) -> None:
         """One interval of training."""
@@ -32,7 +46,7 @@ class ConsoleReporter:
         # Worth a word only where it slows the run down.
         waiting = f"  waiting for data {metrics['data_wait']:.0%}" if metrics["data_wait"] > 0.1 else ""
         self._bar.update(metrics["iteration"], metrics["max_iterations"], f"epoch {metrics['epoch']:.2f}")
-        self._bar.message(
+        self._show(
             f"iteration {metrics['iteration']}/{metrics['max_iterations']}  epoch {metrics['epoch']:.2f}  "
             f"lr {metrics['learning_rate']:.1e}  {losses}  {metrics['images_per_second']:.1f} images/s{waiting}"
         )
@@ -44,11 +58,11 @@ class ConsoleReporter:
             for kind in ("box", "mask")
             for name in ("AP", "AP50", "AP75")
         )
-        self._bar.message(f"validation at epoch {metrics['epoch']}: {shown}  ({metrics['seconds']:.0f} s)")
+        self._show(f"validation at epoch {metrics['epoch']}: {shown}  ({metrics['seconds']:.0f} s)")
 
     def message(self, text: str) -> None:
         """Anything else."""
-        self._bar.message(text)
+        self._show(text)
 
 
 def run(config: TrainConfig, *, report: bool = True, json: bool = False) -> int:
@@ -95,16 +109,18 @@ def run(config: TrainConfig, *, report: bool = True, json: bool = False) -> int:
 
 def _report(result: TrainResult, config: TrainConfig, *, quiet: bool) -> Path | None:
     """The page about a run that ended; None where it cannot be written, which is told but costs nothing else."""
+    from protomask.cli.output import progress
     from protomask.reports.run_report import write_report
 
     try:
-        return write_report(
-            result.output,
-            batch_size=config.batch_size,
-            num_workers=config.num_workers,
-            device=config.device,
-            quiet=quiet,
-        )[0]
+        with progress("report", None, quiet=quiet) as bar:
+            return write_report(
+                result.output,
+                batch_size=config.batch_size,
+                num_workers=config.num_workers,
+                device=config.device,
+                on_progress=bar.update,
+            ).page
     except Exception as error:
         told = f"the run is complete, but not its report: {type(error).__name__}: {error}"
         print(f"protomask train: {told}\nprotomask report {result.output} tries again", file=sys.stderr)

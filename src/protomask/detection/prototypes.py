@@ -120,14 +120,15 @@ def detect(
 
     """
     threshold = max(rule.candidate_threshold, score_threshold)
-    candidates, class_scores = _candidates(class_logits, threshold, rule, anchors)
-    boxes = boxes[candidates]
-    if rule.clip_boxes:
-        boxes = boxes.clip(0, 1)
-    # A network that diverged can ask for sides beyond what a float holds.
-    finite = np.isfinite(boxes).all(axis=1)
-    candidates, boxes, class_scores = candidates[finite], boxes[finite], class_scores[finite]
-    kept, labels, scores = _suppress(boxes, np.ascontiguousarray(class_scores.T), rule, score_threshold)
+    with np.errstate(over="ignore", invalid="ignore"):  # a network that diverged gives anything
+        candidates, class_scores = _candidates(class_logits, threshold, rule, anchors)
+        boxes = boxes[candidates]
+        if rule.clip_boxes:
+            boxes = boxes.clip(0, 1)
+        # It can ask for sides beyond what a float holds.
+        finite = np.isfinite(boxes).all(axis=1)
+        candidates, boxes, class_scores = candidates[finite], boxes[finite], class_scores[finite]
+        kept, labels, scores = _suppress(boxes, np.ascontiguousarray(class_scores.T), rule, score_threshold)
     if score_threshold > 0:
         above = scores > np.float32(score_threshold)
         kept, labels, scores = kept[above], labels[above], scores[above]
@@ -140,12 +141,14 @@ def paint(
     """What was kept as `Instances` in the frame of the original image (H, W)."""
     height, width = image_size
     masks: MaskSource
-    if isinstance(rows.masks, PrototypeMasks):
-        masks = GridMasks.assemble(rows.masks.prototypes, rows.masks.coefficients, rows.boxes, image_size)
-    else:
-        masks = GridMasks(rows.masks, image_size)
+    with np.errstate(over="ignore"):
+        boxes = rows.boxes * np.array([width, height, width, height], dtype=np.float32)
+        if isinstance(rows.masks, PrototypeMasks):
+            masks = GridMasks.assemble(rows.masks.prototypes, rows.masks.coefficients, rows.boxes, image_size)
+        else:
+            masks = GridMasks(rows.masks, image_size)
     return instances_of(
-        boxes=rows.boxes * np.array([width, height, width, height], dtype=np.float32),
+        boxes=boxes,
         labels=rows.labels,
         class_scores=rows.class_scores,
         mask_scores=rows.mask_scores,

@@ -35,7 +35,7 @@ class TrainConfig(Settings):
         model: Name of the model in the zoo (`protomask models` lists them); by default that of the weights, else
             yolact_nano.
         weights: Weights to start from: a zoo name with published weights or a file. Layers that depend on the number of
-            classes are made anew where it differs.
+            classes are re-initialised where it differs.
         pretrained_backbone: Start the backbone from published ImageNet weights (downloaded once) where no weights
             are given.
         backbone_weights: File with ImageNet weights to start the backbone from (.pth or .safetensors of torchvision or

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,10 @@ import torch
 from protomask.data.training.loader import TrainBatch
 from protomask.engine.config import TrainConfig
 from protomask.errors import CheckpointError, ConfigError
-from protomask.files import replacing
+from protomask.files import is_locked, locked_folder, replacing
+from protomask.models.build import build_network
+from protomask.models.families import family, family_of
+from protomask.models.network import Network
 
 if TYPE_CHECKING:
     from protomask.evaluation.tables import CocoMetrics
@@ -28,12 +32,13 @@ _MAY_CHANGE = frozenset(
 
 @dataclass(kw_only=True)
 class Progress:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
         iteration: steps done.
         validated_iteration: steps done at the last validation, -1 before the first.
         best_mask_ap: mask AP in [0, 1] of best.safetensors, None while no validation found one.
+        best_iteration: steps done at that validation, -1 before it.
         skipped_steps: steps left out because their loss or gradient was not finite.
         bad_steps: how many of them came last, in a row.
         stale_validations: validations since the best one.
@@ -43,25 +48,27 @@ class Progress:
     iteration: int = 0
     validated_iteration: int = -1
     best_mask_ap: float | None = None
+    best_iteration: int = -1
     skipped_steps: int = 0
     bad_steps: int = 0
     stale_validations: int = 0
 
     def validated(self, metrics: CocoMetrics) -> bool:
-        """Note a validation of the weights as they are now, and tell whether they are the best so far."""
+        """Record a validation of the current weights; returns whether they are the best so far."""
         self.validated_iteration = self.iteration
         mask_ap = None if metrics.mask is None else metrics.mask.AP
         if mask_ap is None or (self.best_mask_ap is not None and mask_ap <= self.best_mask_ap):
             self.stale_validations += 1
             return False
         self.best_mask_ap = mask_ap
+        self.best_iteration = self.iteration
         self.stale_validations = 0
         return True
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where everything of one run lies."""
+    """The paths of one run, and how its state is saved and restored."""
 
     path: Path
 
@@ -99,12 +106,19 @@ class RunFolder:
         return self.path / "best.safetensors"
 
     def check(self, config: TrainConfig) -> None:
-        """See that a run with these settings may write here.
+        """Check that a run with these settings may write here.
 
         Raises:
-            ConfigError: another run is there and is not to be continued, or was made with settings that contradict.
+            ConfigError: another run is at work there; or is there and is not to be continued, or was made with settings
+                that contradict.
 
         """
+        if is_locked(self.path):
+            with locked_folder(self.path, "output"):  # says why not
+                pass
+        self._check_settings(config)
+
+    def _check_settings(self, config: TrainConfig) -> None:
         if not self.state_file.is_file() and not (self.path / "metrics.jsonl").is_file():
             return
         if not config.resume:
@@ -115,29 +129,50 @@ class RunFolder:
         changed = [name for name in now if name not in _MAY_CHANGE and now[name] != before[name]]
         if changed:
             differences = "; ".join(f"{name} was {before[name]}, got {now[name]}" for name in changed)
-            raise ConfigError(f"resume: expected the settings of the run in {self.path}: {differences}")
+            longer = f"; {self.how_to_train_longer()}" if {"epochs", "iterations"} & set(changed) else ""
+            raise ConfigError(f"resume: expected the settings of the run in {self.path}: {differences}{longer}")
 
-    def open(self, config: TrainConfig) -> None:
-        """Make the folder and write the settings into it.
+    def how_to_train_longer(self) -> str:
+        """What to do instead of continuing a run that is at its end."""
+        return f"to train longer, start another run, in another output folder, with weights={self.last_weights}"
+
+    @contextmanager
+    def opened(self, config: TrainConfig) -> Iterator[None]:
+        """Make the folder, write the settings into it, and let no other run write there meanwhile.
 
         Raises:
             ConfigError: as `check`, or the folder cannot be written.
 
         """
-        self.check(config)
-        try:
-            self.state_file.parent.mkdir(parents=True, exist_ok=True)
+        with locked_folder(self.path, "output"):
+            self._check_settings(config)
+            try:
+                self.state_file.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ConfigError(f"output: expected a folder that can be written, got {self.path}: {error}") from error
             replace(config, resume=False).save(self.settings_file)
-        except OSError as error:
-            raise ConfigError(f"output: expected a folder that can be written, got {self.path}: {error}") from error
+            yield
 
-    def save_state(self, parts: Mapping[str, Any], progress: Progress, random_states: Sequence[Any]) -> None:
+    def save_state(
+        self,
+        parts: Mapping[str, Any],
+        progress: Progress,
+        random_states: Sequence[Any],
+        *,
+        network: Network,
+        pending: Mapping[str, Any],
+    ) -> None:
         """Write the full state; at every moment the file is either the former state or this one.
 
+        It is written before the weights and lines that belong to it, and holds all that they are made of: a run that is
+        killed in between writes them when it continues.
+
         Args:
-            parts: what has a ``state_dict``, by name; None for what the run does not have.
-            progress: how far the run is.
+            parts: objects with a ``state_dict``, by name; None for those that the run does not have.
+            progress: progress of the run.
             random_states: `random_state` of each process.
+            network: that learns.
+            pending: of the lines of metrics.jsonl that are not complete; plain types.
 
         Raises:
             CheckpointError: the file cannot be written; the former state is still there.
@@ -147,17 +182,40 @@ class RunFolder:
             **{name: None if part is None else part.state_dict() for name, part in parts.items()},
             "progress": asdict(progress),
             "random": list(random_states),
+            "pending": dict(pending),
+            "model": {
+                "family": family_of(network.config).name,
+                "config": network.config.to_dict(),
+                "class_names": list(network.class_names),
+            },
         }
-        for left in self.state_file.parent.glob(f".{self.state_file.name}.*.tmp"):  # by a run that was killed
-            left.unlink(missing_ok=True)
         _save(state, self.state_file, durable=True)
 
-    def load_state(self, parts: Mapping[str, Any], *, process: int = 0, processes: int = 1) -> Progress:
+    def saved_network(self) -> Network:
+        """An untrained network like the one whose state is saved.
+
+        Raises:
+            CheckpointError: the file cannot be read.
+
+        """
+        try:
+            model = torch.load(self.state_file, map_location="cpu", weights_only=True, mmap=True)["model"]
+            config = family(model["family"]).config.from_dict(model["config"])
+            return build_network(config, class_names=model["class_names"])
+        except Exception as error:  # a damaged archive surfaces as almost any exception
+            raise CheckpointError(f"{self.state_file}: expected the state of this run: {error}") from error
+
+    def load_state(
+        self, parts: Mapping[str, Any], *, process: int = 0, processes: int = 1
+    ) -> tuple[Progress, dict[str, Any]]:
         """Bring every part and the random generators of this process to the saved state.
+
+        Returns:
+            How far the run is, and what was pending.
 
         Raises:
             CheckpointError: the file cannot be read or belongs to another network.
-            ConfigError: the run had another number of processes.
+            ConfigError: the run had a different number of processes.
 
         """
         try:
@@ -165,20 +223,20 @@ class RunFolder:
             for name, part in parts.items():
                 if part is not None and state[name] is not None:
                     part.load_state_dict(state[name])
-            saved, progress = state["random"], Progress(**state["progress"])
+            saved, progress, pending = state["random"], Progress(**state["progress"]), dict(state["pending"])
             if len(saved) == processes:
                 _set_random_state(saved[process])
         except Exception as error:  # a damaged archive surfaces as almost any exception
             raise CheckpointError(f"{self.state_file}: expected the state of this run: {error}") from error
         if len(saved) != processes:
             raise ConfigError(f"resume: the run in {self.path} had {len(saved)} processes, got {processes}")
-        return progress
+        return progress, pending
 
     def save_bad_batch(self, iteration: int, problem: str, batches: Sequence[TrainBatch], *, process: int = 0) -> Path:
-        """Keep what a process saw in a step that could not be taken, for `torch.load`; returns the file.
+        """Save the batches of a step that could not be taken, for `torch.load`; returns the file.
 
-        It holds iteration, problem, and for every batch the images (B, 3, H, W) uint8 and, for each of them, image_id,
-        boxes (N, 4) in pixels of the image, labels (N,), masks (N, h, w) bool.
+        It holds the iteration, the problem and, for every batch, the images (B, 3, H, W) uint8 and, for each image, its
+        image_id, boxes (N, 4) in pixels of the image, labels (N,) and masks (N, h, w) bool.
         """
         content = {
             "iteration": iteration,
@@ -208,7 +266,7 @@ def _save(content: Mapping[str, Any], path: Path, *, durable: bool = False) -> N
 
 
 def random_state() -> dict[str, Any]:
-    """Of every generator that a process draws from."""
+    """The state of every random generator that a process draws from."""
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -225,7 +283,7 @@ def _set_random_state(state: Mapping[str, Any]) -> None:
 
 
 def without_folders(config: TrainConfig) -> dict[str, Any]:
-    """Settings as plain values, with the bare name of every local file and folder."""
+    """Settings as plain values, with every local path reduced to its name."""
     settings = config.to_dict()
     for key in ("data", "output", "weights", "backbone_weights"):
         value = settings[key]

@@ -1,10 +1,11 @@
-"""What a run says while it goes: to a reporter, to metrics.jsonl, to TensorBoard and to the trackers."""
+"""What a run reports: to a reporter, to metrics.jsonl, to TensorBoard and to the trackers."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,42 +25,42 @@ Metrics = Mapping[str, Any]
 
 
 class Reporter(Protocol):
-    """Who is told how the run goes; the engine itself prints nothing."""
+    """Receives the progress of a run; the engine itself prints nothing."""
 
     def on_step(self, metrics: Metrics) -> None:
-        """A training line of metrics.jsonl, every ``log_every`` iterations; see `Interval.record` for its names."""
+        """Receive a training line, every ``log_every`` iterations; `Interval.record` names its values."""
         ...
 
     def on_validation(self, metrics: Metrics) -> None:
-        """A validation line of metrics.jsonl: iteration, epoch, {box,mask}_{AP,AP50,AP75}, best_mask_AP, seconds."""
+        """Receive a validation line: iteration, epoch, {box,mask}_{AP,AP50,AP75}, best_mask_AP, seconds."""
         ...
 
     def message(self, text: str) -> None:
-        """Something worth a line."""
+        """Receive a line of text."""
         ...
 
 
 class SilentReporter:
-    """Tells nobody."""
+    """Ignores everything."""
 
     def on_step(self, metrics: Metrics) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def on_validation(self, metrics: Metrics) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def message(self, text: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class MetricsLog:
-    """metrics.jsonl of a run, and what else is told the same.
+    """Writes metrics.jsonl of a run, and passes the numbers on to TensorBoard and the trackers.
 
     Args:
         folder: the run folder.
-        iteration: steps done before; lines of later iterations, left by an interrupted run, are dropped.
-        trackers: get the numbers too; closed with the log.
-        tensorboard: whether tensorboard/ in the run folder gets them.
+        iteration: number of steps done before; lines of later iterations, left by an interrupted run, are dropped.
+        trackers: receive the numbers too; closed with the log.
+        tensorboard: whether to write them to tensorboard/ in the run folder.
 
     """
 
@@ -68,12 +69,17 @@ class MetricsLog:
 
         path = folder / "metrics.jsonl"
         kept = list(_lines_until(path, iteration)) if path.is_file() else []
+        self._before = {(line.get("kind"), line["iteration"]) for line in map(json.loads, kept)}
         with replacing(path, error=CheckpointError) as file:
             file.write("".join(kept).encode())
         self._file = path.open("a", encoding="utf-8")
         purge = iteration + 1 if iteration else None
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=purge) if tensorboard else None
         self._trackers = trackers
+
+    def has(self, kind: str, iteration: int) -> bool:
+        """Whether an earlier part of the run wrote such a line."""
+        return (kind, iteration) in self._before
 
     def write(self, kind: str, record: Mapping[str, Any]) -> None:
         """Add one line; numbers also go to TensorBoard and the trackers as ``kind/name``."""
@@ -98,20 +104,24 @@ class MetricsLog:
 
 
 class NoLog:
-    """In the place of `MetricsLog` where another process keeps the log."""
+    """Takes the place of `MetricsLog` in every process but the first."""
+
+    def has(self, kind: str, iteration: int) -> bool:
+        """What is missing is written elsewhere."""
+        return True
 
     def write(self, kind: str, record: Metrics) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 Log = MetricsLog | NoLog
 
 
 def open_log(config: TrainConfig, progress: Progress, accelerator: Accelerator, reporter: Reporter) -> Log:
-    """Open the log of a run, and start its trackers; where another process keeps the log, `NoLog`.
+    """Open the log of a run and start its trackers; `NoLog` in every process but the first.
 
     Raises:
         ConfigError: a tracker cannot be started.
@@ -144,12 +154,21 @@ def _lines_until(path: Path, iteration: int) -> Iterable[str]:
 class Interval:
     """Steps since the last line of metrics.jsonl."""
 
-    def __init__(self) -> None:
-        self.steps: list[StepResult] = []
+    def __init__(self, steps: Iterable[StepResult] = ()) -> None:
+        self.steps = list(steps)
 
     def add(self, step: StepResult) -> None:
         """Count one more step."""
-        self.steps.append(step)
+        self.steps.append(replace(step, batches=()))
+
+    def to_plain(self) -> list[dict[str, Any]]:
+        """The steps as plain types, to continue with."""
+        return [{**vars(step), "image_ids": list(step.image_ids), "batches": []} for step in self.steps]
+
+    @classmethod
+    def from_plain(cls, steps: Iterable[Mapping[str, Any]]) -> Interval:
+        """The inverse of `to_plain`."""
+        return cls(StepResult(**{**step, "image_ids": tuple(step["image_ids"]), "batches": ()}) for step in steps)
 
     def record(self, per_epoch: int, max_iterations: int) -> dict[str, Any]:
         """Means over the steps.

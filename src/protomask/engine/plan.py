@@ -1,4 +1,4 @@
-"""How long a run is, in steps, and what comes when."""
+"""The course of a run: its length in steps, its learning rates, and when it is validated."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class Plan:
     """The course of one run.
 
     Attributes:
-        share: what this process takes of every step.
-        batch_size: images of one batch; the batch size of the settings, or less where there are fewer images.
-        per_epoch: steps of one pass over the training images.
-        max_iterations: steps of the whole run.
+        share: the part of every step that this process takes.
+        batch_size: number of images in a batch: that of the settings, or fewer in a small data set.
+        per_epoch: number of steps in a pass over the training images.
+        max_iterations: number of steps in the whole run.
         schedule: learning rate of every step.
         variety: what differs from step to step.
-        validate_every: passes from one validation to the next.
+        validate_every: number of passes from one validation to the next.
 
     """
 
@@ -35,7 +35,7 @@ class Plan:
 
     @classmethod
     def of(cls, config: TrainConfig, num_images: int, share: Share) -> Plan:
-        """The plan for so many training images.
+        """Plan a run over this number of training images.
 
         Raises:
             ConfigError: there are too few images for a step.
@@ -71,12 +71,12 @@ class Plan:
         )
 
     def validates_at(self, iteration: int) -> bool:
-        """Whether the network is validated after so many steps: at the end, and every few passes."""
+        """Whether the network is validated at this iteration: at the end of the run and after every few passes."""
         epoch, position = divmod(iteration, self.per_epoch)
         return iteration >= self.max_iterations or (position == 0 and epoch > 0 and epoch % self.validate_every == 0)
 
     def left_in_epoch(self, iteration: int) -> int:
-        """Steps left until the end of the pass, or of the run."""
+        """Number of steps left in the pass, or in the run if it ends first."""
         return min((iteration // self.per_epoch + 1) * self.per_epoch, self.max_iterations) - iteration
 
 

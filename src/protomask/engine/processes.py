@@ -1,4 +1,4 @@
-"""What the processes of one run do together."""
+"""Coordination of the processes of one run."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that speaks and writes for all of a run."""
+    """Whether this is the process that reports and writes files for the whole run."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def share_of(accelerator: Accelerator, config: TrainConfig) -> Share:
-    """Which part of every step this process takes."""
+    """The part of every step that this process takes."""
     return Share(accelerator.process_index, accelerator.num_processes, config.accumulate)
 
 
 def in_any_process(accelerator: Accelerator, *here: bool) -> list[bool]:
-    """Which of these are so in any process: what they do together, all must begin or none."""
+    """Whether each of these holds in any process, so that all of them act together or none does."""
     if accelerator.num_processes == 1:
         return list(here)
     flags = torch.tensor(here, dtype=torch.float32, device=accelerator.device)
@@ -36,15 +36,15 @@ def in_any_process(accelerator: Accelerator, *here: bool) -> list[bool]:
 
 
 def share_statistics(network: Network, config: TrainConfig, accelerator: Accelerator) -> None:
-    """Let the batch norms of the network take their statistics over all processes.
+    """Make batch norms take their statistics over all processes.
 
     Raises:
-        ConfigError: the devices cannot, or batch norm does not learn.
+        ConfigError: the devices do not support it, or batch norm does not learn.
 
     """
     if accelerator.device.type != "cuda":
         raise ConfigError(f"sync_batch_norm: expected CUDA devices, got {accelerator.device.type}")
     if config.freezes_batch_norm or config.train_only is not None:
         raise ConfigError("sync_batch_norm: expected batch norm that learns, got a fixed one (freeze_bn, train_only)")
-    # In place, but for a batch norm that stands alone.
+    # In place, except for a batch norm that is the whole network.
     nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""One training run: epochs, validations and saved states until it ends or is stopped."""
+"""A training run: epochs, validations and saved states until it ends or is stopped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -53,7 +53,7 @@ _KEPT_BAD_BATCHES = 10
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """What a run left behind.
+    """The result of a training run.
 
     Attributes:
         output: run folder.
@@ -89,7 +89,7 @@ def train(config: TrainConfig, *, reporter: Reporter | None = None) -> TrainResu
 
     Args:
         config: settings of the run.
-        reporter: told how the run goes; nobody is by default.
+        reporter: receives the progress of the run; by default nothing is reported.
 
     Raises:
         ConfigError: a setting does not fit the data, the machine or the run to be continued.
@@ -99,7 +99,7 @@ def train(config: TrainConfig, *, reporter: Reporter | None = None) -> TrainResu
         ProtomaskError: loss or gradient were not finite for too many steps in a row.
 
     """
-    # Every process looks at the data, so that an error ends all of them; one tells what it sees.
+    # Every process looks at the data, so that an error ends all of them; only one reports what it sees.
     if reporter is None or not is_first_process():
         reporter = SilentReporter()
     RunFolder(Path(config.output)).check(config)
@@ -108,7 +108,7 @@ def train(config: TrainConfig, *, reporter: Reporter | None = None) -> TrainResu
     random.seed(config.seed)
     report = check_data(config) if config.check_data else None
     with warnings.catch_warnings():
-        if report is not None:  # it tells more
+        if report is not None:  # it says more
             warnings.simplefilter("ignore", DataWarning)
         data = open_data(config)
     network = network_for(config, data.train.class_names, reporter)
@@ -137,13 +137,26 @@ def fit(
     val_dataset: CocoDataset,
     reporter: Reporter,
 ) -> TrainResult:
-    """Train a network on data sets: the part of `train` after everything is built."""
+    """Train a network: the part of `train` after the data and the network are built."""
     accelerator = accelerator_for(config)
     plan = Plan.of(config, len(train_dataset), share_of(accelerator, config))
     # One process speaks and writes for all.
-    reporter = reporter if accelerator.is_main_process else SilentReporter()
-    if accelerator.is_main_process:
-        RunFolder(Path(config.output)).open(config)
+    if not accelerator.is_main_process:
+        return _fit(config, plan, accelerator, network, criterion, train_dataset, val_dataset, SilentReporter())
+    with RunFolder(Path(config.output)).opened(config):
+        return _fit(config, plan, accelerator, network, criterion, train_dataset, val_dataset, reporter)
+
+
+def _fit(
+    config: TrainConfig,
+    plan: Plan,
+    accelerator: Accelerator,
+    network: Network,
+    criterion: Criterion,
+    train_dataset: TrainingDataset,
+    val_dataset: CocoDataset,
+    reporter: Reporter,
+) -> TrainResult:
     prepare_network(network, config, accelerator, reporter)
     run = _Run(config, plan, accelerator, network, criterion, reporter)
     run.prepare_truth(val_dataset)
@@ -163,6 +176,7 @@ def fit(
     )
     steps, stopped = iter(batches), False
     with closing(open_log(config, run.progress, accelerator, reporter)) as log, StopRequest() as request:
+        run.write_pending(log)
         while not stopped:
             if plan.validates_at(run.progress.iteration):
                 run.validate(val_dataset, log)
@@ -170,14 +184,14 @@ def fit(
                 break
             stopped = run.train_epoch(steps, log, request)
         if stopped:
-            run.save(run.folder.last_weights)
+            run.save()
             done = run.progress.iteration
             reporter.message(f"stopped at iteration {done} of {plan.max_iterations}, saved; resume continues")
     return run.result(interrupted=stopped)
 
 
 class _Run:
-    """A run while it goes: what learns, and how far it is."""
+    """The state of a run in progress."""
 
     def __init__(
         self,
@@ -192,7 +206,7 @@ class _Run:
         self.folder = RunFolder(Path(config.output))
         self.network = network
         self.average = None if config.ema_decay is None else AveragedWeights(network, config.ema_decay)
-        # What is validated and kept.
+        # The network that is validated and saved.
         self.learned = network if self.average is None else self.average.network
         optimizer = optimizer_for(network, config, plan.schedule.base_lr)
         self.step, self.optimizer = accelerator.prepare(TrainingStep(network, criterion), optimizer)
@@ -205,20 +219,41 @@ class _Run:
         self.progress = Progress()
         self.metrics: CocoMetrics | None = None
         self._interval = Interval()
+        self._validation: dict[str, Any] | None = None
+        self._is_continued = False
         self._saved_at = time.monotonic()
         self._truth: GroundTruth
 
     def resume(self) -> None:
-        """Go on from the saved state, if there is one."""
+        """Continue from the saved state, if there is one."""
         if not self.folder.state_file.is_file():
             return
         share = self.plan.share
-        self.progress = self.folder.load_state(self.parts, process=share.process, processes=share.processes)
+        self.progress, pending = self.folder.load_state(self.parts, process=share.process, processes=share.processes)
+        self._interval = Interval.from_plain(pending["interval"])
+        self._validation = pending["validation"]
+        self._is_continued = True
         done, all_steps = self.progress.iteration, self.plan.max_iterations
         self.reporter.message(f"continuing {self.folder.path} at iteration {done} of {all_steps}")
+        if done >= all_steps:
+            self.reporter.message(f"this run is at its end; {self.folder.how_to_train_longer()}")
+
+    def write_pending(self, log: Log) -> None:
+        """Write what belongs to the saved state: the run may have been killed after it and before them."""
+        if not self._is_continued:
+            return
+        if self.accelerator.is_main_process:
+            self._save_weights(self._weights_now())
+        if self._validation is not None and not log.has("validation", self._validation["iteration"]):
+            log.write("validation", self._validation)
+
+    def _weights_now(self) -> list[Path]:
+        """The files that hold the weights as they are now."""
+        is_best = self.progress.best_iteration == self.progress.iteration
+        return [self.folder.last_weights, *([self.folder.best_weights] if is_best else [])]
 
     def is_finished(self) -> bool:
-        """Whether all steps are done, or validations have long brought nothing better."""
+        """Whether all steps are done, or validations have stopped improving."""
         if self.progress.iteration >= self.plan.max_iterations:
             return True
         stale, patience = self.progress.stale_validations, self.config.patience
@@ -228,7 +263,7 @@ class _Run:
         return True
 
     def train_epoch(self, batches: Iterator[TrainBatch], log: Log, request: StopRequest) -> bool:
-        """Train to the end of the epoch; returns whether the run was asked to stop before."""
+        """Train to the end of the epoch; returns whether a stop was requested before it."""
         config = self.config
         left = self.plan.left_in_epoch(self.progress.iteration)
         for step in train_one_epoch(
@@ -249,35 +284,36 @@ class _Run:
             if stops:
                 return True
             if saves:
-                self.save(self.folder.last_weights)
+                self.save()
         return False
 
     def validate(self, dataset: CocoDataset, log: Log) -> None:
-        """Measure what was learned, and keep it; not twice at one iteration."""
+        """Validate and save the network, unless this iteration has been validated."""
         progress = self.progress
         if progress.validated_iteration == progress.iteration:
             return
         started = time.perf_counter()
         self.metrics = self._measure(dataset)
-        improved = progress.validated(self.metrics)
-        self.save(self.folder.last_weights, *([self.folder.best_weights] if improved else []))
+        progress.validated(self.metrics)
         epoch = progress.iteration // self.plan.per_epoch
-        record = validation_record(self.metrics, progress, epoch, time.perf_counter() - started)
+        record = self._validation = validation_record(self.metrics, progress, epoch, time.perf_counter() - started)
+        self.save()
         log.write("validation", record)
         self.reporter.on_validation(record)
 
-    def save(self, *weights: Path) -> None:
-        """Write the state from which the run continues, and the weights as they are now to these files."""
+    def save(self) -> None:
+        """Write the state from which the run continues, and the weights as they are now."""
         from accelerate.utils import gather_object
 
         random_states = gather_object([random_state()])
         if self.accelerator.is_main_process:
-            self.folder.save_state(self.parts, self.progress, random_states)
-            self._save_weights(weights)
+            pending = {"interval": self._interval.to_plain(), "validation": self._validation}
+            self.folder.save_state(self.parts, self.progress, random_states, network=self.network, pending=pending)
+            self._save_weights(self._weights_now())
         self._saved_at = time.monotonic()
 
     def result(self, *, interrupted: bool) -> TrainResult:
-        """What the run leaves behind."""
+        """The result of the run."""
         progress = self.progress
         return TrainResult(
             output=self.folder.path,
@@ -296,14 +332,14 @@ class _Run:
             "source": "protomask train",
             "iteration": self.progress.iteration,
             "best_mask_ap": self.progress.best_mask_ap,
-            # Weights travel: they tell how they were made, not where on whose machine.
+            # Weights travel: they say how they were made, not where on whose machine.
             "settings": without_folders(self.config),
         }
         for path in paths:
             save_weights(self.learned, path, provenance=provenance)
 
     def _count(self, step: StepResult, log: Log) -> None:
-        """Note a step, and tell of it where a line is due."""
+        """Count a step, and report if a line is due."""
         self.progress.iteration = step.iteration
         self._interval.add(step)
         if step.problem is not None:
@@ -319,7 +355,7 @@ class _Run:
             self._interval = Interval()
 
     def _leave_out(self, step: StepResult, problem: str) -> None:
-        """Tell of a step that could not be taken, keep what it saw, and give up if it is one of many."""
+        """Report a step that could not be taken, save its batches, and raise after too many in a row."""
         progress, config = self.progress, self.config
         progress.skipped_steps += 1
         progress.bad_steps += 1

@@ -1,4 +1,4 @@
-"""What a run is made of, from its settings: the checked data, the network, and the accelerator it runs on."""
+"""The parts of a run, built from its settings: checked data, network, accelerator, optimizer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from protomask.checkpoints.backbones import load_backbone
-from protomask.checkpoints.io import load_matching, load_weights
+from protomask.checkpoints.io import load_matching
 from protomask.checkpoints.sources import load_network
 from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.layout import open_dataset
@@ -34,14 +34,19 @@ if TYPE_CHECKING:
 
 
 def check_data(config: TrainConfig) -> CheckReport:
-    """A quick look at the data set, at all that the run will use; errors raise."""
+    """Check quickly everything that the run will use of the data set.
+
+    Raises:
+        DataError: the check found an error.
+
+    """
     report = check_dataset(config.data, splits=("train", "val") if config.overfit is None else ("train",), quick=True)
     report.raise_errors()
     return report
 
 
 class RunData(NamedTuple):
-    """What a run learns from, and what it is validated on."""
+    """The images that a run learns from, and those that it is validated on."""
 
     train: CocoDataset
     val: CocoDataset
@@ -49,7 +54,7 @@ class RunData(NamedTuple):
 
 
 def open_data(config: TrainConfig) -> RunData:
-    """The images of a run.
+    """Open the images of a run.
 
     Raises:
         DataError: the data set cannot be used.
@@ -67,7 +72,7 @@ def open_data(config: TrainConfig) -> RunData:
 
 
 def network_for(config: TrainConfig, class_names: tuple[str, ...], reporter: Reporter) -> Network:
-    """The network to train: of the run to be continued, of the weights to start from, or a new one.
+    """Load or build the network to train: that of a resumed run, that of the given weights, or a new one.
 
     Raises:
         ConfigError: the settings do not fit the network or the classes.
@@ -76,7 +81,7 @@ def network_for(config: TrainConfig, class_names: tuple[str, ...], reporter: Rep
     """
     folder = RunFolder(Path(config.output))
     if config.resume and folder.state_file.is_file():
-        network = load_weights(folder.last_weights)
+        network = folder.saved_network()
         if network.class_names != class_names:
             raise ConfigError(
                 f"resume: the run in {folder.path} learns {', '.join(network.class_names)}, "
@@ -99,19 +104,20 @@ def network_for(config: TrainConfig, class_names: tuple[str, ...], reporter: Rep
         return network
     source = load_network(config.weights, model=config.model)
     if config.add is not None and optional_part(source, config.add, "add") is not None:
-        raise ConfigError(f"add: {config.weights} already has {config.add}; leave --add out to train it further")
+        raise ConfigError(f"add: {config.weights} already has {config.add}; leave this setting out to train it further")
     options = {**_options_of_part(config.add, "add", source.config), **options, "num_classes": len(class_names)}
     network = build_network(source.config.override(**options), class_names=class_names)
-    anew = load_matching(network, source.state_dict())
-    kept = len(network.state_dict()) - len(anew)
-    reporter.message(f"{config.weights}: {kept} tensors taken" + (f", made anew: {', '.join(anew)}" if anew else ""))
+    initialised = load_matching(network, source.state_dict())
+    kept = len(network.state_dict()) - len(initialised)
+    named = f", re-initialised: {', '.join(initialised)}" if initialised else ""
+    reporter.message(f"{config.weights}: {kept} tensors taken{named}")
     if config.train_only is not None:
         own = f"{family_of(network.config).parts[config.train_only].attribute}."
-        foreign = [key for key in anew if not key.startswith(own)]
+        foreign = [key for key in initialised if not key.startswith(own)]
         if foreign:
             raise ConfigError(
                 f"train_only: {config.weights} does not fit the data set or the options, and only {config.train_only} "
-                f"would learn; made anew: {', '.join(foreign)}"
+                f"would learn; re-initialised: {', '.join(foreign)}"
             )
     return network
 
@@ -128,10 +134,10 @@ def _options_of_part(name: Part | None, setting: str, model: ModelConfig) -> dic
 
 
 def optional_part(network: Network, name: Part, setting: str) -> nn.Module | None:
-    """A part that some networks of the family have, None where this one lacks it.
+    """An optional part of the network, None if it has none.
 
     Raises:
-        ConfigError: no network of this family can have it; the message names the setting.
+        ConfigError: no network of this family can have this part; the message names the setting.
 
     """
     _options_of_part(name, setting, network.config)
@@ -140,10 +146,10 @@ def optional_part(network: Network, name: Part, setting: str) -> nn.Module | Non
 
 
 def accelerator_for(config: TrainConfig) -> Accelerator:
-    """The accelerator of a run.
+    """Make the accelerator of a run.
 
     Raises:
-        ConfigError: this machine lacks the device, or the device the precision.
+        ConfigError: this machine does not have the device, or the device does not support the precision.
 
     """
     from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -174,7 +180,7 @@ def accelerator_for(config: TrainConfig) -> Accelerator:
 
 
 def prepare_network(network: Network, config: TrainConfig, accelerator: Accelerator, reporter: Reporter) -> None:
-    """Bring a network to its device, and fix what is not to learn.
+    """Move a network to its device, and freeze the layers that must not learn.
 
     Raises:
         ConfigError: a setting does not fit the network or the device.
@@ -184,9 +190,9 @@ def prepare_network(network: Network, config: TrainConfig, accelerator: Accelera
     if config.train_only is not None:
         part = optional_part(network, config.train_only, "train_only")
         if part is None:
-            raise ConfigError(f"train_only: the model has no {config.train_only} yet (--add {config.train_only})")
+            raise ConfigError(f"train_only: the model has no {config.train_only} yet; the setting add gives it one")
         freeze_all_but(network, part)
-        reporter.message(f"everything but {config.train_only} stays as it is")
+        reporter.message(f"only {config.train_only} is trained")
     elif config.freezes_batch_norm:
         frozen = freeze_batch_norm(network)
         reporter.message(f"batch norm: {frozen} layers fixed (freeze_bn {config.freeze_bn}, batch {config.batch_size})")
@@ -196,12 +202,12 @@ def prepare_network(network: Network, config: TrainConfig, accelerator: Accelera
 
 
 def memory_format(config: TrainConfig) -> torch.memory_format:
-    """The order in which images and weights are laid out in memory."""
+    """The memory layout of images and weights."""
     return torch.channels_last if config.channels_last else torch.contiguous_format
 
 
 def optimizer_for(network: Network, config: TrainConfig, learning_rate: float) -> torch.optim.Optimizer:
-    """The optimizer that the settings ask for."""
+    """Build the optimizer that the settings ask for."""
     return build_optimizer(
         network,
         learning_rate=learning_rate,

@@ -9,7 +9,11 @@ from typing import Any
 
 
 class StopRequest:
-    """Within its block Ctrl-C and SIGTERM ask the run to stop after the current step; a second one stops at once."""
+    """Within its block Ctrl-C, SIGTERM and SIGHUP ask the run to stop after the current step.
+
+    A second Ctrl-C stops at once. Other signals that follow change nothing: who ends a group of processes often sends
+    them more than once, and the run is about to save itself.
+    """
 
     def __init__(self) -> None:
         self._requested = False
@@ -17,8 +21,11 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():  # elsewhere signals cannot be handled
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._former[number] = signal.signal(number, self._ask)
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)
+                # Who ignores one, as nohup does, goes on ignoring it.
+                if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                    self._former[number] = signal.signal(number, self._ask)
         return self
 
     def __exit__(
@@ -28,10 +35,10 @@ class StopRequest:
             signal.signal(number, former)
 
     def requested(self) -> bool:
-        """Whether a signal came."""
+        """Whether a signal has arrived."""
         return self._requested
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._requested:
+        if self._requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._requested = True

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 
 class Listener(Protocol):
-    """Who is told of a tracker that fails."""
+    """Receives a message when a tracker fails."""
 
     def message(self, text: str) -> None:
-        """Something worth a line."""
+        """Receive a line of text."""
         ...
 
 
 def external_trackers(config: TrainConfig) -> list[str]:
-    """The trackers of a run that accelerate starts, all but TensorBoard.
+    """The trackers of a run that accelerate starts: all but TensorBoard.
 
     Raises:
         MissingExtraError: the package of one is not installed.
@@ -46,15 +46,14 @@ def external_trackers(config: TrainConfig) -> list[str]:
 
 
 class Trackers:
-    """The trackers of one run; the ids of their runs are kept in trackers.json, so that a resumed run goes on there.
+    """The trackers of one run. Their run ids are kept in trackers.json, so that a resumed run continues there.
 
-    A tracker that fails while the run goes on, for want of a network perhaps, is left out from then on: it is not worth
-    the run.
+    A tracker failure never stops a training run: a tracker that fails receives nothing more.
 
     Args:
         accelerator: made with ``log_with=external_trackers(config)``.
-        config: settings of the run, which a new tracker run is given.
-        listener: told of failures.
+        config: settings of the run, passed to a new tracker run.
+        listener: receives a message about each failure.
 
     Raises:
         ConfigError: a tracker cannot be started.
@@ -69,7 +68,7 @@ class Trackers:
         options: dict[str, dict[str, Any]] = {
             "wandb": {"name": folder.name, "dir": str(folder)},
             "mlflow": {"run_name": folder.name},
-            "trackio": {"name": f"{folder.name}-{uuid.uuid4().hex[:8]}"},  # it knows runs by their names alone
+            "trackio": {"name": f"{folder.name}-{uuid.uuid4().hex[:8]}"},  # it identifies runs by their names only
         }
         for name, run_id in known.items():
             key = {"wandb": "id", "mlflow": "run_id", "trackio": "name"}[name]
@@ -80,7 +79,7 @@ class Trackers:
             self._trackers = list(accelerator.trackers)
             ids = {tracker.name: _run_id(tracker) for tracker in self._trackers}
             for tracker in self._trackers:
-                if tracker.name != "mlflow" or "mlflow" not in known:  # it takes settings but once
+                if tracker.name != "mlflow" or "mlflow" not in known:  # it takes settings only once
                     tracker.store_init_configuration(_flat(config.to_dict()))
         except Exception as error:  # what a tracker raises is its own
             raise ConfigError(f"trackers: {', '.join(config.trackers)} cannot be started: {error}") from error
@@ -89,7 +88,7 @@ class Trackers:
                 file.write(json.dumps({**known, **ids}).encode())
 
     def log(self, values: Mapping[str, float], iteration: int) -> None:
-        """Add values at an iteration to all trackers."""
+        """Add the values of an iteration to all trackers."""
         for tracker in tuple(self._trackers):
             try:
                 tracker.log(dict(values), step=iteration)

@@ -1,9 +1,10 @@
-"""The AP of a predictor on a data set, whatever runs its network."""
+"""Evaluation of a predictor on a data set, whatever runs its network."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from protomask.data.coco.dataset import CocoDataset
@@ -12,10 +13,11 @@ from protomask.data.coco.schema import DataWarning
 from protomask.data.training.loader import image_batches
 from protomask.detection.options import PredictOptions
 from protomask.errors import DataError
-from protomask.evaluation.evaluator import CocoEvaluator
+from protomask.evaluation.evaluator import CocoEvaluator, evaluate_coco
 from protomask.evaluation.quality import QualityMeter
+from protomask.evaluation.results import SavedResults
 from protomask.evaluation.tables import CocoMetrics
-from protomask.evaluation.truth import GroundTruth, Row
+from protomask.evaluation.truth import GroundTruth, Row, TruthSource
 from protomask.images.decode import Pixels
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ COCO_DETECTIONS = 100
 """Detections of an image that count, by COCO's rule."""
 Split = Literal["train", "val"]
 OnProgress = Callable[[int, int], None]
-"""Called with the number of images done and the number of all."""
+"""Called with the number of images done and the total number."""
 
 
 class FindsInstances(Protocol):
@@ -53,16 +55,21 @@ def evaluate(
     *,
     options: PredictOptions | None = None,
     num_workers: int = 0,
+    evaluator: CocoEvaluator | None = None,
+    quality: QualityMeter | None = None,
     on_progress: OnProgress | None = None,
 ) -> CocoMetrics:
     """Measure the box and mask AP of a predictor on the images of a data set.
 
     Args:
-        predictor: finds the instances of an image; classes that the data set lacks are left out, with a warning.
-        dataset: the images and their truth.
+        predictor: finds the instances of an image; classes that the data set lacks are ignored, with a warning.
+        dataset: the images and their ground truth.
         options: of the prediction. Everything is found whatever it scores; ``max_detections`` also says how many
             detections of an image count, COCO's 100 where it says nothing.
         num_workers: processes that load images; 0 loads them in this one.
+        evaluator: a new evaluator for these images with the same ``max_detections``, to use its results afterwards; by
+            default an internal one.
+        quality: a new meter for these images, which receives every detection too.
         on_progress: called after each image.
 
     Raises:
@@ -73,20 +80,50 @@ def evaluate(
     check_classes(predictor.class_names, dataset)
     options = options or PredictOptions()
     limit = options.max_detections or COCO_DETECTIONS
-    evaluator = CocoEvaluator(dataset, category_ids=dataset.category_ids, max_detections=limit)
+    if evaluator is None:
+        evaluator = CocoEvaluator(dataset, category_ids=dataset.category_ids, max_detections=limit)
     predict_dataset(
         predictor,
         dataset,
         evaluator,
         options=options.replace(max_detections=limit),
         num_workers=num_workers,
+        quality=quality,
         on_progress=on_progress,
     )
     return evaluator.evaluate(seen_only=True)
 
 
+def evaluate_results(
+    ground_truth: TruthSource,
+    results: SavedResults,
+    *,
+    max_detections: int = 100,
+    quality: QualityMeter | None = None,
+) -> CocoMetrics:
+    """Compute the COCO metrics of saved results.
+
+    Args:
+        ground_truth: as for `evaluate_coco`.
+        results: the result rows; there is a table for each of their IoU types.
+        max_detections: maximum number of detections per image and category that count.
+        quality: receives the masks.
+
+    Raises:
+        ConfigError: ``quality`` is asked for, but there are no masks.
+        DataError: the ground truth cannot be read, or a row is wrong.
+
+    """
+    ground_truth = GroundTruth.load(ground_truth, masks="segm" in results.rows)
+    results = results.numbered_as(ground_truth)
+    if quality is not None:
+        quality.update_rows(results.scored_masks())
+    limits = (*(limit for limit in (1, 10) if limit < max_detections), max_detections)
+    return evaluate_coco(ground_truth, results.rows, iou_types=tuple(results.rows), max_detections=limits)
+
+
 def open_split(data: str, split: Split = "val", *, limit: int | None = None) -> CocoDataset:
-    """One split of a data set, or its first images.
+    """Open a split of a data set, or only its first images.
 
     Raises:
         DataError: the data set cannot be used.
@@ -98,8 +135,21 @@ def open_split(data: str, split: Split = "val", *, limit: int | None = None) -> 
     return dataset
 
 
+def split_paths(data: str, split: Split) -> tuple[Path, Path]:
+    """The annotation file and the image folder of a split.
+
+    Raises:
+        DataError: the data set is incomplete.
+
+    """
+    paths = open_dataset(data)
+    if split == "val":
+        return paths.val_annotations, paths.val_images
+    return paths.train_annotations, paths.train_images
+
+
 def check_classes(known: Sequence[str], dataset: CocoDataset) -> None:
-    """Warn of the classes of a model that the data set lacks: nothing can be measured of them.
+    """Compare the classes of a model with those of a data set, and warn about those that only the model has.
 
     Raises:
         DataError: the model lacks a class of the data set.
@@ -127,15 +177,15 @@ def predict_dataset(
     on_image: Callable[[int, Instances], None] | None = None,
     on_progress: OnProgress | None = None,
 ) -> None:
-    """Give the evaluator everything that a predictor finds in every image.
+    """Predict every image of a data set and pass the instances to an evaluator.
 
     Args:
-        predictor: knows the classes of the data set (`check_classes`); what it finds of others is left out.
+        predictor: has every class of the data set (`check_classes`); instances of other classes are ignored.
         dataset: the images.
-        evaluator: a fresh one for the same images.
+        evaluator: a new evaluator for the same images.
         options: of the prediction; its score threshold counts as 0.
         num_workers: processes that load images; 0 loads them in this one.
-        quality: is given the same.
+        quality: receives the same instances.
         on_image: called after each image with its id and its instances.
         on_progress: called after each image.
 
@@ -162,7 +212,7 @@ def predict_dataset(
 
 
 def encoded_masks(evaluator: CocoEvaluator, instances: Instances) -> list[Row]:
-    """Run-length codes of the masks of the image that the evaluator was given last; encoding them again takes time."""
+    """Run-length codes of the masks of the last image given to the evaluator, which need not be encoded again."""
     rows = evaluator.results["segm"][-len(instances) :] if len(instances) else []
     return [row["segmentation"] for row in rows]
 
@@ -173,12 +223,12 @@ def average_precisions(
     """Measure several predictors on the same images, each with its own limit of detections.
 
     Args:
-        predictors: by name; each knows the classes of the data set (`check_classes`).
-        dataset: the images and their truth.
-        on_progress: called after each image of each predictor, with the number of all.
+        predictors: by name; each has every class of the data set (`check_classes`).
+        dataset: the images and their ground truth.
+        on_progress: called after each image of each predictor, with the total of all predictors.
 
     Returns:
-        box_AP, box_AP50, box_AP75, mask_AP, mask_AP50 and mask_AP75 in [0, 1] of each predictor, by its name.
+        box_AP, box_AP50, box_AP75, mask_AP, mask_AP50 and mask_AP75 in [0, 1] of each predictor, by name.
 
     """
     found: dict[str, dict[str, float | None]] = {}
@@ -198,5 +248,5 @@ def average_precisions(
 
 
 def _from(before: int, total: int, on_progress: OnProgress) -> OnProgress:
-    """The progress of one part of some work, told as that of all."""
+    """A callback for one part of the work that reports the progress of the whole."""
     return lambda done, _: on_progress(before + done, total)

@@ -1,8 +1,8 @@
 """COCO average precision of boxes and masks, equal to pycocotools to the last digit.
 
-Both libraries that can match are given the same prepared records, and the tables are reduced from their precision and
-recall arrays by one piece of code, because the summary of pycocotools looks up 100 detections by name and reports -1
-for any other limit. `protomask.evaluation.tables` says what the numbers are.
+Both libraries that can match receive the same records, and one function reduces their precision and recall arrays to
+tables, because the summary of pycocotools looks up 100 detections by name and reports -1 for any other limit.
+`protomask.evaluation.tables` says what the numbers are.
 """
 
 from __future__ import annotations
@@ -14,48 +14,47 @@ from typing import TYPE_CHECKING, Any
 
 from protomask.errors import ConfigError, DataError
 from protomask.evaluation.match import Backend, IouType, count_objects, match_results, prepare_results, score_of
-from protomask.evaluation.results import check_rows, fit_row, read_rows, renumber
+from protomask.evaluation.results import named_after
+from protomask.evaluation.rows import Results, fit_row, read_rows, renumber
 from protomask.evaluation.tables import CocoMetrics, CocoTable, build_table
-from protomask.evaluation.truth import GroundTruth, Row
+from protomask.evaluation.truth import GroundTruth, Row, TruthSource
 from protomask.files import replacing
-from protomask.structures.coco_json import CocoFile, few
+from protomask.structures.coco_json import few
 
 if TYPE_CHECKING:
-    from protomask.data.coco.dataset import CocoDataset
     from protomask.structures.instances import Instances
-
-Results = Sequence[Row] | str | Path
 
 _TABLE_NAMES: dict[str, str] = {"bbox": "box", "segm": "mask"}
 _GEOMETRY_KEYS: dict[str, str] = {"bbox": "bbox", "segm": "segmentation"}
 
 
 class CocoEvaluator:
-    """Collects predictions image by image and evaluates them against a COCO annotation file.
+    """Collects predictions image by image and evaluates them against COCO annotations.
 
-    Only COCO rows are kept (masks as RLE), never dense masks. Where the model scores its masks, boxes are ranked by
-    the class score and masks by the product of both scores, as the published evaluations of such models do.
+    It keeps only COCO rows (masks as RLE), never dense masks. If the model scores its masks, boxes are ranked by the
+    class score and masks by the product of both scores, as in the published evaluations of such models.
 
     Args:
-        annotation_file: ground truth: path of a COCO instance JSON, its content, parsed or not, a data set, or ground
-            truth that is prepared already.
+        ground_truth: path of a COCO instance JSON, its content (not changed), parsed or not, a data set, or a
+            `GroundTruth` with masks.
         category_ids: category id of each label (index = label).
-        max_detections: detections per image and category that count; COCO's is 100, dense scenes need more.
+        max_detections: maximum number of detections per image and category that count; COCO's is 100, dense scenes
+            need more.
 
     Raises:
-        DataError: the annotation file cannot be read, or has no category of an id in ``category_ids``.
+        DataError: the ground truth cannot be read, or has no category of an id in ``category_ids``.
         ConfigError: ``max_detections`` is not a positive integer.
 
     """
 
     def __init__(
         self,
-        annotation_file: str | Path | Mapping[str, Any] | CocoFile | CocoDataset | GroundTruth,
+        ground_truth: TruthSource,
         *,
         category_ids: Sequence[int],
         max_detections: int = 100,
     ) -> None:
-        self._truth = GroundTruth.load(annotation_file, masks=True)
+        self._truth = GroundTruth.load(ground_truth, masks=True)
         self._truth.check_categories(category_ids)
         self.category_ids = tuple(category_ids)
         self.max_detections = _limits([*(limit for limit in (1, 10) if limit < max_detections), max_detections])
@@ -64,31 +63,31 @@ class CocoEvaluator:
 
     @property
     def truth(self) -> GroundTruth:
-        """What the predictions are compared with, masks included."""
+        """The annotations that predictions are compared with, including masks."""
         return self._truth
 
     @property
     def image_ids(self) -> tuple[int, ...]:
-        """Ids of the images seen, in order of their coming."""
+        """Ids of the images seen, in the order they came."""
         return tuple(self._image_ids)
 
     @property
     def results(self) -> dict[IouType, list[Row]]:
-        """COCO result rows, separately for boxes and masks, as `evaluate_coco` takes them and `save_results` writes.
+        """COCO result rows for boxes and for masks, as `evaluate_coco` takes them and `save_results` writes them.
 
-        Mask rows carry no ``bbox``: official evaluators would otherwise sort masks into small, medium and large by the
+        Mask rows have no ``bbox``: official evaluators would otherwise sort masks into small, medium and large by the
         area of the box.
         """
         return self._results
 
     def update(self, image_id: int, instances: Instances) -> None:
-        """Take the predictions for one image; an image without any instance is seen as well.
+        """Add the predictions for one image, which may have no instance.
 
-        Where the image file is of another size than the annotation file says, they are brought into the frame of the
-        annotations, as annotations are into the frame of the file for training.
+        If the image file is of another size than the annotations say, the predictions are brought into the frame of
+        the annotations, as training brings annotations into the frame of the file.
 
         Raises:
-            DataError: the annotation file has no such image, or it was given before.
+            DataError: there is no such image, or it was added before.
 
         """
         if image_id not in self._truth.images:
@@ -111,10 +110,10 @@ class CocoEvaluator:
                 )
 
     def exchange(self, gather: Callable[[list[Any]], list[Any]]) -> None:
-        """Take over what evaluators of the same annotation file saw in other processes.
+        """Merge what evaluators of the same annotations saw in other processes.
 
         Args:
-            gather: gives every process the lists of all processes as one.
+            gather: joins the lists of all processes, in every process.
 
         Raises:
             DataError: two processes saw the same image.
@@ -128,12 +127,12 @@ class CocoEvaluator:
             self._results[iou_type] = [row for part in gather([rows]) for row in part]
 
     def evaluate(self, *, seen_only: bool = False, backend: Backend = "fast") -> CocoMetrics:
-        """Both tables.
+        """Compute both tables.
 
         Args:
-            seen_only: evaluate only images given to `update`. By default the whole annotation file counts, and the
-                objects of an image that was never given are missed.
-            backend: what matches predictions with ground truth; the numbers are the same.
+            seen_only: evaluate only the images given to `update`. By default every image of the annotations counts,
+                and the objects of an image that was never given count as missed.
+            backend: the library that matches predictions with ground truth; the numbers are the same.
 
         """
         image_ids = sorted(self._image_ids) if seen_only else sorted(self._truth.images)
@@ -142,12 +141,10 @@ class CocoEvaluator:
     def save_results(self, path: str | Path) -> dict[IouType, Path]:
         """Write ``NAME_bbox.json`` and ``NAME_segm.json`` beside ``path`` (``NAME.json``) and return their paths.
 
-        Two files, because boxes and masks may have different scores and mask rows must not have a box (see `results`):
-        an official evaluator that loads each for its own IoU type gets the numbers of ``evaluate()`` exactly.
+        There are two files because boxes and masks may have different scores and mask rows must not have a box (see
+        `results`). An official evaluator that loads each for its own IoU type gets exactly the numbers of `evaluate`.
         """
-        path = Path(path)
-        stem = path.stem if path.suffix == ".json" else path.name
-        paths = {iou_type: path.with_name(f"{stem}_{iou_type}.json") for iou_type in self._results}
+        paths = {iou_type: named_after(path, f"{iou_type}.json") for iou_type in self._results}
         for iou_type, target in paths.items():
             with replacing(target, error=DataError) as file:
                 file.write(json.dumps(self._results[iou_type]).encode())
@@ -155,7 +152,7 @@ class CocoEvaluator:
 
 
 def evaluate_coco(
-    ground_truth: str | Path | Mapping[str, Any] | CocoFile | CocoDataset | GroundTruth,
+    ground_truth: TruthSource,
     results: Results | Mapping[IouType, Results],
     *,
     iou_types: Sequence[IouType] = ("bbox", "segm"),
@@ -163,27 +160,26 @@ def evaluate_coco(
     image_ids: Iterable[int] | None = None,
     backend: Backend = "fast",
 ) -> CocoMetrics:
-    """COCO metrics of result rows.
+    """Compute the COCO metrics of result rows.
 
-    Rows are read as the official loader reads them. In particular the area that decides whether an unmatched detection
-    is small, medium or large is the box's where rows have a ``bbox``, even for masks, and the mask's where they have
-    none; leave ``bbox`` out of mask rows to compare with published mask tables. Two things differ: boxes are ranked by
-    ``class_score`` where a row has it, and a box is never taken for a mask.
+    Rows are read as the official loader reads them. In particular, the area that makes an unmatched detection small,
+    medium or large is that of the box if rows have a ``bbox``, even for masks, and that of the mask otherwise; leave
+    ``bbox`` out of mask rows to compare with published mask tables. Two things differ: boxes are ranked by
+    ``class_score`` if a row has it, and a box is never taken for a mask.
 
     Args:
         ground_truth: COCO instance annotations (polygons, RLE, crowds): path of the JSON, its content (not changed),
-            parsed or not, a data set, or ground truth that is prepared already.
+            parsed or not, a data set, or a `GroundTruth`.
         results: COCO result rows (not changed) or the path of their JSON, for all of ``iou_types``; or a mapping with
-            one for each IoU type. Where ``images.json`` beside the JSON says that it numbers images or classes
-            otherwise, names decide.
-        iou_types: which tables to make: ``bbox``, ``segm``.
+            one for each IoU type. If ``images.json`` beside the JSON numbers images or classes otherwise, names decide.
+        iou_types: the tables to make: ``bbox``, ``segm``.
         max_detections: ascending limits of detections per image and category. AP is read at the last, AR at each.
-        image_ids: images to evaluate; None is every image of the ground truth, and objects of images without results
-            are then missed. Results for other images are left out.
+        image_ids: images to evaluate; None is every image of the ground truth, in which case the objects of images
+            without results count as missed. Results for other images are ignored.
         backend: ``fast`` (faster-coco-eval) or ``pycocotools``; the numbers are the same.
 
     Raises:
-        ConfigError: an argument has a value that cannot work.
+        ConfigError: an argument is out of range.
         DataError: a file cannot be read, a row lacks a key, or an image or category id is not in the ground truth.
 
     """
@@ -200,11 +196,16 @@ def evaluate_coco(
         missing = [iou_type for iou_type in iou_types if iou_type not in results]
         if missing:
             raise ConfigError(f"results: expected rows for each of {list(iou_types)}, got {list(results)}")
-        rows = {iou_type: _read_rows(results[iou_type], truth) for iou_type in iou_types}
+        rows = {iou_type: _rows_of(results[iou_type], truth) for iou_type in iou_types}
     else:
-        shared = _read_rows(results, truth)
+        shared = _rows_of(results, truth)
         rows = dict.fromkeys(iou_types, shared)
     return _evaluate(truth, rows, wanted, limits, backend)
+
+
+def _rows_of(results: Results, truth: GroundTruth) -> Sequence[Row]:
+    rows = read_rows(results)
+    return renumber(rows, results, truth) if isinstance(results, str | Path) else rows
 
 
 def _evaluate(
@@ -231,9 +232,3 @@ def _limits(max_detections: Sequence[int]) -> tuple[int, ...]:
     if not limits or not positive or list(limits) != sorted(set(limits)):
         raise ConfigError(f"max_detections: expected ascending positive integers such as (1, 10, 100), got {limits}")
     return limits
-
-
-def _read_rows(results: Results, truth: GroundTruth) -> Sequence[Row]:
-    if isinstance(results, str | Path):
-        return renumber(read_rows(results), results, truth)
-    return check_rows(results)

@@ -1,4 +1,4 @@
-"""Matching detections with ground truth, by faster-coco-eval or by pycocotools, which are given the same records."""
+"""Matching of detections with ground truth by faster-coco-eval or pycocotools, from the same records."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from protomask.data.coco.schema import rle_size
 from protomask.data.coco.segmentation import same_aspect
 from protomask.errors import DataError
-from protomask.evaluation.results import checked_box, fit_row, read_mask, warn_of_frames
+from protomask.evaluation.rows import checked_box, fit_row, read_mask, warn_of_frames
 from protomask.evaluation.truth import GroundTruth, Row
 from protomask.structures.coco_json import few, finite_number, shown, whole_number
 
@@ -30,7 +30,9 @@ AREA_INDEX = {name: index for index, name in enumerate(AREAS)}
 
 
 def prepare_results(rows: Sequence[Row], truth: GroundTruth, iou_type: IouType) -> list[Row]:
-    """Records as the official loader makes them, checked; areas come from boxes where the first row has a box.
+    """Check result rows and make the records that the official loader would make of them.
+
+    Areas are those of the boxes if the first row has a box, otherwise those of the masks.
 
     Raises:
         DataError: a row lacks a key or has an impossible value; the message names the row.
@@ -49,7 +51,7 @@ def prepare_results(rows: Sequence[Row], truth: GroundTruth, iou_type: IouType) 
             required.append("bbox")
         for key in required:
             if row.get(key) is None:
-                hint = "; for boxes alone ask for iou_types=('bbox',)" if key == "segmentation" and has_boxes else ""
+                hint = "; to evaluate only boxes set iou_types=('bbox',)" if key == "segmentation" and has_boxes else ""
                 raise DataError(f"results[{index}]: key '{key}' is missing, needed for iou type '{iou_type}'{hint}")
     ids: dict[str, list[int]] = {}
     for key, known in (("image_id", truth.images), ("category_id", truth.category_names)):
@@ -99,7 +101,7 @@ def prepare_results(rows: Sequence[Row], truth: GroundTruth, iou_type: IouType) 
 
 
 def score_of(row: Row, iou_type: IouType) -> Any:
-    """The score that ranks a row: boxes by the class score where a row has it, masks by ``score``."""
+    """The score that ranks a row: for boxes ``class_score`` if the row has it, for masks ``score``."""
     return row.get("class_score", row["score"]) if iou_type == "bbox" else row["score"]
 
 
@@ -191,7 +193,7 @@ def _as_official(
 
 
 def count_objects(truth: GroundTruth, image_ids: Sequence[int]) -> np.ndarray:
-    """Objects to be found, crowds not counted, (category in order of id, area) int64."""
+    """Number of objects without crowds: (category in order of id, area range) int64."""
     wanted = set(image_ids)
     row_of = {category_id: k for k, category_id in enumerate(sorted(truth.category_names))}
     counts = np.zeros((len(row_of), len(AREAS)), dtype=np.int64)
@@ -203,4 +205,4 @@ def count_objects(truth: GroundTruth, image_ids: Sequence[int]) -> np.ndarray:
 
 
 def _silent(*_: object) -> None:
-    """Take the place of a library's print."""
+    """Replace the print of a library."""

@@ -1,4 +1,4 @@
-"""How well a model's scores tell the quality of its masks: rank correlation, error, calibration, and AP by each score.
+"""How well scores predict mask quality: rank correlation, error, calibration, and the AP of ranking by each score.
 
 The question is that of Mask Scoring R-CNN (Huang et al. 2019, https://arxiv.org/abs/1903.00241): section 1 shows that a
 class score says little about the IoU of the mask, section 3 multiplies it by an estimate of that IoU, and section 4.5
@@ -13,7 +13,7 @@ score of a mask estimates its quality, not whether another detection came first.
 **Left out**: detections whose mask lies by half or more of its area in the crowd regions of its class, unless an object
 explains them (IoU of 0.5 or more); what they ought to score cannot be known.
 
-**Populations**: ``all`` is every detection with a class score above a limit, 0.05 unless told otherwise, false
+**Populations**: ``all`` is every detection with a class score above a limit, 0.05 by default, false
 positives included. This is what a user of the model meets. ``matched`` are those of them with a measured IoU of 0.5 or
 more, the ones that the IoU estimate is trained for. The second choice looks at the truth, which no user can do; and a
 high limit of the class score would hide most of what the class score knows. So the limit is low, the same detections
@@ -23,8 +23,7 @@ are used for all scores, and both populations are reported.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,13 +33,11 @@ from protomask.errors import ConfigError, DataError
 from protomask.evaluation.evaluator import evaluate_coco
 from protomask.evaluation.match import prepare_results
 from protomask.evaluation.quality_report import MATCHED_IOU, Floats, QualityReport, RankedAP, judge_population
-from protomask.evaluation.results import fit_row
-from protomask.evaluation.truth import GroundTruth, Row
+from protomask.evaluation.rows import fit_row
+from protomask.evaluation.truth import GroundTruth, Row, TruthSource
 from protomask.structures.coco_json import finite_number, shown, whole_number
 
 if TYPE_CHECKING:
-    from protomask.data.coco.dataset import CocoDataset
-    from protomask.structures.coco_json import CocoFile
     from protomask.structures.instances import Instances
 
 CROWD_SHARE = 0.5
@@ -54,21 +51,21 @@ class QualityMeter:
     this module.
 
     Args:
-        annotation_file: ground truth, as `CocoEvaluator` takes it.
+        ground_truth: as for `protomask.evaluation.evaluator.CocoEvaluator`.
         category_ids: category id of each label (index = label), which `update` needs.
         min_class_score: detections count for correlation and calibration if their class score is above this, [0, 1).
             AP always counts all of them.
         max_detections: detections per image and category that count for AP.
 
     Raises:
-        DataError: the annotation file cannot be read, or has no category of an id in ``category_ids``.
+        DataError: the ground truth cannot be read, or has no category of an id in ``category_ids``.
         ConfigError: ``min_class_score`` or ``max_detections`` is out of range.
 
     """
 
     def __init__(
         self,
-        annotation_file: str | Path | Mapping[str, Any] | CocoFile | CocoDataset | GroundTruth,
+        ground_truth: TruthSource,
         *,
         category_ids: Sequence[int] = (),
         min_class_score: float = 0.05,
@@ -78,7 +75,7 @@ class QualityMeter:
             raise ConfigError(f"min_class_score: expected a number from 0 to below 1, got {min_class_score}")
         if max_detections < 1:
             raise ConfigError(f"max_detections: expected at least 1, got {max_detections}")
-        self._truth = GroundTruth.load(annotation_file, masks=True)
+        self._truth = GroundTruth.load(ground_truth, masks=True)
         self._truth.check_categories(category_ids)
         self.category_ids = tuple(category_ids)
         self.min_class_score = min_class_score
@@ -95,6 +92,11 @@ class QualityMeter:
         self._has_mask_scores: bool | None = None
         self._ious: list[float] = []
         self._left_out: list[bool] = []
+
+    @property
+    def truth(self) -> GroundTruth:
+        """What the detections are compared with."""
+        return self._truth
 
     def update(self, image_id: int, instances: Instances, *, rles: Sequence[Row] | None = None) -> None:
         """Take the predictions for one image; an image without any instance is seen as well.

@@ -1,4 +1,4 @@
-"""How well scores tell the IoU of masks, as numbers: rank correlation, error, calibration and bins of reliability.
+"""How well scores predict the IoU of masks, in numbers: rank correlation, error, calibration, reliability bins.
 
 `protomask.evaluation.quality` says what is measured, and of which detections.
 """
@@ -46,10 +46,10 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreQuality:
-    """How well one score tells the measured IoU; the first three are None where there are no detections.
+    """How well one score predicts the measured IoU; the first three values are None without detections.
 
     Attributes:
-        spearman: rank correlation with the measured IoU in [-1, 1]; None also where either has but one value.
+        spearman: rank correlation with the measured IoU in [-1, 1]; None also if either has only one value.
         mean_absolute_error: mean of abs(score - measured IoU).
         calibration_error: expected calibration error: mean over detections of
             abs(mean score - mean measured IoU) of their bin.
@@ -70,9 +70,9 @@ class PopulationQuality:
     Attributes:
         count: detections.
         mean_iou: mean measured IoU, None where there are none.
-        class_score: the class score alone.
-        mask_score: the estimate of the mask's IoU alone.
-        product: both multiplied, `Instances.scores`.
+        class_score: quality of the class score.
+        mask_score: quality of the mask score, the estimate of the mask's IoU.
+        product: quality of their product, `Instances.scores`.
 
     """
 
@@ -169,14 +169,14 @@ class QualityReport:
 
 
 def spearman_correlation(first: ArrayLike, second: ArrayLike) -> float | None:
-    """Spearman's rank correlation: that of Pearson between ranks, equal values sharing their average rank.
+    """Spearman's rank correlation: Pearson's correlation of the ranks, where equal values share their average rank.
 
     Args:
         first: (N,) finite numbers.
         second: (N,) finite numbers.
 
     Returns:
-        In [-1, 1]; None where there are fewer than two pairs or one side has but one value.
+        In [-1, 1]; None with fewer than two pairs, or if one side has only one value.
 
     Raises:
         ConfigError: the lengths differ.

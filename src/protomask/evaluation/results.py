@@ -1,209 +1,121 @@
-"""COCO result rows: read, checked, and brought into the frames and the numbers of the ground truth."""
+"""COCO results files: reading them back, and the names of the files written beside them."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from protomask.data.coco.schema import DataWarning, Size, wxh
-from protomask.data.coco.segmentation import CompressedRle, NoMask, encode, fit_rle, same_aspect
-from protomask.errors import DataError
+from protomask.errors import ConfigError, DataError
+from protomask.evaluation.match import IouType
+from protomask.evaluation.rows import read_rows, renumber
 from protomask.evaluation.truth import GroundTruth, Row
-from protomask.structures.coco_json import (
-    CocoFile,
-    Fault,
-    Faults,
-    ImageIds,
-    few,
-    finite_number,
-    read_categories,
-    read_entries,
-    read_images,
-    read_json,
-    shown,
-    whole_number,
-)
 
-INDEX = "images.json"
-"""File beside result rows that says which image has which id, see `protomask.inference.sinks.lists.CocoSink`."""
+IOU_TYPES: tuple[IouType, ...] = ("bbox", "segm")
 
 
-def read_rows(path: str | Path) -> list[Row]:
-    """The rows in a file of COCO results.
+@dataclass(frozen=True, kw_only=True)
+class SavedResults:
+    """COCO result rows read from a file, or from the pair of files that `CocoEvaluator.save_results` writes.
 
-    Raises:
-        DataError: the file cannot be read, or is no list of objects.
+    Attributes:
+        files: the file of each IoU type; one file may hold both.
+        rows: the result rows of each IoU type that the files hold.
 
     """
-    rows = read_json(path)
-    return list(check_rows(rows, str(path)))
 
+    files: Mapping[IouType, Path]
+    rows: Mapping[IouType, Sequence[Row]]
 
-def check_rows(rows: Any, source: str = "results") -> Sequence[Row]:
-    """The same rows.
+    @classmethod
+    def read(cls, path: str | Path) -> SavedResults:
+        """Read a results file.
 
-    Raises:
-        DataError: they are no list of objects.
+        Args:
+            path: a file, or the NAME.json that was given to `CocoEvaluator.save_results`.
 
-    """
-    if not isinstance(rows, Sequence) or isinstance(rows, str) or not all(isinstance(row, Mapping) for row in rows):
-        raise DataError(f"{source}: expected a list of COCO result objects, got {shown(rows)}")
-    return rows
+        Raises:
+            DataError: a file cannot be read, or holds no list of result rows.
 
-
-def renumber(rows: Sequence[Row], path: str | Path, truth: GroundTruth) -> Sequence[Row]:
-    """The rows of a file with the ids of the ground truth, where images.json beside it says that they have others.
-
-    A prediction without an annotation file numbers images and classes itself, and says in ``images.json`` how.
-
-    Raises:
-        DataError: images of the rows are not among those of the ground truth, or have no name there.
-
-    """
-    index = Path(path).with_name(INDEX)
-    if not index.is_file():
-        return rows
-    try:
-        file = CocoFile.read(index)
-        faults = Faults(index)
-        images = read_images(read_entries(file, "images", faults), faults, needs_files=False)
-        names = read_categories(read_entries(file, "categories", faults), faults)
-        if faults.found:
-            raise faults.found[0]
-    except Fault as error:
-        warnings.warn(f"{error}; the ids of {path} are taken as they are", DataWarning, stacklevel=3)
-        return rows
-    known = {record["file_name"]: image_id for image_id, record in truth.images.items() if record["file_name"]}
-    by_name = ImageIds(known)
-    used = {whole_number(row.get("image_id")) for row in rows}
-    image_of: dict[int, int] = {}
-    for image in images.values():
-        if image.image_id in used and known and image.file_name:
-            try:
-                image_of[image.image_id] = by_name.of(image.file_name)
-            except DataError as error:
-                raise DataError(f"{path}: image {image.image_id} is {image.file_name} by {index}: {error}") from error
-    category_ids = {name: category_id for category_id, name in truth.category_names.items()}
-    unknown = [name for name in names.values() if name not in category_ids]
-    used_categories = {whole_number(row.get("category_id")) for row in rows}
-    lost = [name for key, name in names.items() if key in used_categories and name in unknown]
-    if lost:
-        raise DataError(f"{path}: {truth.source} has no category called {few(lost)}, which {index} names")
-    category_of = {key: category_ids[name] for key, name in names.items() if name in category_ids}
-    if all(key == value for key, value in (*image_of.items(), *category_of.items())):
-        return rows
-    warnings.warn(
-        f"{path}: its images or classes are numbered otherwise than in {truth.source}; matched by the names in {index}",
-        DataWarning,
-        stacklevel=3,
-    )
-    return [
-        {
-            **row,
-            "image_id": _mapped(image_of, row.get("image_id")),
-            "category_id": _mapped(category_of, row.get("category_id")),
+        """
+        path = Path(path)
+        pair: dict[IouType, Path] = {iou_type: named_after(path, f"{iou_type}.json") for iou_type in IOU_TYPES}
+        if not path.exists() and all(file.is_file() for file in pair.values()):
+            return cls(files=pair, rows={iou_type: read_rows(file) for iou_type, file in pair.items()})
+        rows = read_rows(path)
+        holds: dict[IouType, bool] = {
+            "bbox": any("bbox" in row for row in rows),
+            "segm": any("segmentation" in row for row in rows),
         }
-        for row in rows
-    ]
+        iou_types = [iou_type for iou_type, held in holds.items() if held] or IOU_TYPES
+        return cls(files=dict.fromkeys(iou_types, path), rows=dict.fromkeys(iou_types, rows))
+
+    def numbered_as(self, truth: GroundTruth) -> SavedResults:
+        """The same results with the ids of the ground truth, see `protomask.evaluation.rows.renumber`.
+
+        Raises:
+            DataError: an image or a class of the results is not in the ground truth.
+
+        """
+        done: dict[int, Sequence[Row]] = {}
+        for iou_type, rows in self.rows.items():
+            if id(rows) not in done:
+                done[id(rows)] = renumber(rows, self.files[iou_type], truth)
+        return replace(self, rows={iou_type: done[id(rows)] for iou_type, rows in self.rows.items()})
+
+    def scored_masks(self) -> Sequence[Row]:
+        """Mask rows for `QualityMeter.update_rows`, with both scores if both are known.
+
+        Raises:
+            ConfigError: there are no masks.
+            DataError: the files of a pair do not list the same detections.
+
+        """
+        if "segm" not in self.rows:
+            raise ConfigError(f"quality: expected results with masks, but {self.files['bbox']} holds only boxes")
+        masks = self.rows["segm"]
+        if len(set(self.files.values())) == 1:
+            return masks
+        # The two files list the same detections in one order, boxes with the class score and masks with the product.
+        boxes = self.rows["bbox"]
+        if [_detection(row) for row in boxes] != [_detection(row) for row in masks]:
+            files = " and ".join(str(file) for file in self.files.values())
+            raise DataError(f"quality: {files} do not list the same detections in one order")
+        if all(box.get("score") == mask.get("score") for box, mask in zip(boxes, masks, strict=True)):
+            return masks
+        return [{**mask, "class_score": box.get("score")} for box, mask in zip(boxes, masks, strict=True)]
 
 
-def _mapped(numbers: Mapping[int, int], value: Any) -> Any:
-    number = whole_number(value)
-    return value if number is None else numbers.get(number, value)
+def _detection(row: Row) -> tuple[Any, Any]:
+    return row.get("image_id"), row.get("category_id")
 
 
-def fit_row(row: Row, own_size: Size, size: Size) -> Row:
-    """A row for an image of ``own_size`` in the frame ``size`` of the same image: scaled, else cut or padded."""
-    if own_size == size or 0 in (*own_size, *size):
-        return row
-    fitted = dict(row)
-    if row.get("segmentation") is not None:
-        fitted["segmentation"] = _as_text(fit_rle(row["segmentation"], size))
-    if row.get("bbox") is not None and same_aspect(own_size, size):
-        y_scale, x_scale = size[0] / own_size[0], size[1] / own_size[1]
-        x, y, w, h = row["bbox"]
-        fitted["bbox"] = [x * x_scale, y * y_scale, w * x_scale, h * y_scale]
-    return fitted
+def diagram_path(path: str | None, save_results: str | None = None) -> Path:
+    """The path of the reliability diagram.
 
-
-def _as_text(rle: CompressedRle) -> Row:
-    return {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
-
-
-def read_mask(segmentation: Any, size: Size, where: str) -> tuple[CompressedRle, Size]:
-    """Compressed RLE of the mask of a row in the frame ``size``, and the size that it had.
-
-    Raises:
-        DataError: the segmentation is none, is damaged, or belongs to another image; ``where`` begins the message.
-
-    """
-    try:
-        if isinstance(segmentation, Mapping):
-            if not {"size", "counts"} <= segmentation.keys():
-                raise ValueError(f"expected polygons or an RLE with 'size' and 'counts', got {shown(segmentation)}")
-            rle = _own_rle(segmentation, size)
-            own_size: Size = (rle["size"][0], rle["size"][1])
-            if 0 in size or own_size == size:
-                return rle, own_size
-            if not same_aspect(own_size, size):
-                got = f"expected an RLE of the image's size {[*size]}, got {[*own_size]}"
-                raise ValueError(got)
-            return fit_rle(rle, size), own_size
-        if not isinstance(segmentation, Sequence) or isinstance(segmentation, str):
-            raise ValueError(f"expected polygons or an RLE with 'size' and 'counts', got {shown(segmentation)}")
-        if 0 in size:
-            raise ValueError("the image has no height and width, which a polygon mask needs")
-        # Fewer than three points enclose nothing.
-        parts = [_numbers(part) for part in segmentation]
-        parts = [part for part in parts if len(part) >= 6 and len(part) % 2 == 0]
-        if not parts:
-            return fit_rle({"size": [*size], "counts": [size[0] * size[1]]}, size), size
-        return encode(parts, size, size), size
-    except (NoMask, ValueError) as error:
-        raise DataError(f"{where}: {error}") from error
-
-
-def _own_rle(segmentation: Mapping[str, Any], size: Size) -> CompressedRle:
-    own = segmentation["size"]
-    if not isinstance(own, Sequence) or isinstance(own, str) or len(own) != 2 or None in map(whole_number, own):
-        raise ValueError(f"expected an RLE size [height, width], got {shown(own)}")
-    height, width = (int(side) for side in own)
-    counts = segmentation["counts"]
-    if not isinstance(counts, str | bytes) and not isinstance(counts, Sequence):
-        raise ValueError(f"expected RLE counts as a list or a string, got {shown(counts)}")
-    plain = counts if isinstance(counts, str | bytes) else list(counts)
-    if height * width > 64 * size[0] * size[1] + (1 << 22) and 0 not in size:
-        raise ValueError(f"expected an RLE of the image's size {[*size]}, got {[height, width]}")
-    return fit_rle({"size": [height, width], "counts": plain}, (height, width))
-
-
-def _numbers(part: Any) -> list[float]:
-    if isinstance(part, Sequence) and not isinstance(part, str):
-        numbers = [finite_number(value) for value in part]
-        if None not in numbers:
-            return [number for number in numbers if number is not None]
-    raise ValueError(f"expected polygons as lists [x1, y1, x2, y2, ...], got {shown(part)}")
-
-
-def checked_box(box: Any, where: str) -> list[float]:
-    """The box [x, y, width, height] in floats.
+    Args:
+        path: a .svg file; by default NAME_reliability.svg beside the NAME.json of ``save_results``, or reliability.svg
+            in the current folder.
+        save_results: the NAME.json of the saved results.
 
     Raises:
-        DataError: it is not four finite numbers.
+        ConfigError: the path is a folder or not a PNG; the message calls it ``quality_plot``.
 
     """
-    if isinstance(box, Sequence) and not isinstance(box, str) and len(box) == 4:
-        numbers = [finite_number(value) for value in box]
-        if None not in numbers:
-            return [number for number in numbers if number is not None]
-    raise DataError(f"{where}: expected a box of four finite numbers [x, y, width, height], got {shown(box)}")
+    if path is not None:
+        if Path(path).suffix.lower() != ".svg":
+            raise ConfigError(f"quality_plot: expected a file name ending in .svg, got {path!r}")
+        if Path(path).is_dir():
+            raise ConfigError(f"quality_plot: expected a file, but {path} is a folder")
+        return Path(path)
+    if save_results is None:
+        return Path("reliability.svg")
+    return named_after(save_results, "reliability.svg")
 
 
-def warn_of_frames(found: Sequence[tuple[str, Size, Size]]) -> None:
-    """One `DataWarning` about rows whose masks were scaled: where, their own size, and that of the image."""
-    if found:
-        where, own, size = found[0]
-        text = f"{len(found)} masks are of another size than their image and are scaled; first {where}: {wxh(own)} px "
-        warnings.warn(f"{text}for {wxh(size)} px", DataWarning, stacklevel=4)
+def named_after(path: str | Path, ending: str) -> Path:
+    """``NAME_ending`` beside ``NAME.json``."""
+    path = Path(path)
+    stem = path.stem if path.suffix == ".json" else path.name
+    return path.with_name(f"{stem}_{ending}")

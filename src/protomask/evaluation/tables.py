@@ -1,8 +1,8 @@
-"""The tables of an evaluation: the twelve COCO numbers and the AP of each category, for boxes and for masks.
+"""The tables of an evaluation: the twelve COCO numbers and the AP of each category, for boxes and masks.
 
 Definitions: https://cocodataset.org/#detection-eval. Averages go over IoU 0.50:0.05:0.95 unless the name says
 otherwise; AP is read at the largest of ``max_detections``; sizes are areas in px²: small up to 32², medium up to 96²,
-large above. A value is None where no ground truth could have been found (COCO prints -1 there).
+large above. A value is None if there is no ground truth that could have been found (COCO prints -1).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from protomask.evaluation.truth import GroundTruth
 
 @dataclass(frozen=True, kw_only=True)
 class ClassMetrics:
-    """One category of a table. ``AP`` and ``AP50`` in [0, 1], None where ``num_objects`` is 0 (crowds not counted)."""
+    """One category of a table. ``AP`` and ``AP50`` in [0, 1], None if ``num_objects`` is 0 (crowds not counted)."""
 
     AP: float | None
     AP50: float | None
@@ -29,13 +29,13 @@ class ClassMetrics:
 
 @dataclass(frozen=True, kw_only=True)
 class CocoTable:
-    """The twelve COCO numbers for boxes or for masks, each in [0, 1], or None where there is no ground truth.
+    """The twelve COCO numbers for boxes or for masks, each in [0, 1], or None without ground truth.
 
     Attributes:
-        AR: average recall by detections allowed per image and category; sizes are read at the largest.
-        per_class: by category name, in the order of category ids, categories without ground truth included.
+        AR: average recall by limit of detections per image and category; the values by size use the largest limit.
+        per_class: by category name, in the order of category ids, including categories without ground truth.
         precision: (10, 101, K) float64 at IoU 0.50:0.05:0.95, recall 0:0.01:1 and each category, all sizes, at the
-            largest number of detections; -1 where there is no ground truth.
+            largest number of detections; -1 without ground truth.
 
     """
 
@@ -54,12 +54,12 @@ class CocoTable:
 
     @property
     def AR_1(self) -> float | None:
-        """Average recall with one detection per image and category; None also where 1 is not among the limits."""
+        """Average recall with one detection per image and category; None also if 1 is not among the limits."""
         return self.AR.get(1)
 
     @property
     def AR_10(self) -> float | None:
-        """Average recall with ten detections per image and category; None also where 10 is not among the limits."""
+        """Average recall with ten detections per image and category; None also if 10 is not among the limits."""
         return self.AR.get(10)
 
     @property
@@ -94,7 +94,7 @@ class CocoTable:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types: the names of `rows`, ``AR_max``, and ``per_class``."""
+        """The values as plain JSON types: the names of `rows`, ``AR_max`` and ``per_class``."""
         classes = {
             name: {"AP": one.AP, "AP50": one.AP50, "num_objects": one.num_objects}
             for name, one in self.per_class.items()
@@ -104,11 +104,11 @@ class CocoTable:
 
 @dataclass(frozen=True, kw_only=True)
 class CocoMetrics:
-    """Box and mask tables of one evaluation; a table that was not asked for is None.
+    """The box and mask tables of one evaluation; a table that was not asked for is None.
 
     Attributes:
         max_detections: the limits of detections per image and category, ascending; AP is read at the last.
-        num_images: images evaluated, those without detections included.
+        num_images: number of images evaluated, including those without detections.
 
     """
 
@@ -119,7 +119,7 @@ class CocoMetrics:
 
     @property
     def tables(self) -> dict[str, CocoTable]:
-        """The tables there are, by name: ``box``, ``mask``."""
+        """The tables that exist, by name: ``box``, ``mask``."""
         named = {"box": self.box, "mask": self.mask}
         return {name: table for name, table in named.items() if table is not None}
 
@@ -138,12 +138,12 @@ class CocoMetrics:
         return rows
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """The values as plain JSON types."""
         tables = {name: table.to_dict() for name, table in self.tables.items()}
         return {"num_images": self.num_images, "max_detections": list(self.max_detections), **tables}
 
     def as_text(self) -> str:
-        """Both tables and the categories as aligned plain text; ``-`` where there is no ground truth."""
+        """Both tables and the categories as aligned plain text; ``-`` without ground truth."""
         summary = [["", *self.tables], *([name, *map(_cell, values)] for name, values in self.rows())]
         class_header = ["class", "objects", *(f"{table} {value}" for table in self.tables for value in ("AP", "AP50"))]
         classes = [

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.schema import Annotation, AnnotationProblem, Size, read_schema, warn_of
 from protomask.data.coco.segmentation import NoMask, box_of_rle, choose_box, encode_annotation
 from protomask.errors import DataError
 from protomask.structures.coco_json import CocoFile, Fault, few
-
-if TYPE_CHECKING:
-    from protomask.data.coco.dataset import CocoDataset
 
 Row = dict[str, Any]
 
@@ -21,6 +19,8 @@ Row = dict[str, Any]
 @dataclass(frozen=True, kw_only=True)
 class GroundTruth:
     """Annotations prepared for matching, with the repairs that training makes (`protomask.data.coco.schema`).
+
+    Ids count from 1, because both libraries read id 0 as "not matched".
 
     Attributes:
         source: what messages call it.
@@ -39,9 +39,7 @@ class GroundTruth:
     problems: tuple[AnnotationProblem, ...] = ()
 
     @classmethod
-    def load(
-        cls, source: str | Path | Mapping[str, Any] | CocoFile | CocoDataset | GroundTruth, *, masks: bool
-    ) -> GroundTruth:
+    def load(cls, source: TruthSource, *, masks: bool) -> GroundTruth:
         """Read and check annotations; what is dropped is not counted, and told in one `DataWarning`.
 
         Args:
@@ -53,8 +51,10 @@ class GroundTruth:
 
         """
         if isinstance(source, GroundTruth):
+            if masks and any(annotation["segmentation"] is None for annotation in source.annotations):
+                raise DataError(f"{source.source}: expected annotations with masks, got some loaded without")
             return source
-        if not isinstance(source, str | Path | Mapping | CocoFile):
+        if isinstance(source, CocoDataset):
             return cls._of_dataset(source)
         if not isinstance(source, str | Path | CocoFile) and "images" not in source and "categories" not in source:
             raise DataError("ground truth: expected a COCO object with images, annotations and categories")
@@ -87,7 +87,12 @@ class GroundTruth:
         return made
 
     def check_categories(self, category_ids: Sequence[int]) -> None:
-        """Raises: DataError if an id that a model predicts is not in the file."""
+        """Check that the file has every category that a model predicts.
+
+        Raises:
+            DataError: an id is not in the file.
+
+        """
         unknown = [category for category in category_ids if category not in self.category_names]
         if unknown:
             raise DataError(f"{self.source}: no category with id {few(unknown)}, which the model predicts")
@@ -96,6 +101,10 @@ class GroundTruth:
         """(H, W) of an image; (0, 0) where the file does not say it."""
         image = self.images[image_id]
         return image["height"], image["width"]
+
+
+TruthSource = str | Path | Mapping[str, Any] | CocoFile | CocoDataset | GroundTruth
+"""Path of a COCO instance JSON, its content, parsed or not, a data set, or what was loaded before."""
 
 
 def _prepare(

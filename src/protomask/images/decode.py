@@ -131,6 +131,8 @@ def _open(file: Path | BytesIO, name: str) -> Pixels:
     try:
         with Image.open(file, formats=IMAGE_FORMATS) as image:
             return _decode(image, name)
+    except DataError:
+        raise
     except UnidentifiedImageError as error:
         raise DataError(
             f"{name}: not an image, or in a format that is not read ({', '.join(IMAGE_FORMATS)})"
@@ -142,6 +144,13 @@ def _open(file: Path | BytesIO, name: str) -> Pixels:
         ) from error
     except OSError as error:
         raise DataError(f"{name}: cannot be read: {error}") from error
+    except Exception as error:
+        raise _broken(name, error) from error
+
+
+def _broken(name: str, error: Exception) -> DataError:
+    # What a damaged file makes a decoder raise is not documented: OSError, SyntaxError, struct.error, zlib.error...
+    return DataError(f"{name}: broken or truncated image: {error or type(error).__name__}")
 
 
 def _decode(image: Image.Image, name: str) -> Pixels:
@@ -156,8 +165,7 @@ def _decode(image: Image.Image, name: str) -> Pixels:
     except Image.DecompressionBombError:
         raise
     except Exception as error:
-        # What a damaged file makes a decoder raise is not documented: OSError, SyntaxError, struct.error, zlib.error...
-        raise DataError(f"{name}: broken or truncated image: {error or type(error).__name__}") from error
+        raise _broken(name, error) from error
     if pixels.size == 0:
         raise DataError(f"{name}: expected an image with pixels, got size {image.width}x{image.height}")
     return np.ascontiguousarray(upright(pixels, orientation))

@@ -133,7 +133,7 @@ def _draw_masks(
     opacity: float,
 ) -> None:
     """Tint the pixels of ``canvas`` (H, W, 3) in place: small objects over large ones, outlines over everything."""
-    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    sides = np.diff(np.nan_to_num(boxes.astype(np.float64)).reshape(-1, 2, 2).clip(-1e6, 1e6), axis=1)[:, 0].clip(0)
     order = np.argsort(-sides.prod(axis=1), kind="stable")
     # 0 is untouched, then one code per fill colour, then one per outline colour.
     height, width = style.frame

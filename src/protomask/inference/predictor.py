@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 import numpy as np
 
 from protomask.detection.options import Limits, PredictChanges, PredictOptions, take_options
+from protomask.errors import ConfigError
 from protomask.images.decode import Pixels, read_image
 from protomask.inference.pipeline import predict_frames
 from protomask.inference.sources import open_source
@@ -65,6 +67,12 @@ class Predictor(ABC):
         """No ``max_detections`` of one image can be above this; None where any can."""
         return None
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Raises: ConfigError, for `predict` is what takes images."""
+        raise ConfigError(
+            "model(...): call model.predict(image), which takes images; a model itself is no function of them"
+        )
+
     @overload
     def predict(
         self, source: ImageSource, options: PredictOptions | None = None, **changes: Unpack[PredictChanges]
@@ -108,7 +116,7 @@ class Predictor(ABC):
 
     def stream(
         self, source: AnySource, options: PredictOptions | None = None, **changes: Unpack[PredictChanges]
-    ) -> Iterator[Frame]:
+    ) -> Generator[Frame, None, None]:
         """Find the instances of every frame of a source; the next frames are decoded meanwhile.
 
         Args:
@@ -128,11 +136,12 @@ class Predictor(ABC):
         settled = take_options(options, changes)
         return self._stream(source, settled)
 
-    def _stream(self, source: AnySource, options: PredictOptions) -> Iterator[Frame]:
-        for frame in predict_frames(self, open_source(source), options.replace(batch_size=1)):
-            if frame.error is not None:
-                raise frame.error
-            yield frame
+    def _stream(self, source: AnySource, options: PredictOptions) -> Generator[Frame, None, None]:
+        with closing(predict_frames(self, open_source(source), options)) as frames:
+            for frame in frames:
+                if frame.error is not None:
+                    raise frame.error
+                yield frame
 
     def predict_images(
         self,

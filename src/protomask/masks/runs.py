@@ -105,8 +105,8 @@ def runs_area(runs: Runs) -> int:
 def perimeter(mask: NDArray[np.bool_]) -> float:
     """Length of the outline of an (H, W) bool mask in pixels, holes included.
 
-    Estimated by Crofton's formula over four directions: right on average over all directions of an outline; 8 % short
-    for squares that lie straight.
+    Estimated by Crofton's formula over four directions: right on average over all directions of an outline; 5 % short
+    for squares that lie straight, 8 % for those of 10 pixels.
     """
     padded = np.pad(mask, 1)
     straight = np.count_nonzero(padded[1:] != padded[:-1]) + np.count_nonzero(padded[:, 1:] != padded[:, :-1])

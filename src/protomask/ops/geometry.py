@@ -261,6 +261,8 @@ def preprocess_pixels(pixels: NDArray[np.uint8], geometry: Geometry, device: tor
     image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
     if device.type == "cuda":
         image = image.pin_memory().to(device, non_blocking=True)  # a quarter of the bytes of the finished input
+    if geometry.byte_method is not None:
+        return geometry.normalize(image).to(device)  # whose size another resizing might round to another
     return geometry.preprocess(image).to(device)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a data set with its objects, or with what was found, drawn on them."""
+"""Images of a data set with their objects, or with what was found, drawn on them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from protomask.structures.instances import ColorBy, Instances
 from protomask.structures.target import Target
 
 
-def load_picture(dataset: CocoDataset, index: int, side: int) -> Image.Image:
-    """The image with its long side made ``side`` pixels long, for lines and letters have their size in the picture.
+def load_scaled(dataset: CocoDataset, index: int, side: int) -> Image.Image:
+    """The image with its long side made ``side`` pixels long, so that lines and letters have the same size in all.
 
-    Where file and JSON disagree it is their frames that matter, and the image is left as it is.
+    An image whose aspect ratio is not that of its JSON keeps its size: there the frames of the file matter.
 
     Raises:
         DataError: the image cannot be read.
@@ -27,31 +27,31 @@ def load_picture(dataset: CocoDataset, index: int, side: int) -> Image.Image:
     """
     pixels = dataset.load_pixels(index)
     height, width = pixels.shape[:2]
-    picture = Image.fromarray(pixels)
+    image = Image.fromarray(pixels)
     if not same_aspect(dataset.image_size(index), (height, width)):
-        return picture
+        return image
     scale = side / max(height, width)
-    return picture.resize((max(1, round(width * scale)), max(1, round(height * scale))))
+    return image.resize((max(1, round(width * scale)), max(1, round(height * scale))))
 
 
 def draw_truth(
-    dataset: CocoDataset, index: int, picture: Image.Image, *, color_by: ColorBy = "auto"
+    dataset: CocoDataset, index: int, image: Image.Image, *, color_by: ColorBy = "auto"
 ) -> tuple[Image.Image, Target]:
-    """A picture of `load_picture` with the annotated objects drawn on it, and these in its frame.
+    """The annotated objects drawn on an image of `load_scaled`, and these objects in its frame.
 
     Raises:
         DataError: an annotation cannot be decoded.
 
     """
-    target, _ = dataset.load_target(index, (picture.height, picture.width))
+    target, _ = dataset.load_target(index, (image.height, image.width))
     names = dataset.class_names if len(dataset.class_names) > 1 else None  # one word on every object would hide it
     by = color_by if color_by != "auto" else "class" if names is not None else "instance"
-    return Image.fromarray(target.draw(picture, class_names=names, color_by=by)), target
+    return Image.fromarray(target.draw(image, class_names=names, color_by=by)), target
 
 
-def draw_found(dataset: CocoDataset, picture: Image.Image, rows: Sequence[Mapping[str, Any]]) -> Image.Image:
-    """A picture of `load_picture` with COCO result rows that have masks drawn on it, which are scaled to its size."""
-    size = (picture.width, picture.height)
+def draw_found(dataset: CocoDataset, image: Image.Image, rows: Sequence[Mapping[str, Any]]) -> Image.Image:
+    """A image of `load_scaled` with COCO result rows that have masks drawn on it, which are scaled to its size."""
+    size = (image.width, image.height)
     dense = np.zeros((len(rows), size[1], size[0]), dtype=np.bool_)
     for mask, row in zip(dense, rows, strict=True):
         scaled = Image.fromarray(decode_rle(row["segmentation"])).resize(size, Image.Resampling.NEAREST)
@@ -64,6 +64,6 @@ def draw_found(dataset: CocoDataset, picture: Image.Image, rows: Sequence[Mappin
         image_size=size[::-1],
         class_names=dataset.class_names,
     )
-    # What is too thin for a pixel of the picture has no place in it.
+    # What is too thin for a pixel of the image has no place in it.
     seen = found[dense.any(axis=(1, 2))]
-    return Image.fromarray(seen.draw(picture, labels=len(found.class_names) > 1))
+    return Image.fromarray(seen.draw(image, labels=len(found.class_names) > 1))

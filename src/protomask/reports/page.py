@@ -1,4 +1,4 @@
-"""The HTML page of a training report, from plain data: no script, no network, pictures as files beside it."""
+"""The HTML page of a training report, from plain data: no script, no network, image files beside it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from protomask.charts.lines import line_chart
+from protomask.charts.drawing import Chart, style_sheet
+from protomask.charts.plots import Series, line_chart
+from protomask.charts.scales import Axis
 from protomask.evaluation.confusion import Confusion, ImageScore
 from protomask.evaluation.quality_report import Population, QualityReport
 from protomask.evaluation.tables import CocoMetrics
+from protomask.reports.reliability import reliability_diagram
 
-DIAGRAM = "reliability.png"
 _AP_NAMES = ("AP", "AP50", "AP75")
 _CELLS_AT_MOST = 41  # of a confusion matrix to a side, the background included
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One image of the validation split with two pictures of it, files beside the page of one size (width, height)."""
+    """One validation image, drawn twice: files beside the page, both of one size (width, height)."""
 
     name: str
     score: ImageScore
@@ -41,7 +43,7 @@ class ReportContent:
         records: lines of metrics.jsonl.
         metrics: AP of boxes and masks.
         confusion: matrix and score of each image.
-        quality: how well scores tell the IoU of masks; `DIAGRAM` beside the page shows it.
+        quality: how well scores predict the IoU of masks.
         best: images with the highest quality.
         worst: images with the lowest quality, the lowest first.
 
@@ -74,7 +76,7 @@ def render_page(content: ReportContent) -> str:
     body = "".join(
         f'<section id="{name}"><h2>{escape(title)}</h2>{inner}</section>' for name, (title, inner) in sections.items()
     )
-    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    style = style_sheet() + Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     title = escape(content.title)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -94,57 +96,51 @@ def _headline(content: ReportContent) -> str:
     ]
     shown = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in tiles)
     count, limit = content.metrics.num_images, content.metrics.max_detections[-1]
-    told = f"Training report. Measured on {count} validation images, at most {limit} detections in each."
-    return f'<p class="muted">{told}</p><dl class="tiles">{shown}</dl>'
+    measured = f"Training report. Measured on {count} validation images, up to {limit} detections in each."
+    return f'<p class="muted">{measured}</p><dl class="tiles">{shown}</dl>'
 
 
 def _curves(records: Sequence[Mapping[str, Any]]) -> str:
     steps = [record for record in records if record["kind"] == "train"]
     checks = [record for record in records if record["kind"] == "validation"]
 
-    def series(lines: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
+    def points(lines: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
         return [(line["iteration"], line[key]) for line in lines if line.get(key) is not None]
 
     span = (0.0, max((record["iteration"] for record in records), default=1))
     terms = [key for key in (steps[-1] if steps else {}) if key.startswith("loss_") and key != "loss_total"]
-    chart = partial(line_chart, x_label="iteration", x_range=span)
+    chart = partial(line_chart, x=Axis(label="iteration", span=span))
+    loss = Axis(label="loss", log=True)
     charts = [
+        chart([Series(name="total", points=points(steps, "loss_total"))], title="Loss", y=loss),
         chart(
-            {"total": series(steps, "loss_total")},
-            title="Loss",
-            y_label="loss",
-            log=True,
-        ),
-        chart(
-            {key.removeprefix("loss_").replace("_", " "): series(steps, key) for key in terms},
+            [Series(name=key.removeprefix("loss_").replace("_", " "), points=points(steps, key)) for key in terms],
             title="Terms of the loss",
-            y_label="loss",
-            log=True,
+            y=loss,
         ),
         chart(
-            {
-                _with_last(f"{kind} {name}", points): points
+            [
+                Series(name=f"{kind} {name} {shown[-1][1]:.3f}", points=shown, marks=True)
                 for kind in ("mask", "box")
                 for name in _AP_NAMES
-                if (points := series(checks, f"{kind}_{name}"))
-            },
+                if (shown := points(checks, f"{kind}_{name}"))
+            ],
             title="Validation",
-            y_label="average precision",
-            marks=True,
+            y=Axis(label="average precision"),
         ),
         chart(
-            {"learning rate": series(steps, "learning_rate")},
+            [Series(name="learning rate", points=points(steps, "learning_rate"))],
             title="Learning rate",
-            y_label="learning rate",
+            y=Axis(label="learning rate"),
         ),
     ]
     skipped = sum(line["skipped_steps"] for line in steps)
-    told = f"<p>{skipped} steps were left out, for their loss or gradient was not finite.</p>" if skipped else ""
-    return f'{told}<div class="columns">{"".join(charts)}</div>'
+    note = f"<p>{skipped} steps were left out: their loss or gradient was not finite.</p>" if skipped else ""
+    return note + _columns(charts)
 
 
-def _with_last(name: str, points: Sequence[tuple[float, float]]) -> str:
-    return f"{name} {points[-1][1]:.3f}"
+def _columns(charts: Sequence[Chart]) -> str:
+    return f'<div class="columns">{"".join(f"<figure>{chart.inline()}</figure>" for chart in charts)}</div>'
 
 
 def _average_precision(metrics: CocoMetrics) -> str:
@@ -161,22 +157,25 @@ def _average_precision(metrics: CocoMetrics) -> str:
 
 
 def _precision_recall(metrics: CocoMetrics) -> str:
-    charts = []
-    for kind, table in reversed(metrics.tables.items()):
-        curves = {0.5: table.AP50, 0.75: table.AP75}
-        lines = {
-            f"IoU {iou:g}, AP {_figure(value)}": [(k / 100, y) for k, y in enumerate(table.precision_curve(iou))]
-            for iou, value in curves.items()
-        }
-        unit = (0.0, 1.0)
-        charts.append(
-            line_chart(
-                lines, title=f"{kind}es", x_label="recall", y_label="precision", x_range=unit, y_range=unit
-            ).replace("maskes", "masks")
+    unit = (0.0, 1.0)
+    charts = [
+        line_chart(
+            [
+                Series(
+                    name=f"IoU {iou:g}, AP {_figure(value)}",
+                    points=[(k / 100, y) for k, y in enumerate(table.precision_curve(iou))],
+                )
+                for iou, value in {0.5: table.AP50, 0.75: table.AP75}.items()
+            ],
+            title={"mask": "Masks", "box": "Boxes"}[kind],
+            x=Axis(label="recall", span=unit),
+            y=Axis(label="precision", span=unit),
         )
+        for kind, table in reversed(metrics.tables.items())
+    ]
     return (
         "<p>Precision of the detections ranked by their scores, down to the score at which so many of the objects are "
-        f'found; mean over the classes.</p><div class="columns">{"".join(charts)}</div>'
+        f"found; mean over the classes.</p>{_columns(charts)}"
     )
 
 
@@ -217,21 +216,12 @@ def _quality(quality: QualityReport) -> str:
         for population, title in titles.items()
     )
     return (
-        "<p>Does a score tell how good the mask is? The diagram compares the score with the measured IoU of the masks, "
+        "<p>Does a score say how good the mask is? The diagram compares the score with the measured IoU of the masks, "
         f"for detections with a class score above {quality.min_class_score:g}; an honest score lies on the diagonal. "
         "Squares are the class score; circles, where the model rates its masks, the class score times the mask "
         "score.</p>"
-        f'{_scrolled("reliability diagram", _diagram(quality))}<div class="tables">{tables}</div>'
+        f'{_scrolled("reliability diagram", reliability_diagram(quality).inline())}<div class="tables">{tables}</div>'
     )
-
-
-def _diagram(quality: QualityReport) -> str:
-    words = "; ".join(
-        f"{name.replace('_', ' ')}: calibration error {_figure(one.calibration_error)}"
-        for name, one in quality.populations["all"].scores().items()
-    )
-    alt = f"Measured mask IoU over score, and the number of detections per bin. {words}"
-    return f'<img class="drawing" src="{DIAGRAM}" width="1800" height="1200" alt="{escape(alt)}">'
 
 
 def _examples(examples: Sequence[Example], confusion: Confusion, which: str) -> str:
@@ -241,10 +231,10 @@ def _examples(examples: Sequence[Example], confusion: Confusion, which: str) -> 
     for example in examples:
         score, name = example.score, escape(example.name)
         wrong, missed = score.detections - score.matches, score.objects - score.matches
-        told = f"quality {_figure(score.quality)}: {score.matches} of {score.objects} objects right"
+        verdict = f"quality {_figure(score.quality)}: {score.matches} of {score.objects} objects right"
         iou = f" (mean IoU {score.iou_sum / score.matches:.3f})" if score.matches else ""
         size = f'width="{example.size[0]}" height="{example.size[1]}"'
-        pictures = "".join(
+        images = "".join(
             f'<div><img src="{escape(file)}" {size} alt="{name}: {words}"><span>{label}</span></div>'
             for file, label, words in (
                 (example.truth, "truth", f"{score.objects} annotated objects"),
@@ -252,8 +242,8 @@ def _examples(examples: Sequence[Example], confusion: Confusion, which: str) -> 
             )
         )
         figures.append(
-            f"<figure><figcaption>{name}: {told}{iou}, {missed} missed, {wrong} wrong</figcaption>"
-            f'<div class="pair">{pictures}</div></figure>'
+            f"<figure><figcaption>{name}: {verdict}{iou}, {missed} missed, {wrong} wrong</figcaption>"
+            f'<div class="pair">{images}</div></figure>'
         )
     return (
         f"<p>The {len(examples)} validation images with the {which} quality. The quality of an image is its F1 score "

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import random
+from collections.abc import Sequence
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+from PIL import Image, ImageDraw, ImageFont
 
-    from PIL import Image
+from protomask.data.coco.dataset import CocoDataset
+from protomask.data.doctor.report import CheckReport
+from protomask.errors import DataError
+from protomask.files import replacing
+from protomask.reports.overlays import draw_truth, load_scaled
 
-    from protomask.data.coco.dataset import CocoDataset
-    from protomask.data.doctor.report import CheckReport
-
-_TILES, _COLUMNS, _TILE_SIDE, _CAPTION = 12, 4, 360, 22
+_TILES, _COLUMNS, _TILE_SIDE, _CAPTION, _GAP = 12, 4, 360, 22, 8
 
 
-def write_sheet(report: CheckReport, path: Path, seed: int) -> Path | None:
-    """Random images with their annotations; None if the data set has none that can be shown."""
-    import random
+def write_sheet(report: CheckReport, path: str | Path, *, seed: int = 0) -> Path | None:
+    """Draw random images of a checked data set with their annotations, two thirds of them from the training split.
 
-    from protomask.data.coco.dataset import CocoDataset
-    from protomask.errors import DataError
-    from protomask.files import replacing
+    Args:
+        report: of `check_dataset`; images that cannot be read are left out, for the report lists them.
+        path: PNG file to write.
+        seed: chooses the images.
 
+    Returns:
+        The path; None if the data set has no image that can be shown.
+
+    Raises:
+        ProtomaskError: the file cannot be written.
+
+    """
+    path = Path(path)
     tiles: list[Image.Image] = []
     for name, split in report.splits.items():
         dataset = CocoDataset(split.annotation_file, split.image_dir, faults=[])
@@ -34,7 +43,7 @@ def write_sheet(report: CheckReport, path: Path, seed: int) -> Path | None:
             try:
                 tiles.append(_tile(dataset, index, name))
             except DataError:
-                continue  # told in the report
+                continue  # the report lists it
             wanted -= 1
     if not tiles:
         return None
@@ -44,16 +53,12 @@ def write_sheet(report: CheckReport, path: Path, seed: int) -> Path | None:
 
 
 def _tile(dataset: CocoDataset, index: int, split: str) -> Image.Image:
-    """One image with its annotations, at most as large as a tile of the sheet, and a caption below."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    from protomask.reports.overlays import draw_truth, load_picture
-
-    picture = load_picture(dataset, index, _TILE_SIDE)
-    picture, target = draw_truth(dataset, index, picture, color_by="instance")
-    picture.thumbnail((_TILE_SIDE, _TILE_SIDE))
+    """One image with its annotations, as large as fits into a tile of the sheet, and a caption below."""
+    image = load_scaled(dataset, index, _TILE_SIDE)
+    drawn, target = draw_truth(dataset, index, image, color_by="instance")
+    drawn.thumbnail((_TILE_SIDE, _TILE_SIDE))
     tile = Image.new("RGB", (_TILE_SIDE, _TILE_SIDE + _CAPTION), "white")
-    tile.paste(picture, ((_TILE_SIDE - picture.width) // 2, _TILE_SIDE - picture.height))
+    tile.paste(drawn, ((_TILE_SIDE - drawn.width) // 2, _TILE_SIDE - drawn.height))
     crowds = int(target.is_crowd.sum())
     counts = {"object": len(target) - crowds, "crowd": crowds}
     counted = ", ".join(f"{count} {what}{'s' * (count != 1)}" for what, count in counts.items() if count)
@@ -64,13 +69,12 @@ def _tile(dataset: CocoDataset, index: int, split: str) -> Image.Image:
 
 
 def _contact_sheet(tiles: Sequence[Image.Image]) -> Image.Image:
-    from PIL import Image
-
-    gap, (width, height) = 8, tiles[0].size
+    """All tiles on one white image, in rows."""
+    width, height = tiles[0].size
     columns = min(_COLUMNS, len(tiles))
     rows = -(-len(tiles) // columns)
-    sheet = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + gap) + gap), "white")
+    sheet = Image.new("RGB", (columns * (width + _GAP) + _GAP, rows * (height + _GAP) + _GAP), "white")
     for number, tile in enumerate(tiles):
         row, column = divmod(number, columns)
-        sheet.paste(tile, (gap + column * (width + gap), gap + row * (height + gap)))
+        sheet.paste(tile, (_GAP + column * (width + _GAP), _GAP + row * (height + _GAP)))
     return sheet

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -56,7 +55,7 @@ def rows_of(index: Any, length: int) -> NDArray[np.int64]:
 
     """
     if isinstance(index, slice):
-        return np.arange(length)[index]
+        return np.ascontiguousarray(np.arange(length)[index])  # PyTorch takes no negative strides
     chosen = as_array(index).reshape(-1)
     if chosen.dtype == np.bool_:
         if len(chosen) != length:
@@ -71,8 +70,3 @@ def rows_of(index: Any, length: int) -> NDArray[np.int64]:
         wrong = next(row for row in rows.tolist() if not -length <= row < length)
         raise IndexError(f"instance {wrong} of {length}")
     return np.where(rows < 0, rows + length, rows)
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names for a message."""
-    return ", ".join(map(repr, names))

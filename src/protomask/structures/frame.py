@@ -51,6 +51,9 @@ class Frame:
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"frames never change: make a new one with replace({name}=...)")
 
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("frames never change")
+
     @property
     def image(self) -> Pixels:
         """(H, W, 3) uint8 RGB, upright.
@@ -74,7 +77,10 @@ class Frame:
 
     def replace(self, **changes: Any) -> Frame:
         """The same frame with some fields changed."""
-        values: dict[str, Any] = {
+        return Frame(**{**self._fields(), **changes})
+
+    def _fields(self) -> dict[str, Any]:
+        return {
             "image": self._image,
             "source": self.source,
             "index": self.index,
@@ -82,8 +88,15 @@ class Frame:
             "found": self.found,
             "error": self.error,
         }
-        return Frame(**{**values, **changes})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self._fields(),)
 
     def __repr__(self) -> str:
         time = "" if self.time is None else f" at {self.time:.3f} s"
         return f"Frame({self.index} of {self.source}{time}, found {self.found})"
+
+
+def _rebuild(fields: dict[str, Any]) -> Frame:
+    """A `Frame` from its pickled fields."""
+    return Frame(**fields)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -35,7 +36,8 @@ _MASKS_AT_ONCE = 16
 class Instances:
     """What was found in one image, best first, in the frame of the original image.
 
-    Instances never change: indexing, `replace` and `cat` make new ones, and the arrays cannot be written to.
+    Instances never change: indexing, `replace` and `cat` make new ones, and the arrays cannot be written to. What they
+    are made from is copied, except for the masks.
 
     Args:
         boxes: (N, 4) float32, xyxy, pixels of the original image.
@@ -97,8 +99,10 @@ class Instances:
             check_array("mask_scores", mask_scores, (count,), "float32")
         extra = {name: as_array(values) for name, values in (columns or {}).items()}
         for name, column in extra.items():
-            if len(column) != count:
-                raise DataError(f"columns[{name!r}]: expected {count} rows, got {len(column)}")
+            if hasattr(Instances, name) and name != "track_ids":
+                raise DataError(f"columns: expected names that Instances do not have otherwise, got {name!r}")
+            if column.ndim == 0 or len(column) != count:
+                raise DataError(f"columns[{name!r}]: expected {count} rows, got shape {column.shape}")
         dense: NDArray[np.bool_] | None = None
         if hasattr(masks, "runs"):
             source: MaskSource = masks
@@ -106,7 +110,7 @@ class Instances:
                 raise DataError(f"masks: expected {count}, got {len(source)}")
         else:
             check_array("masks", masks, (count, height, width), "bool")
-            dense = _frozen(as_array(masks))
+            dense = _read_only(as_array(masks))
             source = DenseMasks(dense)
         labels = as_array(labels)
         if count and not 0 <= int(labels.min()) <= int(labels.max()) < len(class_names):
@@ -115,13 +119,13 @@ class Instances:
                 f"got {int(labels.min())}..{int(labels.max())}"
             )
         values: dict[str, Any] = {
-            "boxes": _frozen(as_array(boxes)),
+            "boxes": _frozen(boxes),
             "labels": _frozen(labels),
-            "class_scores": _frozen(as_array(class_scores)),
-            "mask_scores": None if mask_scores is None else _frozen(as_array(mask_scores)),
+            "class_scores": _frozen(class_scores),
+            "mask_scores": None if mask_scores is None else _frozen(mask_scores),
             "image_size": (height, width),
             "class_names": tuple(class_names),
-            "columns": {name: _frozen(own) for name, own in extra.items()},
+            "columns": MappingProxyType({name: _frozen(own) for name, own in extra.items()}),
             "_masks": source,
             "_dense": dense,
             "_runs": None,
@@ -157,7 +161,7 @@ class Instances:
     def cat(cls, parts: Sequence[Instances]) -> Instances:
         """The instances of several results of one image, in their order.
 
-        Mask scores and columns are kept where all parts have them.
+        Mask scores and columns are kept where all parts with instances have them.
 
         Raises:
             DataError: no part, or parts of other image sizes or class names.
@@ -173,8 +177,9 @@ class Instances:
                     f"{first.image_size} with {len(first.class_names)} classes and "
                     f"{part.image_size} with {len(part.class_names)} classes"
                 )
+        parts = [part for part in parts if len(part)] or [first]
         scored = [part.mask_scores for part in parts if part.mask_scores is not None]
-        shared = [name for name in first.columns if all(name in part.columns for part in parts)]
+        shared = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
         return cls(
             boxes=np.concatenate([part.boxes for part in parts]),
             labels=np.concatenate([part.labels for part in parts]),
@@ -207,7 +212,7 @@ class Instances:
             "masks": self._masks if self._runs is None else RunMasks(self._runs),
             "image_size": self.image_size,
             "class_names": self.class_names,
-            "columns": self.columns,
+            "columns": dict(self.columns),
         }
 
     @property
@@ -229,7 +234,7 @@ class Instances:
     def masks(self) -> NDArray[np.bool_]:
         """(N, H, W) bool in the original frame, made on first use and kept."""
         if self._dense is None:
-            object.__setattr__(self, "_dense", _frozen(self._paint(self.runs())))
+            object.__setattr__(self, "_dense", _read_only(self._paint(self.runs())))
         assert self._dense is not None
         return self._dense
 
@@ -251,7 +256,7 @@ class Instances:
     def runs(self) -> tuple[Runs, ...]:
         """The masks in order, each as the runs of its pixels (`protomask.masks.runs.Runs`); made once and kept."""
         if self._runs is None:
-            object.__setattr__(self, "_runs", tuple(self._masks.runs()))
+            object.__setattr__(self, "_runs", tuple(map(_read_only, self._masks.runs())))
         assert self._runs is not None
         return self._runs
 
@@ -418,7 +423,14 @@ def _rebuild(fields: dict[str, Any]) -> Instances:
     return Instances(**fields)
 
 
-def _frozen(array: NDArray[Any]) -> NDArray[Any]:
+def _frozen(array: Any) -> NDArray[Any]:
+    """A copy that cannot be written to."""
+    copy = np.array(as_array(array))
+    copy.flags.writeable = False
+    return copy
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
     """A view that cannot be written to."""
     view = array.view()
     view.flags.writeable = False

@@ -33,6 +33,7 @@ def to_dict(found: Instances, *, masks: bool = True) -> dict[str, Any]:
 
 def describe(found: Instances) -> list[dict[str, Any]]:
     """One JSON object per instance, without its mask: number, label, class_name, scores, box, columns."""
+    columns = {name: values.tolist() for name, values in found.columns.items()}
     return [
         {
             "number": number,
@@ -42,7 +43,7 @@ def describe(found: Instances) -> list[dict[str, Any]]:
             "class_score": one.class_score,
             "mask_score": one.mask_score,
             "box": one.box.tolist(),
-            **{name: values[number - 1].tolist() for name, values in found.columns.items()},
+            **{name: values[number - 1] for name, values in columns.items()},
         }
         for number, one in enumerate(found, start=1)
     ]

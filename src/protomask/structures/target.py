@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from protomask.errors import ConfigError, DataError
 from protomask.images.decode import read_image
 from protomask.images.draw import draw_objects
 from protomask.masks.runs import mask_runs
@@ -95,10 +96,23 @@ class Target:
         Returns:
             (H, W, 3) uint8 RGB, a new array.
 
+        Raises:
+            DataError: the image cannot be read or its size is not ``image_size``.
+            ConfigError: ``opacity`` or ``color_by`` has an impossible value, or a label has no name.
+
         """
+        if color_by not in ("class", "instance"):
+            raise ConfigError(f"color_by: expected class or instance, got {color_by!r}")
         labels = as_array(self.labels).tolist()
+        if class_names is not None and labels and max(labels) >= len(class_names):
+            raise ConfigError(
+                f"class_names: expected names of labels up to {max(labels)}, got {len(class_names)} names"
+            )
+        pixels = read_image(image)
+        if pixels.shape[:2] != self.image_size:
+            raise DataError(f"image: expected (H, W) = {self.image_size} as annotated, got {pixels.shape[:2]}")
         return draw_objects(
-            read_image(image),
+            pixels,
             boxes=as_array(self.boxes),
             masks=[mask_runs(mask) for mask in as_array(self.masks)],
             names=None if class_names is None else [class_names[label] for label in labels],

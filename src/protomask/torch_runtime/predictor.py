@@ -20,6 +20,7 @@ from protomask.models.layers.folding import prepare_for_inference
 from protomask.models.network import Network
 from protomask.ops.geometry import preprocess_pixels
 from protomask.structures.instances import Instances
+from protomask.torch_runtime.snapshot import Snapshot
 
 Precision = Literal["float32", "bf16", "fp16"]
 _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -29,7 +30,7 @@ class TorchPredictor(Predictor, nn.Module):
     """A PyTorch network with everything around it: reading, geometry, NMS, masks in the original frame.
 
     Predictions run on a copy with its batch norms folded, made at the first one and again whenever the weights have
-    changed; ``network`` itself stays exactly as it is, also its mode.
+    changed, in whatever way; ``network`` itself stays exactly as it is, also its mode.
 
     Args:
         network: trained, any device.
@@ -54,7 +55,10 @@ class TorchPredictor(Predictor, nn.Module):
         self.precision = precision
         self.compile_network = compile
         # In a tuple, or its weights would count as this module's.
-        self._prepared: tuple[Network, list[Tensor], list[tuple[int, int]]] | None = None
+        self._prepared: tuple[Network, Snapshot] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_prepared": None}  # copies and pickles make their own
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -78,6 +82,19 @@ class TorchPredictor(Predictor, nn.Module):
 
     def extra_repr(self) -> str:
         return f"source={self.source!r}, precision={self.precision!r}"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the bare network, see `forward`.
+
+        Raises:
+            ConfigError: this is no batch of the network's geometry, but an image perhaps.
+
+        """
+        given = args[0] if args else next(iter(kwargs.values()), None)
+        batch = getattr(given, "tensors", given)  # of padded images
+        if not (isinstance(batch, Tensor) and batch.is_floating_point() and batch.ndim == 4):
+            return super().__call__()
+        return nn.Module.__call__(self, *args, **kwargs)
 
     def forward(self, images: Any) -> Any:
         """The bare network on a batch of its geometry; `predict` takes images."""
@@ -114,24 +131,26 @@ class TorchPredictor(Predictor, nn.Module):
     def _for_inference(self) -> Network:
         """The copy that predicts, made again if the weights are no longer those it was made from."""
         if self._prepared is not None:
-            network, tensors, state = self._prepared
-            if _state_of(tensors) == state:  # to find the tensors again would take ten times as long as to look at them
+            network, snapshot = self._prepared
+            if snapshot.holds():
                 return network
-        tensors = [*self.network.parameters(), *self.network.buffers()]
+        wrong = {tensor.dtype for tensor in self.network.parameters()} - {torch.float32}
+        if wrong:
+            raise ConfigError(
+                "precision: expected a network whose weights are float32, got "
+                f"{str(wrong.pop()).removeprefix('torch.')}; "
+                'call model.float(), and for predictions in lower precision load(..., precision="fp16" or "bf16")'
+            )
         network = prepare_for_inference(self.network, _DTYPES[self.precision])
+        snapshot = Snapshot(self.network, network)
         if self.compile_network:
             _compile(network)
-        self._prepared = (network, tensors, _state_of(tensors))
+        self._prepared = (network, snapshot)
         return network
 
     def save(self, path: str | Path, **details: Any) -> Path:
         """Write the weights to one .safetensors file; see `protomask.checkpoints.io.save_weights`."""
         return save_weights(self.network, path, **details)
-
-
-def _state_of(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
-    """What changes when a tensor is written to or replaced by another."""
-    return [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
 
 
 def _compile(network: Network) -> None:

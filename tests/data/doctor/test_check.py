@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -189,7 +190,7 @@ def test_hundreds_of_objects_in_an_image(sound: Path) -> None:
     assert report.problems == ()
 
 
-WRONG = [
+WRONG: list[Any] = [
     None,
     True,
     -1,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ def picture(seed: int, size: tuple[int, int] = (96, 128)) -> Image.Image:
     [("b.jpg", {"quality": 60}), ("b.jpg", {"quality": 95}), ("b.webp", {"quality": 70}), ("b.bmp", {})],
 )
 @pytest.mark.parametrize("size", [(96, 128), (48, 64), (300, 400)])
-def test_copies_are_found(tmp_path: Path, name: str, options: dict[str, int], size: tuple[int, int]) -> None:
+def test_copies_are_found(tmp_path: Path, name: str, options: dict[str, Any], size: tuple[int, int]) -> None:
     picture(0).save(tmp_path / "a.png")
     picture(0).resize((size[1], size[0])).save(tmp_path / name, **options)
     others = [tmp_path / f"{seed}.png" for seed in range(1, 20)]

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from coco_folders import BLOB, RING, drawn, read_coco, write_coco
+from coco_folders import BLOB, RING, read_coco, write_coco
+from drawn_masks import drawn
 from protomask.data.formats.convert import convert_dataset
 from protomask.errors import DataError
 
@@ -30,7 +31,13 @@ def write(folder: Path, *shapes: Any, image: bool = True, **more: Any) -> Path:
     folder.mkdir()
     if image:
         Image.new("RGB", (8, 6)).save(folder / "a.png")
-    content = {"version": "5.5.0", "flags": {}, "shapes": list(shapes), "imagePath": "a.png", "imageData": None}
+    content: dict[str, Any] = {
+        "version": "5.5.0",
+        "flags": {},
+        "shapes": list(shapes),
+        "imagePath": "a.png",
+        "imageData": None,
+    }
     (folder / "a.json").write_text(json.dumps(content | {"imageHeight": 6, "imageWidth": 8} | more))
     return folder
 

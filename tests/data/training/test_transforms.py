@@ -15,6 +15,7 @@ from protomask.data.training.transforms import TrainTransform
 from protomask.errors import ConfigError
 from protomask.ops.geometry import ImageGeometry
 from protomask.structures.target import Target
+from targets import empty_target
 
 FILL = (124, 117, 104)
 OFF = AugmentationConfig.off()
@@ -269,7 +270,7 @@ def test_input_is_left_alone() -> None:
 def test_chroma_changes_leave_gray_alone(strength: dict[str, float]) -> None:
     config = only(photometric=1.0, **strength)
     gray = torch.arange(256, dtype=torch.uint8).repeat(3, 2, 1)
-    out, _ = TrainTransform(config, geometry((2, 256)))(gray, Target.empty((2, 256)))
+    out, _ = TrainTransform(config, geometry((2, 256)))(gray, empty_target((2, 256)))
     assert int((out.int() - gray.int()).abs().max()) <= 1
 
 
@@ -279,7 +280,7 @@ def test_brightness_and_contrast() -> None:
     means = []
     for seed in range(200):
         torch.manual_seed(seed)
-        means.append(float(TrainTransform(config, geometry(4))(gray, Target.empty((4, 4)))[0].float().mean()))
+        means.append(float(TrainTransform(config, geometry(4))(gray, empty_target((4, 4)))[0].float().mean()))
     assert 34 <= min(means) < 60
     assert 150 < max(means) <= 198
     assert np.mean(means) == pytest.approx(100, abs=6)

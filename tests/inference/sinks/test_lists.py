@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -319,6 +320,7 @@ def test_disk_errors_name_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             sink.close(complete=True)
         assert files_in(tmp_path / "out") == []
     monkeypatch.setattr(Path, "open", full)
+    monkeypatch.setattr(os, "open", full)
     for make in makers:
         sink = make(tmp_path / "out")
         with pytest.raises(ProtomaskError, match=r"predictions\.\w+: cannot be written: No space left on device"):

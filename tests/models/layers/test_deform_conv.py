@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def test_a_deformable_backbone_with_zero_offsets_equals_the_plain_one(name: str)
 
 
 def test_zero_offset_network_equals_the_plain_network() -> None:
-    small = {"image_size": 64, "fpn_channels": 16, "protonet_channels": 16, "rescoring_channels": ()}
+    small: dict[str, Any] = {"image_size": 64, "fpn_channels": 16, "protonet_channels": 16, "rescoring_channels": ()}
     torch.manual_seed(0)
     plus = build_network("yolact_plus_resnet50", num_classes=3, **small).eval()
     plain = build_network("yolact_plus_resnet50", num_classes=3, deformable_layers=(), **small).eval()

@@ -9,8 +9,9 @@ from torch import nn
 from protomask.models.build import build_network
 from protomask.models.layers.folding import prepare_for_inference
 from protomask.models.network import Network
+from protomask.models.yolact.model import Yolact
 
-TINY = {"image_size": 64, "fpn_channels": 16, "protonet_channels": 8, "num_prototypes": 4}
+TINY: dict[str, Any] = {"image_size": 64, "fpn_channels": 16, "protonet_channels": 8, "num_prototypes": 4}
 # Those of the head stay (each level has its own behind one shared convolution), and those of deformable convolutions.
 NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
     "resnet18": ("yolact_resnet18_256", TINY, 5),
@@ -29,8 +30,8 @@ def some_network(name: str, **options: Any) -> Network:
     network = build_network(name, num_classes=3, **options).eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.2)
-            module.running_var.uniform_(0.5, 1.5)
+            nn.init.normal_(module.get_buffer("running_mean"), 0, 0.2)
+            nn.init.uniform_(module.get_buffer("running_var"), 0.5, 1.5)
             nn.init.uniform_(module.weight, 0.3, 0.6)
             nn.init.normal_(module.bias, 0, 0.2)
     return network
@@ -40,7 +41,7 @@ def features(network: Any, images: torch.Tensor) -> list[torch.Tensor]:
     return network.pyramid(images) if hasattr(network, "pyramid") else [*network(images)[:4]]
 
 
-def norms(network: nn.Module) -> int:
+def norms(network: Network) -> int:
     return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
@@ -59,7 +60,8 @@ def test_the_copy_says_the_same_without_batch_norms(name: str, options: dict[str
 
 
 def test_what_is_not_folded_shares_its_memory() -> None:
-    network = some_network("yolact_resnet50", **TINY)
+    network = some_network("yolact_resnet18_256", **TINY)
+    assert isinstance(network, Yolact)
     prepared = prepare_for_inference(network)
     assert prepared.head.box.weight.data_ptr() == network.head.box.weight.data_ptr()
     assert network.head.box.weight.requires_grad

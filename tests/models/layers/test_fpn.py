@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 
@@ -17,7 +19,7 @@ def features() -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("relu", [True, False])
 @pytest.mark.parametrize("extra_from", ["P5", "C5"])
-def test_levels_have_their_signs_sizes_and_sources(relu: bool, extra_from: str) -> None:
+def test_levels_have_their_signs_sizes_and_sources(relu: bool, extra_from: Literal["P5", "C5"]) -> None:
     torch.manual_seed(0)
     pyramid = FeaturePyramid(CHANNELS, 5, relu=relu, extra_from=extra_from)
     given = features()

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from models.test_rcnn_golden import load_official, read_official_picture
-from models.test_yolact_golden import Golden, read_golden
+from golden_values import Golden, official_rcnn_image, read_golden
+from networks import official_rcnn
 from polygon_targets import polygon_mask, polygon_targets
 from protomask.checkpoints import maskrcnn_benchmark
 from protomask.engine.optim import freeze_batch_norm
@@ -27,7 +28,7 @@ pytest.importorskip("pycocotools")
 SIDE = 28
 
 
-def bits(packed: np.ndarray) -> Tensor:
+def bits(packed: NDArray[np.uint8]) -> Tensor:
     """(N, 28, 28) float32 from rows of four bytes."""
     return torch.from_numpy(np.unpackbits(packed, axis=-1)[..., :SIDE].astype(np.float32))
 
@@ -80,7 +81,7 @@ def test_mask_iou_targets_and_loss_are_the_official_ones(unit: tuple[Golden, dic
 
     estimates = torch.from_numpy(golden["pred_maskiou"])[torch.arange(len(labels)), labels].requires_grad_()
     loss = mask_iou_loss(estimates[index], wanted)
-    loss.backward()
+    torch.autograd.backward(loss)
     assert loss.item() == pytest.approx(facts["loss_maskiou"], rel=1e-6)
     assert estimates.grad is not None
     np.testing.assert_allclose(estimates.grad, golden["pred_maskiou_grad_at_label"], atol=1e-7)
@@ -189,16 +190,16 @@ def test_losses_and_gradients_equal_the_official_ones(golden_dir: Path) -> None:
     golden = read_golden(golden_dir / "msrcnn" / "train_e2e.npz")
     facts = json.loads((golden_dir / "msrcnn" / "train_e2e.json").read_text())
     targets = read_targets(golden, facts)
-    network = load_official(golden_dir, "ms_rcnn_resnet50_fpn").train()
+    network = official_rcnn(golden_dir, "ms_rcnn_resnet50_fpn").train()
     freeze_batch_norm(network)
     for part in ("conv1", "layer1"):
-        network.backbone.body.get_submodule(part).requires_grad_(False)
+        network.get_submodule(f"backbone.body.{part}").requires_grad_(False)
     criterion = RCNNCriterion(network)
     criterion.sample = official_draw(golden, network.config.rpn_samples)
     criterion.mask_targets = targets_of_polygons(golden, facts, targets)
 
-    pictures = [read_official_picture(golden_dir, number) for number in (0, 1)]
-    images = network.geometry.batch([network.geometry.normalize(picture) for picture in pictures])
+    pixels = [torch.from_numpy(official_rcnn_image(golden_dir, number)).permute(2, 0, 1) for number in (0, 1)]
+    images = network.geometry.batch([network.geometry.normalize(image) for image in pixels])
     assert images.sizes == tuple(tuple(size) for size in facts["image_sizes_hw"])
     assert list(images.tensors.shape) == facts["batch_shape"]
     proposals = []

@@ -12,16 +12,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from networks import build_rcnn
 from protomask.checkpoints.maskrcnn_benchmark import CONVENTIONS
-from protomask.models.build import build_network
+from protomask.masks.rle import decode_rle, encode_runs
 from protomask.models.rcnn.criterion import RCNNCriterion
-from protomask.models.rcnn.model import MaskRCNN
 from protomask.models.rcnn.detect import BOX_WEIGHTS
+from protomask.models.rcnn.model import MaskRCNN
 from protomask.models.rcnn.proposals import anchors_of_levels, clip_to_image, greedy_nms
 from protomask.ops.boxes import decode_deltas, encode_deltas
-from protomask.masks.rle import decode_rle, encode_runs
 from protomask.structures.mask_sources import RegionMasks
 from protomask.structures.target import Target
+from targets import empty_target
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +33,15 @@ def golden(golden_dir: Path) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def facts(golden_dir: Path) -> dict[str, Any]:
-    return json.loads((golden_dir / "msrcnn" / "units.json").read_text())
+    read: dict[str, Any] = json.loads((golden_dir / "msrcnn" / "units.json").read_text())
+    return read
 
 
 @pytest.fixture(scope="module")
 def network() -> MaskRCNN:
     """A small network in the official conventions; what is tested here has no weights."""
-    small = {"backbone": "resnet18", "fpn_channels": 8, "head_channels": 8}
-    network = build_network("mask_rcnn_resnet50_fpn", conventions=replace(CONVENTIONS, stride_in_1x1=False), **small)
-    assert isinstance(network, MaskRCNN)
-    return network
+    small: dict[str, Any] = {"backbone": "resnet18", "fpn_channels": 8, "head_channels": 8}
+    return build_rcnn(conventions=replace(CONVENTIONS, stride_in_1x1=False), **small)
 
 
 @pytest.mark.parametrize(("kind", "weights"), [("rpn", (1.0, 1.0)), ("box", BOX_WEIGHTS)])
@@ -59,7 +59,7 @@ def test_box_coder(golden: dict[str, Tensor], kind: str, weights: tuple[float, f
 def objects_of(boxes: Tensor) -> Target:
     count = len(boxes)
     return replace(
-        Target.empty((8, 8)),
+        empty_target((8, 8)),
         boxes=boxes,
         labels=torch.zeros(count, dtype=torch.int64),
         masks=torch.zeros(count, 8, 8, dtype=torch.bool),
@@ -149,8 +149,11 @@ def test_sizes_of_resized_images(facts: dict[str, Any], network: MaskRCNN) -> No
 
 def test_pasted_masks(golden: dict[str, Tensor]) -> None:
     masks = RegionMasks(
-        golden["masker/mask_prob"][:, 0], golden["masker/boxes_image_wh_160x120"], (120, 160), continuous=False
+        golden["masker/mask_prob"][:, 0].numpy(),
+        golden["masker/boxes_image_wh_160x120"].numpy(),
+        (120, 160),
+        continuous=False,
     )
     wanted = np.unpackbits(golden["masker/pasted_bits"].numpy(), axis=-1)[..., :160]
     codes = encode_runs(list(masks.runs()), (120, 160))
-    assert torch.equal(torch.stack([decode_rle(code) for code in codes]), torch.from_numpy(wanted).bool())
+    np.testing.assert_array_equal(np.stack([decode_rle(code) for code in codes]), wanted.astype(np.bool_))

@@ -38,7 +38,8 @@ def network() -> Yolact:
 @pytest.fixture(scope="module")
 def output(network: Yolact) -> YolactOutput:
     with torch.no_grad():
-        return network(torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)))
+        output: YolactOutput = network(torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)))
+    return output
 
 
 def score(
@@ -65,8 +66,8 @@ def check_finite(losses: dict[str, Tensor], gradients: dict[str, Tensor]) -> Non
         assert value.shape == (), name
         assert value.dtype == torch.float32, name
         assert bool(value.isfinite()), name
-        assert float(value) >= 0, name
-    assert float(losses["loss_total"]) == pytest.approx(sum(float(losses[term]) for term in TERMS), rel=1e-5)
+        assert value.item() >= 0, name
+    assert losses["loss_total"].item() == pytest.approx(sum(losses[term].item() for term in TERMS), rel=1e-5)
     for name, gradient in gradients.items():
         assert bool(gradient.isfinite().all()), name
 
@@ -211,7 +212,7 @@ def test_a_tiny_network_learns_one_image() -> None:
         optimizer.zero_grad()
         losses["loss_total"].backward()
         optimizer.step()
-        history.append({name: float(value) for name, value in losses.items()})
+        history.append({name: value.item() for name, value in losses.items()})
     assert history[-1]["loss_total"] < 0.6 * history[0]["loss_total"]
     for term in TERMS:
         assert history[-1][term] < history[0][term], term

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -14,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from protomask.data.coco.dataset import CocoDataset
+from protomask.data.training.workers import CarriedBatches, Carrying, carry, prepare_worker
 from protomask.errors import ConfigError, DataError
 from protomask.images.decode import Pixels
 from protomask.ops.geometry import Geometry, PaddedImages, padded_size
@@ -143,15 +143,15 @@ def training_batches(
     """
     _check_options(batch_size, num_workers)
     loader: DataLoader[Any] = DataLoader(
-        _SeededSamples(dataset, seed),
+        Carrying(_SeededSamples(dataset, seed)),
         batch_sampler=_RunOrder(len(dataset), batch_size, share, seed, range(first_iteration, last_iteration), variety),
         num_workers=num_workers,
-        collate_fn=partial(collate, pad_multiple=pad_multiple),
+        collate_fn=partial(carry, partial(collate, pad_multiple=pad_multiple)),
         pin_memory=pin_memory,
-        worker_init_fn=_prepare_worker,
+        worker_init_fn=prepare_worker,
         generator=torch.Generator(),  # the loader must not draw its workers' seed from the generator the training uses
     )
-    return loader
+    return CarriedBatches(loader)
 
 
 def validation_batches(
@@ -174,16 +174,16 @@ def validation_batches(
     """
     _check_options(batch_size, num_workers)
     loader: DataLoader[Any] = DataLoader(
-        _PreparedImages(dataset, geometry),
+        Carrying(_PreparedImages(dataset, geometry)),
         batch_size=batch_size,
         sampler=range(share.process, len(dataset), share.processes),
         num_workers=num_workers,
-        collate_fn=partial(_collate_validation, geometry),
+        collate_fn=partial(carry, partial(_collate_validation, geometry)),
         pin_memory=pin_memory,
-        worker_init_fn=_prepare_worker,
+        worker_init_fn=prepare_worker,
         generator=torch.Generator(),
     )
-    return loader
+    return CarriedBatches(loader)
 
 
 def image_batches(
@@ -200,14 +200,14 @@ def image_batches(
     """
     _check_options(batch_size, num_workers)
     loader: DataLoader[Any] = DataLoader(
-        _Images(dataset),
+        Carrying(_Images(dataset)),
         batch_size=batch_size,
         num_workers=num_workers,
-        collate_fn=_collate_images,
-        worker_init_fn=_prepare_worker,
+        collate_fn=partial(carry, _collate_images),
+        worker_init_fn=prepare_worker,
         generator=torch.Generator(),
     )
-    return (([image.numpy() for image in images], ids) for images, ids in loader)
+    return (([image.numpy() for image in images], ids) for images, ids in CarriedBatches(loader))
 
 
 def _check_options(batch_size: int, num_workers: int) -> None:
@@ -300,10 +300,3 @@ def _collate_images(samples: Sequence[tuple[Tensor, int]]) -> tuple[list[Tensor]
 def _collate_validation(geometry: Geometry, samples: Sequence[tuple[Tensor, tuple[int, int], int]]) -> ValidationBatch:
     images, sizes, ids = zip(*samples, strict=True)
     return geometry.batch(images), list(sizes), list(ids)
-
-
-def _prepare_worker(_: int) -> None:
-    # Ctrl-C reaches every process of the terminal: only the training process decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    torch.set_num_threads(1)

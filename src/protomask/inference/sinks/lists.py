@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from protomask.errors import ConfigError, MissingExtraError
-from protomask.files import naming, temporary_name
-from protomask.inference.sinks.pictures import file_of, found_in, write_json
+from protomask.files import NewFile, lock_file, naming
+from protomask.inference.sinks.pictures import file_of, found_in, json_line, write_json
 from protomask.inference.sinks.sink import Sink, make_folder
 from protomask.structures.coco_json import ImageIds
 from protomask.structures.frame import Frame
@@ -84,7 +85,7 @@ class JsonLinesSink(Sink):
 
     def __init__(self, folder: str | Path) -> None:
         self.path = make_folder(Path(folder)) / "predictions.jsonl"
-        self._file: IO[str] | None = None
+        self._file: IO[bytes] | None = None
 
     def write(self, frame: Frame) -> list[Path]:
         """See `Sink.write`."""
@@ -93,7 +94,7 @@ class JsonLinesSink(Sink):
             row = {"frame": frame.index, "time": frame.time, **row}
         with naming(self.path):
             file = self._opened()
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(json_line(row))
             file.flush()
         return []
 
@@ -103,10 +104,15 @@ class JsonLinesSink(Sink):
             if complete or self._file is not None:
                 self._opened().close()
 
-    def _opened(self) -> IO[str]:
+    def _opened(self) -> IO[bytes]:
         # Not before the first frame: a sink beside this one may still refuse to be made.
         if self._file is None:
-            self._file = self.path.open("w", encoding="utf-8")
+            file = self.path.open("ab")
+            if not lock_file(file):
+                file.close()
+                raise ConfigError(f"{self.path}: expected a file that nothing else is writing")
+            file.truncate(0)
+            self._file = file
         return self._file
 
 
@@ -166,25 +172,26 @@ class _CsvTable:
     """A CSV file that grows under a temporary name and gets its own when complete."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._temporary = path, temporary_name(path)
-        self._file: IO[str] | None = None
+        self._path = path
+        self._new: NewFile | None = None
 
     def extend(self, rows: Sequence[Sequence[Any]]) -> None:
-        if self._file is None:
-            self._file = self._temporary.open("w", encoding="utf-8", newline="")
-            csv.writer(self._file).writerow(TABLE_COLUMNS)
-        csv.writer(self._file).writerows(rows)
+        if self._new is None:
+            self._new = NewFile(self._path)
+            rows = [TABLE_COLUMNS, *rows]
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows(rows)
+        self._new.file.write(text.getvalue().encode("utf-8", "backslashreplace"))
 
     def close(self, *, complete: bool) -> None:
         try:
             if complete:
                 self.extend([])
-            if self._file is not None:
-                self._file.close()
-            if complete:
-                self._temporary.replace(self._path)
+                assert self._new is not None
+                self._new.complete()
         finally:
-            self._temporary.unlink(missing_ok=True)
+            if self._new is not None:
+                self._new.discard()
 
 
 class _ParquetTable:
@@ -196,7 +203,8 @@ class _ParquetTable:
             from pyarrow import parquet
         except ImportError as error:
             raise MissingExtraError("parquet tables need pyarrow: pip install 'protomask[tables]'") from error
-        self._path, self._temporary = path, temporary_name(path)
+        self._path = path
+        self._new: NewFile | None = None
         self._arrow, self._parquet = pyarrow, parquet
         whole, real, text = pyarrow.int64(), pyarrow.float64(), pyarrow.string()
         kinds = {"file": text, "class_name": text} | dict.fromkeys(
@@ -212,10 +220,11 @@ class _ParquetTable:
             self._flush()
 
     def _flush(self) -> None:
-        if self._writer is None:
-            self._writer = self._parquet.ParquetWriter(self._temporary, self._schema)
+        if self._new is None:
+            self._new = NewFile(self._path)
+            self._writer = self._parquet.ParquetWriter(self._new.file, self._schema)
         if self._rows:
-            columns = [list(column) for column in zip(*self._rows, strict=True)]
+            columns = [[_storable(value) for value in column] for column in zip(*self._rows, strict=True)]
             self._writer.write_table(self._arrow.table(columns, schema=self._schema))
             self._rows = []
 
@@ -225,10 +234,16 @@ class _ParquetTable:
                 self._flush()
             if self._writer is not None:
                 self._writer.close()
-            if complete:
-                self._temporary.replace(self._path)
+            if complete and self._new is not None:
+                self._new.complete()
         finally:
-            self._temporary.unlink(missing_ok=True)
+            if self._new is not None:
+                self._new.discard()
+
+
+def _storable(value: Any) -> Any:
+    """Names of files that are not UTF-8 have characters that a table cannot hold."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 class _JsonList:
@@ -236,31 +251,28 @@ class _JsonList:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._temporary = temporary_name(path)
-        self._separator = "[\n"
-        self._file: IO[str] | None = None
+        self._separator = b"[\n"
+        self._new: NewFile | None = None
 
     def extend(self, rows: Sequence[Mapping[str, Any]]) -> None:
         with naming(self._path):
-            file = self._opened()
+            file = self._opened().file
             for row in rows:
-                file.write(self._separator + json.dumps(row))
-                self._separator = ",\n"
+                file.write(self._separator + json.dumps(row).encode())
+                self._separator = b",\n"
 
     def complete(self) -> None:
         with naming(self._path):
-            file = self._opened()
-            file.write("[]\n" if self._separator == "[\n" else "\n]\n")
-            file.close()
-            self._temporary.replace(self._path)
+            new = self._opened()
+            new.file.write(b"[]\n" if self._separator == b"[\n" else b"\n]\n")
+            new.complete()
 
     def discard(self) -> None:
         """Remove what is not complete."""
-        if self._file is not None:
-            self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        if self._new is not None:
+            self._new.discard()
 
-    def _opened(self) -> IO[str]:
-        if self._file is None:
-            self._file = self._temporary.open("w", encoding="utf-8")
-        return self._file
+    def _opened(self) -> NewFile:
+        if self._new is None:
+            self._new = NewFile(self._path)
+        return self._new

@@ -135,4 +135,9 @@ def write_picture(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16]) ->
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON, whole or not at all."""
     with replacing(path) as file:
-        file.write((json.dumps(content, ensure_ascii=False) + "\n").encode())
+        file.write(json_line(content))
+
+
+def json_line(content: Mapping[str, Any]) -> bytes:
+    """JSON in one line of UTF-8; what a file name has that is none becomes its escape in JSON."""
+    return (json.dumps(content, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")

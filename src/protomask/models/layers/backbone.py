@@ -77,8 +77,8 @@ def build_backbone(
     if name == "darknet53":
         if pretrained:
             raise ConfigError(
-                "pretrained_backbone: nobody publishes ImageNet weights of darknet53 for torchvision; start from a "
-                "checkpoint, or without (--no-pretrained-backbone)"
+                "pretrained_backbone: expected false for darknet53, because nobody publishes its ImageNet weights for "
+                "torchvision; or start from a checkpoint (weights)"
             )
         return Darknet53(levels)
     if name == "efficientnet_lite0":
@@ -102,8 +102,8 @@ def _told_where_unreachable(name: str) -> Iterator[None]:
     except OSError as error:
         raise CheckpointError(
             f"ImageNet weights of {name}: neither cached nor reachable ({error}); connect to the internet once, "
-            "start from other weights (--weights FILE), from a file with weights of the backbone "
-            "(--backbone-weights FILE), or without (--no-pretrained-backbone)"
+            "start from other weights (setting weights), from a file with weights of the backbone (backbone_weights), "
+            "or without any (pretrained_backbone: false)"
         ) from error
 
 

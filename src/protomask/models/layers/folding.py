@@ -12,7 +12,7 @@ from itertools import chain, pairwise
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
@@ -32,13 +32,16 @@ _PAIRS: dict[type[nn.Module], tuple[tuple[str, str], ...]] = {
 }
 
 
-def prepare_for_inference(network: _Network, dtype: torch.dtype = torch.float32, *, fold: bool = True) -> _Network:
+def prepare_for_inference(
+    network: _Network, dtype: torch.dtype = torch.float32, *, fold: bool = True, contiguous: bool = False
+) -> _Network:
     """A copy for prediction only; what is not changed in it shares its memory with the original.
 
     Args:
         network: in any mode, which it keeps. Its batch norms in places that this module does not know stay as they are.
         dtype: of the weights of convolutions and linear layers; below float32 the copy runs under `torch.autocast`.
         fold: fold batch norms into convolutions.
+        contiguous: lay the copy's tensors out one dimension after the other, whatever layout the network's have.
 
     """
     shared = {id(tensor): tensor for tensor in chain(network.parameters(), network.buffers())}
@@ -55,7 +58,26 @@ def prepare_for_inference(network: _Network, dtype: torch.dtype = torch.float32,
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
                 for name, parameter in list(module.named_parameters(recurse=False)):
                     setattr(module, name, nn.Parameter(parameter.detach().to(dtype), requires_grad=False))
+    if contiguous:
+        _lay_out_contiguously(prepared)
     return prepared
+
+
+def _lay_out_contiguously(network: Module) -> None:
+    """Replaces tensors instead of moving them, since the original may own them, too."""
+    for module in network.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if _has_other_layout(parameter):
+                own = parameter.detach().clone(memory_format=torch.contiguous_format)
+                setattr(module, name, nn.Parameter(own, requires_grad=False))
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            if _has_other_layout(buffer):
+                setattr(module, name, buffer.clone(memory_format=torch.contiguous_format))
+
+
+def _has_other_layout(tensor: Tensor) -> bool:
+    """`Tensor.is_contiguous` overlooks dimensions of size 1, from whose strides exporters guess a layout."""
+    return tensor.stride() != torch.empty_like(tensor, memory_format=torch.contiguous_format).stride()
 
 
 def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:

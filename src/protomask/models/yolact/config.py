@@ -48,7 +48,7 @@ class YolactConfig(ModelConfig):
         pixel_mean: RGB, 0..255 scale.
         pixel_std: RGB, 0..255 scale.
         antialias: filter when shrinking images.
-        resize_method: how images are resized, see `protomask.structures.geometry.ImageGeometry`; training resizes
+        resize_method: how images are resized, see `protomask.ops.geometry.ImageGeometry`; training resizes
             with its augmentation.
         positive_iou: anchors above are positive (see `protomask.ops.matching.Matcher`).
         negative_iou: anchors below are background.

@@ -1,0 +1,128 @@
+"""The families that can be exported, one record each: a network with everything around it as one graph.
+
+Wrapping leaves the network as it is; docs/export.md says what the exported files have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from protomask.detection.prototypes import PrototypeRule
+from protomask.errors import ConfigError
+from protomask.exporting.rcnn import RCNNGraph
+from protomask.exporting.verify import ONE_STAGE, TWO_STAGES, Limits
+from protomask.exporting.yolact import CandidatesGraph, YolactGraph
+from protomask.models.config import ModelConfig
+from protomask.models.families import family_of
+from protomask.models.network import Network
+from protomask.models.yolact.detect import rule_of
+
+OUTPUT_NAMES = ("boxes", "labels", "class_scores", "mask_scores", "masks")
+"""Of every graph; mask_scores only where the model has them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """How the networks of one family are exported in the form "candidates".
+
+    Attributes:
+        graph: network to a module that takes (B, 3, H, W) uint8 and returns ``output_names``.
+        output_names: of the graph.
+        rule: config to what its reader does with them.
+
+    """
+
+    graph: Callable[[Any], nn.Module]
+    output_names: tuple[str, ...]
+    rule: Callable[[Any], PrototypeRule]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportGraph:
+    """How the networks of one family are exported.
+
+    Attributes:
+        graph: (network, config with the thresholds of the file) to a module that takes (1, 3, H, W) uint8 and returns
+            the outputs of ``OUTPUT_NAMES``; it also takes mask_size and fixed_size where ``has_sizes``.
+        has_sizes: the masks can have another size, and the file can take images of the network's size only, see
+            `protomask.exporting.yolact.YolactGraph`.
+        limits: how much a float32 file may differ from the network.
+        through_onnx: OpenVINO translates the ONNX file, in which shapes that depend on the image survive, instead of
+            the PyTorch module, whose deformable convolutions stay one operation.
+        openvino_int8: whether an OpenVINO file can have 8 bits.
+        float_parts: attributes of the network that stay in float32 in an 8-bit file.
+        candidates: the form of the file that ends before NMS; None for a family that has none.
+
+    """
+
+    graph: Callable[..., nn.Module]
+    has_sizes: bool = False
+    limits: Limits = ONE_STAGE
+    through_onnx: bool = False
+    openvino_int8: bool = True
+    float_parts: tuple[str, ...] = ()
+    candidates: Candidates | None = None
+
+
+GRAPHS: dict[str, ExportGraph] = {
+    "yolact": ExportGraph(
+        graph=YolactGraph,
+        has_sizes=True,
+        float_parts=("rescoring",),
+        candidates=Candidates(
+            graph=CandidatesGraph,
+            output_names=("class_logits", "boxes", "mask_coefficients", "prototypes"),
+            rule=rule_of,
+        ),
+    ),
+    "rcnn": ExportGraph(
+        graph=RCNNGraph, limits=TWO_STAGES, through_onnx=True, openvino_int8=False, float_parts=("mask_iou_head",)
+    ),
+}
+"""By the name of the family."""
+
+
+def export_graph(config: ModelConfig) -> ExportGraph:
+    """How networks of this config are exported.
+
+    Raises:
+        ConfigError: the family has no graph.
+
+    """
+    name = family_of(config).name
+    if name not in GRAPHS:
+        raise ConfigError(
+            f"model: expected one of the family {' or '.join(GRAPHS)} to export, got {config.name} ({name})"
+        )
+    return GRAPHS[name]
+
+
+def wrap(
+    network: Network,
+    config: ModelConfig,
+    *,
+    mask_size: tuple[int, int] | None = None,
+    fixed_size: bool = False,
+) -> nn.Module:
+    """The graph of a network.
+
+    Args:
+        network: trained, in evaluation mode, on the CPU.
+        config: the network's, with the thresholds and the NMS mode that the graph shall have.
+        mask_size: (h, w) of the masks; that of the network's own grid when not given.
+        fixed_size: images come in the network's size and are not resized.
+
+    Raises:
+        ConfigError: this network, NMS mode or mask size has no graph.
+
+    """
+    record = export_graph(config)
+    sizes: dict[str, Any] = {"mask_size": mask_size, "fixed_size": fixed_size} if record.has_sizes else {}
+    if not record.has_sizes and (mask_size is not None or fixed_size):
+        fitting = " or ".join(name for name, known in GRAPHS.items() if known.has_sizes)
+        raise ConfigError(f"mask_size, fixed_size: expected only with the family {fitting}, got {config.name}")
+    return record.graph(network, config, **sizes)

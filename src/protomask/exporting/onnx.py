@@ -1,0 +1,186 @@
+"""A graph as an ONNX file."""
+
+from __future__ import annotations
+
+import warnings
+from ast import literal_eval
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from protomask.errors import MissingExtraError
+from protomask.exporting.quantize import is_quantized, quantize, require_nncf
+from protomask.runtimes.info import METADATA_KEY, ExportInfo
+
+OPSET = 20
+_LEAST_WEIGHTS = 64  # smaller tensors, such as the mean of the pixels, stay as they are
+
+
+def write_onnx(
+    graph: nn.Module,
+    info: ExportInfo,
+    path: Path,
+    *,
+    example: Tensor,
+    output_names: Sequence[str],
+    calibration: Sequence[Tensor] | None = None,
+    float_parts: Sequence[str] = (),
+) -> None:
+    """Translate a graph and write it to one file, in float32 or quantised to 8 bits.
+
+    Args:
+        graph: as `protomask.exporting.graphs.wrap` makes it, in evaluation mode, on the CPU.
+        info: goes into the file's metadata.
+        path: .onnx file.
+        example: (1, 3, H, W) uint8; other sizes will do as well unless the file has a fixed one. In the form
+            "candidates" (2, 3, H, W).
+        output_names: names of the graph's outputs.
+        calibration: (3, H, W) uint8 images that tell the ranges of 8-bit numbers; None leaves float32.
+        float_parts: attributes of the network that stay in float32.
+
+    Raises:
+        MissingExtraError: the packages that write ONNX, or for 8 bits NNCF, are not installed.
+
+    """
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401 - what the file is verified with
+        import onnxscript  # noqa: F401 - what torch.onnx needs
+    except ImportError as error:
+        raise MissingExtraError("writing an .onnx file needs more packages: pip install 'protomask[onnx]'") from error
+    if calibration is not None:
+        require_nncf()
+
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            input_names=["image"],
+            output_names=list(output_names),
+            dynamic_shapes=_dynamic_shapes(info),
+            opset_version=OPSET,
+            # The optimizer would fold batch norms, whose products half precision does not hold.
+            optimize=info.precision != "float16",
+            custom_translation_table={torch.ops.torchvision.deform_conv2d.default: _deform_conv},
+            verbose=False,
+        )
+    if program is None:  # only where torch.onnx writes the file itself
+        raise RuntimeError("torch.onnx.export returned nothing")
+    model = program.model
+    model.metadata_props[METADATA_KEY] = info.to_json()
+    nodes = list(model.graph.all_nodes())
+    left_out = [str(node.name) for node in nodes if not is_quantized(_module(node), float_parts)]
+    for node in nodes:
+        # Stack traces with the paths of this machine.
+        node.metadata_props.clear()
+        node.doc_string = None
+    if info.precision == "float16":
+        _fold_constants(model)
+        _store_in_half(model)
+    if calibration is None:
+        program.save(path, external_data=False)
+    else:
+        # ONNX Runtime knows no ranges of channels.
+        onnx.save(quantize(program.model_proto, calibration, left_out, channel_ranges=False), path)
+
+
+def _dynamic_shapes(info: ExportInfo) -> dict[str, dict[int, Any]] | None:
+    if info.form == "candidates":
+        return {"images": {0: "batch"}}
+    return None if info.input_size else {"image": {2: "height", 3: "width"}}
+
+
+def _fold_constants(model: Any) -> None:
+    """The part of the exporter's optimizer that leaves batch norms alone."""
+    import onnx_ir.passes.common as passes
+    import onnxscript.optimizer
+
+    passes.InlinePass()(model)
+    for _ in range(2):
+        onnxscript.optimizer.fold_constants_ir(model)
+        passes.RemoveUnusedNodesPass()(model)
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    passes.CommonSubexpressionEliminationPass()(model)
+    passes.RemoveUnusedNodesPass()(model)
+
+
+def _store_in_half(model: Any) -> None:
+    """Weights in half precision; a runtime makes them float32 again when it loads the file, and computes in float32."""
+    import onnx_ir as ir
+
+    graph = model.graph
+    for name, value in list(graph.initializers.items()):
+        if value.const_value is None or value.const_value.dtype != ir.DataType.FLOAT:
+            continue
+        numbers = value.const_value.numpy()
+        with np.errstate(over="ignore"):
+            half = numbers.astype(np.float16)
+        if numbers.size < _LEAST_WEIGHTS or not np.isfinite(half).all():
+            continue
+        stored = ir.Value(name=f"{name}_half", shape=value.shape, type=ir.TensorType(ir.DataType.FLOAT16))
+        stored.const_value = ir.Tensor(half, name=stored.name)
+        whole = ir.node("Cast", [stored], attributes={"to": int(ir.DataType.FLOAT)})
+        whole.outputs[0].name = f"{name}_float"
+        whole.outputs[0].shape, whole.outputs[0].type = value.shape, value.type
+        value.replace_all_uses_with(whole.outputs[0])
+        del graph.initializers[name]
+        graph.initializers[stored.name] = stored
+        graph.insert_before(graph[0], whole)
+
+
+def _module(node: Any) -> str:
+    """Name of the innermost module that a node comes from, "" for what the graph does itself."""
+    *modules, _ = literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "['']"))
+    return str(modules[-1]) if modules else ""
+
+
+def _deform_conv(
+    input: Any, weight: Any, offset: Any, mask: Any, bias: Any, stride_h: int, stride_w: int, pad_h: int, pad_w: int,
+    dilation_h: int, dilation_w: int, groups: int, offset_groups: int, use_mask: bool,
+) -> Any:  # fmt: skip
+    """`torchvision.ops.deform_conv2d` of one image, with a mask and without groups, by GridSample and MatMul.
+
+    ONNX has DeformConv (opset 19), but not every runtime does.
+    """
+    from onnxscript import opset20 as op
+
+    channels, height, width = input.shape[1:]
+    out_channels, _, kernel_height, kernel_width = weight.shape
+    rows, columns = offset.shape[2:]
+    points = kernel_height * kernel_width
+    ky, kx, y, x = np.meshgrid(
+        np.arange(kernel_height) * dilation_h,
+        np.arange(kernel_width) * dilation_w,
+        np.arange(rows) * stride_h - pad_h,
+        np.arange(columns) * stride_w - pad_w,
+        indexing="ij",
+    )
+    place = np.stack((x + kx, y + ky), axis=-1).reshape(1, points * rows, columns, 2)
+    # GridSample counts from -1, the centre of the first pixel, to 1, that of the last.
+    scale = np.array([2 / max(width - 1, 1), 2 / max(height - 1, 1)])
+    moved = op.Gather(_reshape(op, offset, points, 2, rows, columns), _constant(op, np.array([1, 0])), axis=1)
+    moved = _reshape(op, op.Transpose(moved, perm=[0, 2, 3, 1]), 1, points * rows, columns, 2)
+    grid = op.Add(
+        op.Mul(moved, _constant(op, scale.astype(np.float32))), _constant(op, (place * scale - 1).astype(np.float32))
+    )
+    values = op.GridSample(input, grid, align_corners=1, mode="linear", padding_mode="zeros")
+    values = op.Mul(_reshape(op, values, channels, points, rows * columns), _reshape(op, mask, points, rows * columns))
+    out = op.MatMul(
+        _reshape(op, weight, out_channels, channels * points), _reshape(op, values, channels * points, rows * columns)
+    )
+    return op.Add(_reshape(op, out, 1, out_channels, rows, columns), _reshape(op, bias, 1, out_channels, 1, 1))
+
+
+def _reshape(op: Any, tensor: Any, *shape: int) -> Any:
+    return op.Reshape(tensor, _constant(op, np.array(shape, dtype=np.int64)))
+
+
+def _constant(op: Any, values: Any) -> Any:
+    from onnx.numpy_helper import from_array
+
+    return op.Constant(value=from_array(values))

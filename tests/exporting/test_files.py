@@ -1,0 +1,337 @@
+"""Whole files: written, verified, and run by ONNX Runtime and OpenVINO behind the same `predict`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+import protomask
+from protomask.detection.options import NMS_MODES, PredictOptions
+from protomask.errors import ConfigError, ExportError, MissingExtraError
+from protomask.exporting import files
+from protomask.exporting.files import export
+from protomask.runtimes.exported import ExportedPredictor
+from protomask.runtimes.load import load_exported
+from protomask.structures.instances import Instances
+from tiny_yolact import NAMES, block_images, tiny_yolact
+
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("openvino")
+
+SUFFIXES = (".onnx", ".xml")
+EVERYTHING = PredictOptions(score_threshold=0)
+PLUS: dict[str, Any] = {
+    "backbone": "resnet18", "deformable_layers": (0, 0, 0, 1), "rescoring_channels": (4, 8), "antialias": False,
+}  # fmt: skip
+IMAGES = block_images((64, 64), (50, 91), (120, 300))
+MODEL = tiny_yolact()
+WANTED = MODEL.predict(IMAGES, EVERYTHING)
+
+
+@pytest.fixture(scope="module", params=SUFFIXES)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ExportedPredictor:
+    """A file of detections."""
+    path = tmp_path_factory.mktemp("export") / f"tiny{request.param}"
+    agreement = export(MODEL, path, images=IMAGES, licence="MIT")
+    assert agreement.detections == 300
+    left = {file.name for file in path.parent.iterdir()}
+    assert left == ({"tiny.onnx"} if request.param == ".onnx" else {"tiny.xml", "tiny.bin"})
+    return load_exported(path)
+
+
+def check_close(found: Instances, wanted: Instances) -> None:
+    """Equal but for rounding, which lets the near ties of an untrained network change places."""
+    assert found.image_size == wanted.image_size
+    np.testing.assert_allclose(found.scores, wanted.scores, rtol=0, atol=1e-5)
+    alike = np.abs(found.boxes - wanted.boxes).max(axis=1) < 0.01
+    assert alike.mean() > 0.95
+    assert (found.masks[alike] != wanted.masks[alike]).mean() < 1e-3
+
+
+def test_a_file_says_what_it_is(exported: ExportedPredictor) -> None:
+    info = exported.info
+    assert exported.class_names == NAMES
+    assert (info.form, info.licence, info.precision, info.mask_frame) == ("detections", "MIT", "float32", "grid")
+    assert info.provenance == {"source": "untrained"}
+    assert info.protomask_version == protomask.__version__
+    assert json.loads(info.to_json())["thresholds"] == {
+        "nms": "fast", "iou_threshold": 0.5, "candidate_threshold": 0.0, "max_detections": 100,
+    }  # fmt: skip
+
+
+def test_a_file_holds_no_path_of_the_machine(exported: ExportedPredictor) -> None:
+    content = Path(exported.source).read_bytes()
+    assert str(Path(files.__file__).parent).encode() not in content
+    assert b"stack_trace" not in content
+
+
+def test_predict_is_that_of_every_predictor(exported: ExportedPredictor) -> None:
+    found = exported.predict(IMAGES, EVERYTHING)
+    for one, other in zip(found, WANTED, strict=True):
+        check_close(one, other)
+    middle = float(found[0].class_scores[40])
+    fewer = exported.predict(IMAGES[0], score_threshold=middle, max_detections=60)
+    assert len(fewer) == 40
+    assert len(exported.predict(IMAGES[0], EVERYTHING, max_detections=7)) == 7
+    same = exported.predict(IMAGES[0], iou_threshold=0.5, nms="fast", candidate_threshold=0.0)
+    assert len(same) == len(exported.predict(IMAGES[0]))
+    assert len(found[0].rle()) == len(found[0].polygons()) == 100
+    assert exported.predict([]) == []
+
+
+def test_tiles_may_find_more_together_than_the_file_does_in_one_image(exported: ExportedPredictor) -> None:
+    found = exported.predict(IMAGES[2], EVERYTHING, tile=100, max_detections=150)
+    assert len(found) == 150
+    assert found.image_size == (120, 300)
+    wanted = MODEL.predict(IMAGES[2], EVERYTHING, tile=100, max_detections=150)
+    np.testing.assert_allclose(found.scores, wanted.scores, rtol=0, atol=0.02)
+    assert len(exported.predict(IMAGES[2], EVERYTHING, tile=100)) == 100
+    assert len(exported.predict(IMAGES[2], EVERYTHING, tile=400, max_detections=150)) == 100
+
+
+def test_results_do_not_change_with_the_next_image(exported: ExportedPredictor) -> None:
+    first = exported.predict(IMAGES[0], EVERYTHING)
+    before = (first.boxes.copy(), first.scores.copy(), first.rle())
+    exported.predict(IMAGES[1], EVERYTHING)
+    np.testing.assert_array_equal(first.boxes, before[0])
+    np.testing.assert_array_equal(first.scores, before[1])
+    assert first.rle() == before[2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"iou_threshold": 0.6}, "iou_threshold: .* was exported with 0.5, got 0.6"),
+        ({"nms": "batched"}, "nms: .* was exported with fast, got batched"),
+        ({"candidate_threshold": 0.2}, "candidate_threshold: .* was exported with 0.0, got 0.2"),
+        ({"max_detections": 101}, "max_detections: .* was exported for 1 to 100, got 101"),
+        ({"score_threshold": 1.5}, "score_threshold: expected a number from 0 to 1"),
+    ],
+)
+def test_options_that_the_file_has_settled_are_refused(exported: ExportedPredictor, changes: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        exported.predict(IMAGES[0], **changes)
+
+
+def test_timings_name_the_stages(exported: ExportedPredictor) -> None:
+    timings: dict[str, float] = {}
+    exported.predict_images(IMAGES[:1], timings=timings)
+    assert list(timings) == ["preprocess", "network", "postprocess"]
+
+
+@pytest.mark.parametrize("reader", ["onnxruntime", "openvino"])
+def test_a_file_needs_nothing_of_protomask(exported: ExportedPredictor, reader: str) -> None:
+    """The resize within, which this package replaces by its own, antialiases as Pillow does."""
+    if reader == "onnxruntime" and not exported.source.endswith(".onnx"):
+        pytest.skip("of the .onnx file")
+    run = open_in(reader, exported.source)
+    for image in block_images((64, 64), (480, 640), (37, 150), (200, 100), (1, 5)):
+        boxes, labels, class_scores, masks = run(image.transpose(2, 0, 1)[None])
+        assert (boxes.shape, labels.shape, masks.shape) == ((100, 4), (100,), (100, 32, 32))
+        wanted = MODEL.predict(image, EVERYTHING)
+        np.testing.assert_allclose(class_scores, wanted.class_scores, atol=1e-4)
+
+
+def open_in(reader: str, path: str) -> Callable[[NDArray[np.uint8]], list[NDArray[Any]]]:
+    if reader == "onnxruntime":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        return lambda image: list(session.run(None, {"image": image}))
+    import openvino
+
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda image: [np.array(output) for output in compiled([image]).values()]
+
+
+# Files that end before NMS
+
+
+@pytest.fixture(scope="module", params=[".onnx", "float16 .onnx", ".xml"])
+def candidates(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ExportedPredictor:
+    """A file of candidates."""
+    precision: Any = "float16" if "float16" in request.param else "float32"
+    path = tmp_path_factory.mktemp("export") / f"tiny{request.param.split()[-1]}"
+    export(MODEL, path, images=IMAGES, form="candidates", precision=precision)
+    loaded = load_exported(path)
+    assert (loaded.info.form, loaded.info.precision) == ("candidates", precision)
+    assert loaded.info.given_size == (64, 64)
+    return loaded
+
+
+def closeness(candidates: ExportedPredictor) -> float:
+    """Of scores: weights in half precision differ by a thousandth."""
+    return 5e-3 if candidates.info.precision == "float16" else 1e-5
+
+
+@pytest.mark.parametrize("nms", NMS_MODES)
+def test_a_file_of_candidates_leaves_the_options_open(candidates: ExportedPredictor, nms: Any) -> None:
+    options = EVERYTHING.replace(nms=nms, iou_threshold=0.4, candidate_threshold=0.3, max_detections=130, batch_size=2)
+    for found, wanted in zip(candidates.predict(IMAGES, options), MODEL.predict(IMAGES, options), strict=True):
+        assert found.image_size == wanted.image_size
+        few = min(len(found), len(wanted), 20)
+        assert abs(len(found) - len(wanted)) <= 0.1 * len(wanted)
+        np.testing.assert_allclose(found.scores[:few], wanted.scores[:few], rtol=0, atol=closeness(candidates))
+
+
+def test_batches_and_single_images_give_the_same(candidates: ExportedPredictor) -> None:
+    together = candidates.predict(IMAGES, EVERYTHING, batch_size=3)
+    for found, image in zip(together, IMAGES, strict=True):
+        np.testing.assert_allclose(found.scores, candidates.predict(image, EVERYTHING).scores, rtol=0, atol=1e-5)
+
+
+def test_half_precision_halves_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights that are stored in half precision are about half of the file's bytes for the same network."""
+    monkeypatch.setattr(files, "load_exported", lambda path: MODEL)
+    sizes = []
+    precision: Any
+    for precision in ("float32", "float16"):
+        export(MODEL, tmp_path / "tiny.onnx", images=IMAGES[:1], form="candidates", precision=precision)
+        sizes.append((tmp_path / "tiny.onnx").stat().st_size)
+    assert 0.45 < sizes[1] / sizes[0] < 0.65
+
+
+# What exporters are given
+
+
+class Seen:
+    """In place of the writers: keeps the graph."""
+
+    graph: nn.Module
+
+    def __call__(self, graph: nn.Module, info: Any, path: Path, **_: Any) -> None:
+        self.graph = graph
+        path.write_text("x")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("options", [{}, {"form": "candidates"}], ids=["detections", "candidates"])
+def test_exporters_get_contiguous_weights_and_the_model_keeps_its_own(
+    suffix: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def layouts(network: nn.Module) -> list[tuple[int, ...]]:
+        return [tensor.stride() for tensor in (*network.parameters(), *network.buffers())]
+
+    before = layouts(MODEL.network)
+    assert any(not tensor.is_contiguous() for tensor in MODEL.network.parameters())
+    seen = Seen()
+    monkeypatch.setattr(files, "write_onnx" if suffix == ".onnx" else "write_openvino", seen)
+    monkeypatch.setattr(files, "load_exported", lambda path: MODEL)
+    export(MODEL, tmp_path / f"tiny{suffix}", images=IMAGES[:1], **options)
+    for tensor in (*seen.graph.parameters(), *seen.graph.buffers()):
+        assert tensor.stride() == torch.empty(tensor.shape).stride()
+    assert layouts(MODEL.network) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_layout_of_the_weights_does_not_change_the_file(suffix: str, tmp_path: Path) -> None:
+    written = []
+    for number, memory_format in enumerate((torch.contiguous_format, torch.channels_last)):
+        model = tiny_yolact()
+        model.to(memory_format=memory_format)
+        path = tmp_path / str(number) / f"tiny{suffix}"
+        export(model, path, images=IMAGES)
+        written.append([path.with_suffix(kind).read_bytes() for kind in ({suffix, ".bin"} & {".onnx", ".bin"})
+                        if path.with_suffix(kind).exists()])  # fmt: skip
+    assert written[0] == written[1] != []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(
+    ("changes", "options", "arguments"),
+    [
+        (PLUS, {"max_detections": 20}, {}),
+        ({"antialias": False}, {"nms": "batched", "iou_threshold": 0.3, "candidate_threshold": 0.3}, {}),
+        ({}, {"nms": "cross_class_fast"}, {"mask_size": (40, 30)}),
+        ({"antialias": False}, {}, {"fixed_size": True}),
+    ],
+    ids=["plus", "batched", "cross_class", "fixed_size"],
+)
+def test_every_kind_of_graph_can_be_written(
+    suffix: str, changes: dict[str, Any], options: dict[str, Any], arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / f"tiny{suffix}"
+    agreement = export(tiny_yolact(**changes), path, images=IMAGES, options=PredictOptions(**options), **arguments)
+    assert agreement.detections > 10
+    found = load_exported(path).predict(IMAGES[1], EVERYTHING)
+    assert (found.mask_scores is None) == ("rescoring_channels" not in changes)
+    assert found.masks.shape == (len(found), 50, 91)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_eight_bits_find_nearly_the_same(suffix: str, tmp_path: Path) -> None:
+    pytest.importorskip("nncf")
+    path = tmp_path / f"tiny{suffix}"
+    agreement = export(MODEL, path, images=IMAGES, calibration=block_images(*[(64, 64)] * 4))
+    assert agreement.detections > 10
+    assert agreement.unmatched < agreement.detections / 2
+    loaded = load_exported(path)
+    assert loaded.info.precision == "int8"
+    assert (b"i8" if suffix == ".xml" else b"DequantizeLinear") in path.read_bytes()
+    found = loaded.predict(IMAGES[1], EVERYTHING)
+    # What reads the network's output has not become coarse.
+    assert len(np.unique(found.class_scores)) > 90
+
+
+# What goes wrong
+
+
+def test_a_file_that_differs_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "write_onnx", Seen())
+    monkeypatch.setattr(files, "load_exported", lambda path: tiny_yolact(num_prototypes=5))
+    with pytest.raises(ExportError, match="expected the detections of the PyTorch model"):
+        export(MODEL, tmp_path / "tiny.onnx", images=IMAGES)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_to_compare_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "write_onnx", Seen())
+    monkeypatch.setattr(files, "load_exported", lambda path: MODEL)
+    options = PredictOptions(candidate_threshold=0.999)
+    with pytest.raises(ExportError, match="nothing to compare"):
+        export(MODEL, tmp_path / "tiny.onnx", images=IMAGES, options=options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("tiny.pt", {}, "output: expected a file name ending in .onnx or .xml"),
+        ("tiny.xml", {"calibration": []}, "calibration: expected at least one image"),
+        ("tiny.onnx", {"images": []}, "images: expected at least one"),
+        ("tiny.onnx", {"options": PredictOptions(nms="soft_linear")}, "nms: expected fast"),
+        ("tiny.onnx", {"precision": "float16"}, "precision: expected float32, or an .onnx file in the form candidates"),
+        ("tiny.xml", {"precision": "float16", "form": "candidates"}, "precision: expected float32, or an .onnx file"),
+        ("tiny.onnx", {"form": "candidates", "fixed_size": True}, "mask_size, fixed_size: expected none in the form"),
+        ("tiny.onnx", {"form": "candidates", "mask_size": (9, 9)}, "mask_size, fixed_size: expected none in the form"),
+    ],
+)
+def test_impossible_requests_are_refused(name: str, arguments: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        export(MODEL, tmp_path / name, **{"images": IMAGES, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("suffix", "module", "extra"),
+    [(".onnx", "onnxscript", "onnx"), (".xml", "openvino", "openvino"), (".xml", "nncf", "int8")],
+)
+def test_missing_packages_are_named(
+    suffix: str, module: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=rf"pip install 'protomask\[{extra}\]'"):
+        export(MODEL, tmp_path / f"tiny{suffix}", images=IMAGES, calibration=IMAGES if extra == "int8" else None)

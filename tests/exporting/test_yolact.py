@@ -1,0 +1,159 @@
+"""The graphs as PyTorch modules, against the predictions that they stand for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from graph_predictor import GraphPredictor, graph_of, info_of
+from protomask.detection.options import PredictOptions
+from protomask.errors import ConfigError
+from protomask.exporting.graphs import wrap
+from protomask.exporting.verify import ONE_STAGE, compare
+from protomask.exporting.yolact import CandidatesGraph, YolactGraph, resize
+from protomask.models.families import YOLACT
+from protomask.models.yolact.config import YolactConfig
+from protomask.models.yolact.geometry import image_geometry
+from protomask.models.yolact.heads import YolactOutput
+from protomask.models.yolact.model import Yolact
+from tiny_yolact import block_images, tiny_yolact
+
+EVERYTHING = PredictOptions(score_threshold=0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"antialias": False},
+        {"antialias": False, "resize_method": "opencv"},
+        {"rescoring_channels": (4, 8)},
+        {"nms": "cross_class_fast"},
+        {"nms": "batched", "candidate_threshold": 0.3},
+        {"candidates_per_level": 300, "threshold_detections": True, "max_size_ratio": 4.0},
+        {"clip_boxes": True, "empty_boxes_suppress": False},
+        {"max_detections": 7, "iou_threshold": 0.2},
+        {"max_detections": 300},
+        {"candidate_threshold": 0.99},
+    ],
+    ids=str,
+)
+def test_a_graph_finds_what_the_model_finds(changes: dict[str, Any]) -> None:
+    predictor = tiny_yolact(**changes)
+    exported = graph_of(predictor.network)
+    images = block_images((64, 64), (50, 91), (300, 120))
+    if changes.get("candidate_threshold") == 0.99:
+        assert [len(exported.predict(image, EVERYTHING)) for image in images] == [0, 0, 0]
+        return
+    agreement = compare(predictor, exported, images, options=EVERYTHING)
+    agreement.check("graph", ONE_STAGE, masks=True)
+    assert agreement.detections > 10
+
+
+class FixedOutput(nn.Module):
+    """In place of a network: the same output for every image."""
+
+    rescoring = None
+
+    def __init__(self, config: YolactConfig, output: YolactOutput) -> None:
+        super().__init__()
+        self.config = config
+        self.class_names = tuple("abcde")
+        self.geometry = image_geometry(config)
+        self.output = output
+
+    def forward(self, images: Tensor) -> YolactOutput:
+        return self.output
+
+
+@pytest.mark.parametrize("nms", ["fast", "cross_class_fast", "batched"])
+@pytest.mark.parametrize("seed", range(6))
+def test_made_up_outputs_are_read_alike(nms: Any, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    classes, anchors = 5, 700
+    given = YolactConfig(name="made up", num_classes=classes, image_size=64, nms=nms, candidate_threshold=0.1)
+    config: Any = YOLACT.settle(given, EVERYTHING)
+    logits = torch.randn(1, anchors, classes + 1, generator=generator) * (seed + 1)
+    deltas = torch.randn(1, anchors, 4, generator=generator)
+    deltas[0, :5] = torch.tensor([0.0, 0.0, 1e30, 1e30])  # no such box
+    output = YolactOutput(
+        box_deltas=deltas,
+        class_logits=logits,
+        mask_coefficients=torch.randn(1, anchors, 4, generator=generator).tanh(),
+        prototypes=torch.rand(1, 16, 16, 4, generator=generator),
+        anchors=torch.rand(anchors, 4, generator=generator) * 0.5 + 0.1,
+        semantic_logits=None,
+    )
+    network: Any = FixedOutput(config, output)
+    [rows] = YOLACT.detect(network, output, EVERYTHING)
+    wanted = YOLACT.paint(network, rows, (64, 64), EVERYTHING)
+    graph = GraphPredictor(YolactGraph(network, config), info_of(config, network.class_names))
+    found = graph.predict(np.zeros((64, 64, 3), dtype=np.uint8), EVERYTHING)
+    assert len(found) == len(wanted) > 20
+    np.testing.assert_allclose(found.class_scores, wanted.class_scores, rtol=1e-5)
+    np.testing.assert_allclose(found.boxes, wanted.boxes, rtol=1e-5, atol=1e-4)
+    np.testing.assert_array_equal(found.labels, wanted.labels)
+    np.testing.assert_array_equal(found.masks, wanted.masks)
+
+
+def test_rows_beyond_the_last_detection_are_zero() -> None:
+    exported = graph_of(tiny_yolact(candidate_threshold=0.6).network)
+    outputs = exported.run(block_images((64, 64))[0].transpose(2, 0, 1)[None])
+    padding = outputs["class_scores"] == 0
+    assert 0 < padding.sum() < 100
+    assert all(not values[padding].any() for values in outputs.values())
+
+
+@pytest.mark.parametrize("size", [(64, 64), (37, 150), (500, 333)])
+@pytest.mark.parametrize("changes", [{"antialias": True}, {}, {"resize_method": "opencv"}], ids=str)
+def test_the_resize_within_a_graph_is_that_of_the_geometry(size: tuple[int, int], changes: dict[str, Any]) -> None:
+    geometry = image_geometry(YolactConfig(name="any", num_classes=1, image_size=64, **changes))
+    image = torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(resize(image[None], geometry)[0], geometry.resize(image), rtol=0, atol=1e-3)
+
+
+def test_masks_come_in_the_size_asked_for() -> None:
+    network = tiny_yolact().network
+    graph = wrap(network, network.config, mask_size=(30, 50)).eval()
+    with torch.no_grad():
+        assert graph(torch.zeros(1, 3, 40, 60, dtype=torch.uint8))[-1].shape == (100, 30, 50)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ({"nms": "soft_linear"}, {}, "nms: expected fast, cross_class_fast or batched"),
+        ({}, {"mask_size": (0, 10)}, "mask_size: expected two positive numbers"),
+    ],
+)
+def test_what_has_no_graph_is_refused(changes: dict[str, Any], options: dict[str, Any], message: str) -> None:
+    network = tiny_yolact(**changes).network
+    with pytest.raises(ConfigError, match=message):
+        wrap(network, network.config, **options)
+
+
+def test_candidates_are_what_the_network_returns() -> None:
+    network = tiny_yolact().network
+    assert isinstance(network, Yolact)
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        logits, boxes, coefficients, prototypes = CandidatesGraph(network).eval()(images)
+        output = network(network.geometry.normalize(images))
+    assert boxes.shape == (2, logits.shape[1], 4)
+    for found, wanted in (
+        (logits, output.class_logits),
+        (coefficients, output.mask_coefficients),
+        (prototypes, output.prototypes),
+    ):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_rescored_masks_have_no_candidates() -> None:
+    network = tiny_yolact(rescoring_channels=(4, 8)).network
+    assert isinstance(network, Yolact)
+    with pytest.raises(ConfigError, match="form: expected detections for yolact_nano, whose masks are rescored"):
+        CandidatesGraph(network)
