@@ -89,7 +89,7 @@ def test_errors(truth: dict[str, Any], rows: list[dict[str, Any]], tmp_path: Pat
         SavedResults.read(name).scored_masks()
     with pytest.raises(DataError, match=r"nosuch.json: the file cannot be read"):
         SavedResults.read(tmp_path / "nosuch.json")
-    with pytest.raises(DataError, match=r"truth.json: expected a list of COCO result objects, got dict"):
+    with pytest.raises(DataError, match=r"truth.json: expected a list of COCO result objects, got an object"):
         SavedResults.read(write(tmp_path / "truth.json", truth))
 
 

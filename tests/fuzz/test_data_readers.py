@@ -62,11 +62,11 @@ def baseline() -> int:
 @contextmanager
 def sane(baseline: int) -> Iterator[None]:
     """Only errors on purpose, in little time and memory."""
-    start = time.perf_counter()
+    start = time.process_time()  # a busy machine makes nothing slow here
     with warnings.catch_warnings(), suppress(ProtomaskError):
         warnings.simplefilter("ignore")
         yield
-    assert time.perf_counter() - start < MAX_SECONDS
+    assert time.process_time() - start < MAX_SECONDS
     assert _peak() - baseline < MAX_BYTES
 
 
@@ -469,7 +469,7 @@ def test_results(truth: GroundTruth, baseline: int, rows: Any) -> None:
 
     for iou_type in ("bbox", "segm"):
         with sane(baseline):
-            prepare_results(read_rows(rows), truth, iou_type)  # type: ignore[arg-type]
+            prepare_results(read_rows(rows), truth, iou_type)
 
 
 def test_the_sound_inputs_are_read(coco: Path, labelme: Path, yolo: Path, voc: Path, maps: Path) -> None:
@@ -481,6 +481,7 @@ def test_the_sound_inputs_are_read(coco: Path, labelme: Path, yolo: Path, voc: P
     (yolo / "labels" / "a.txt").write_bytes(LABELS)
     for name in ("SegmentationClass", "SegmentationObject"):
         (voc / name / "a.png").write_bytes(png(_MAP))
+    (voc / "Annotations" / "a.xml").write_bytes(XML)
     (maps / "masks" / "a.png").write_bytes(png(_MAP))
     for folder in (coco, labelme, yolo, voc, maps):
         _convert(folder)

@@ -20,7 +20,7 @@ def sources() -> Iterator[Path]:
 
 def kinds_in_the_code() -> set[tuple[str, str]]:
     """Severity and kind of every problem that is made with both as constants."""
-    found = set()
+    found: set[tuple[object, object]] = set()
     for path in sources():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call):
