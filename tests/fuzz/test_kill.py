@@ -55,20 +55,89 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def training(data: Path, output: Path, *more: str, code: str | None = None, **options: Any) -> subprocess.Popen[str]:
-    """A training in a process group of its own; ``code`` runs before it in its process."""
+# Forks a process for every training: it has imported everything, which takes longer than the trainings do.
+FORKS = """
+import json, os, sys
+import torch
+import accelerate, torch.utils.tensorboard
+import protomask.cli.train, protomask.engine.run, protomask.evaluation.evaluator
+from protomask.cli.main import main
+torch.set_num_threads(1)
+for line in sys.stdin:
+    order = json.loads(line)
+    if "wait" in order:
+        _, status = os.waitpid(order["wait"], 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+    elif "poll" in order:
+        done, status = os.waitpid(order["poll"], os.WNOHANG)
+        print(os.waitstatus_to_exitcode(status) if done else "none", flush=True)
+    elif (child := os.fork()) == 0:
+        os.setsid()
+        log = os.open(order["log"], os.O_WRONLY | os.O_CREAT, 0o644)
+        os.dup2(log, 1), os.dup2(log, 2), os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False, buffering=1)
+        exec(order["code"], {})
+        code = main(order["argv"])
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(code)
+    else:
+        print(child, flush=True)
+"""
+
+
+class Nursery:
+    """A process that starts trainings."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", FORKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+
+    def ask(self, **order: Any) -> str:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+
+class Training:
+    """A training in a process group of its own."""
+
+    def __init__(self, nursery: Nursery, argv: list[str], code: str, log: Path) -> None:
+        self.nursery, self.log = nursery, log
+        self.pid = int(nursery.ask(argv=argv, code=code, log=str(log)))
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            found = self.nursery.ask(poll=self.pid)
+            self.returncode = None if found == "none" else int(found)
+        return self.returncode
+
+    def wait(self) -> str:
+        """What it said, once it has ended."""
+        if self.returncode is None:
+            self.returncode = int(self.nursery.ask(wait=self.pid))
+        return self.log.read_text()
+
+
+NURSERY: list[Nursery] = []
+
+
+def training(data: Path, output: Path, *more: str, code: str = "") -> Training:
+    """Start a training; ``code`` runs before it in its process."""
+    if not NURSERY:
+        NURSERY.append(Nursery())
     argv = ["train", "--data", str(data), *OPTIONS, "--output", str(output), *more]
-    start = [sys.executable, "-c", f"{code}\nimport sys\nfrom protomask.cli.main import main\nsys.exit(main({argv!r}))"]
-    if code is None:
-        start = [sys.executable, "-m", "protomask", *argv]
-    return subprocess.Popen(
-        start, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, **options,
-    )  # fmt: skip
+    output.parent.mkdir(exist_ok=True)
+    log = output.parent / f"log{len(list(output.parent.glob('log*')))}.txt"
+    return Training(NURSERY[0], argv, code, log)
 
 
-def finished(process: subprocess.Popen[str]) -> str:
-    said, _ = process.communicate(timeout=300)
+def finished(process: Training) -> str:
+    said = process.wait()
     assert process.returncode == 0, said
     return said
 
@@ -117,11 +186,10 @@ def test_a_killed_training_continues_to_the_same_end(
         process = training(data, output, *workers, "--resume")
         while process.poll() is None and not (output / LOCK_NAME).exists():
             time.sleep(0.001)
-        try:
-            process.wait(rng.uniform(0, length))
-        except subprocess.TimeoutExpired:
+        time.sleep(rng.uniform(0, length))
+        if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.wait()
     finished(training(data, output, *workers, "--resume"))
     assert_same(end_of(output), expected)
     assert not [path for path in output.rglob(".*") if path.is_file()]
@@ -163,13 +231,13 @@ def test_killed_between_any_two_writes(
     output = tmp_path / "run"
     code = DIES_IN.format(module=module, name=name, number=number, before="" if before else "0 and ")
     killed = training(data, output, "--num-workers", "0", code=code)
-    killed.communicate(timeout=300)
+    killed.wait()
     assert killed.returncode == -signal.SIGKILL
     finished(training(data, output, "--num-workers", "0", "--resume"))
     assert_same(end_of(output), straight[0])
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait_for(condition: Callable[[], bool], process: Training) -> None:
     stop = time.monotonic() + 200
     while not condition() and process.poll() is None and time.monotonic() < stop:
         time.sleep(0.01)
@@ -184,8 +252,7 @@ def test_a_signal_to_the_group_of_a_training_with_workers_saves(
     second = training(data, output, "--num-workers", "0", "--resume")
     os.killpg(process.pid, signal.SIGTERM)
     os.killpg(process.pid, signal.SIGTERM)
-    said, _ = process.communicate(timeout=200)
-    refused, _ = second.communicate(timeout=200)
+    said, refused = process.wait(), second.wait()
     assert process.returncode == 1, said
     assert "saved; resume continues" in said
     assert "Traceback" not in said
@@ -202,7 +269,7 @@ def test_a_second_training_in_one_folder_is_refused_and_a_finished_one_says_how_
     wait_for(lambda: (output / LOCK_NAME).exists(), first)
     os.killpg(first.pid, signal.SIGSTOP)
     try:
-        said, _ = training(data, output, "--num-workers", "0", "--resume").communicate(timeout=200)
+        said = training(data, output, "--num-workers", "0", "--resume").wait()
     finally:
         os.killpg(first.pid, signal.SIGCONT)
     assert "output: expected a folder that nothing else is writing" in said
@@ -210,7 +277,7 @@ def test_a_second_training_in_one_folder_is_refused_and_a_finished_one_says_how_
     said = finished(training(data, output, "--num-workers", "0", "--resume"))
     assert f"to train longer, start another run, in another output folder, with weights={output}" in said
     longer = training(data, output, "--num-workers", "0", "--resume", "--iterations", "12")
-    said, _ = longer.communicate(timeout=200)
+    said = longer.wait()
     assert "to train longer, start another run" in said
 
 
@@ -223,7 +290,7 @@ def test_an_error_of_a_loader_reads_like_any_other(data: Path, tmp_path: Path, w
     image = broken / "images" / "train" / "1.png"
     image.write_bytes(image.read_bytes()[:60])
     process = training(broken, tmp_path / "run", "--num-workers", workers)
-    said, _ = process.communicate(timeout=200)
+    said = process.wait()
     assert process.returncode == 1
     assert "Traceback" not in said
     assert len([line for line in said.splitlines() if "1.png" in line]) == 1
