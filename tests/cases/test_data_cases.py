@@ -579,6 +579,35 @@ def test_results_that_are_numbered_otherwise_are_matched_by_name(case: Callable[
         evaluate_coco(truth, folder / "predictions.json")
 
 
+def test_an_index_of_other_rows_is_not_used(case: Callable[[str], Path]) -> None:
+    folder = case("results-numbered-otherwise")
+    truth = folder / "annotations" / "val.json"
+    index = json.loads((folder / "images.json").read_bytes())
+    rows = json.loads((folder / "predictions.json").read_bytes())
+    (folder / "images.json").write_text(json.dumps({**index, "images": [{"id": 777, "file_name": "x.png"}]}))
+    evaluate_coco(truth, folder / "predictions.json")
+    index["images"][0]["file_name"] = "of another data set.png"
+    (folder / "images.json").write_text(json.dumps(index))
+    (folder / "mine.json").write_text(json.dumps(rows))
+    with pytest.warns(DataWarning, match="taken as they are"):
+        evaluate_coco(truth, folder / "mine.json")
+    index["images"][0]["file_name"] = index["images"][1]["file_name"]
+    (folder / "images.json").write_text(json.dumps(index))
+    with pytest.raises(DataError, match="several of its images have the name of one image"):
+        evaluate_coco(truth, folder / "predictions.json")
+
+
+def test_masks_that_no_machine_holds_are_refused(case: Callable[[str], Path]) -> None:
+    def change(content: Content) -> None:
+        content["images"][0].update(width=12000, height=12000)
+        content["annotations"] += [{**content["annotations"][0], "id": 1000 + n} for n in range(100)]
+
+    folder = edit(case("rle-of-double-size"), change, splits=("train",))
+    assert "8 GiB" in errors(folder)
+    with pytest.raises(DataError, match="8 GiB"):
+        read_everything(folder)
+
+
 LEAVING = ["../../../secret.png", "/etc/secret.png", "C:\\secret.png", "..\\..\\secret.png", "a\0b.png", "x" * 5000]
 
 

@@ -40,6 +40,7 @@ from protomask.structures.coco_json import finite_number, shown, whole_number
 if TYPE_CHECKING:
     from protomask.structures.instances import Instances
 
+_MAX_PAIRS = 1 << 22  # of masks that are compared at a time
 CROWD_SHARE = 0.5
 """Part of a detection's area from which it belongs to a crowd region."""
 
@@ -236,8 +237,10 @@ class QualityMeter:
         for key, indices in members.items():
             masks = [rows[index]["segmentation"] for index in indices]
             if objects := self._objects.get(key):
-                overlaps = np.asarray(coco_mask.iou(masks, objects, [0] * len(objects)))
-                ious[indices] = overlaps.max(axis=1)
+                step = max(1, _MAX_PAIRS // len(objects))
+                for start in range(0, len(masks), step):
+                    overlaps = np.asarray(coco_mask.iou(masks[start : start + step], objects, [0] * len(objects)))
+                    ious[indices[start : start + step]] = overlaps.max(axis=1)
             if crowds := self._crowds.get(key):
                 # As one region: half of the detection may lie in several crowds together.
                 shares = np.asarray(coco_mask.iou(masks, [coco_mask.merge(crowds)], [1]))[:, 0]

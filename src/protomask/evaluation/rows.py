@@ -28,6 +28,7 @@ from protomask.structures.coco_json import (
 
 Results = Sequence[Row] | str | Path
 
+PREDICTIONS = "predictions.json"
 INDEX = "images.json"
 """File beside result rows that says which image has which id, see `protomask.inference.sinks.lists.CocoSink`."""
 
@@ -68,16 +69,24 @@ def renumber(rows: Sequence[Row], path: str | Path, truth: GroundTruth) -> Seque
     except Fault as error:
         warnings.warn(f"{error}; the ids of {path} are taken as they are", DataWarning, stacklevel=3)
         return rows
+    used = {whole_number(row.get("image_id")) for row in rows}
+    if not used <= set(images):
+        return rows  # it is about other rows
     known = {record["file_name"]: image_id for image_id, record in truth.images.items() if record["file_name"]}
     by_name = ImageIds(known)
-    used = {whole_number(row.get("image_id")) for row in rows}
     image_of: dict[int, int] = {}
     for image in images.values():
         if image.image_id in used and known and image.file_name:
             try:
                 image_of[image.image_id] = by_name.of(image.file_name)
             except DataError as error:
-                raise DataError(f"{path}: image {image.image_id} is {image.file_name} by {index}: {error}") from error
+                reason = f"{path}: image {image.image_id} is {image.file_name} by {index}: {error}"
+                if Path(path).name == PREDICTIONS:
+                    raise DataError(reason) from error
+                warnings.warn(f"{reason}; ids are taken as they are", DataWarning, stacklevel=4)
+                return rows
+    if len(set(image_of.values())) < len(image_of):
+        raise DataError(f"{path}: by {index}, several of its images have the name of one image of {truth.source}")
     category_ids = {name: category_id for category_id, name in truth.category_names.items()}
     unknown = [name for name in names.values() if name not in category_ids]
     used_categories = {whole_number(row.get("category_id")) for row in rows}

@@ -68,7 +68,10 @@ def open_dataset(path: str | Path) -> DatasetPaths:
             f"{'a file of another kind' if path.exists() else 'a path that does not exist'}{_hint(path)}"
         )
     for name, part in parts.items():
-        is_there = part.is_file() if name.endswith("annotations") else part.is_dir()
+        try:
+            is_there = part.is_file() if name.endswith("annotations") else part.is_dir()
+        except OSError as error:
+            raise DataError(f"dataset {path}: {name}: {error.strerror or error}") from error
         if not is_there:
             kind = "file" if name.endswith("annotations") else "folder"
             raise DataError(f"dataset {path}: {name} is missing, expected the {kind} {part}{hint}")

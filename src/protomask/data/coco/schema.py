@@ -34,6 +34,7 @@ Box = tuple[float, float, float, float]
 Size = tuple[int, int]
 
 _NO_SIZE = (0, 0)
+_MAX_MASK_BYTES = 1 << 33  # of the masks of one image, a byte per pixel
 _RLE_SCALE = 64  # an RLE may be of an image with so many times as many pixels
 _RLE_PIXELS = 1 << 22  # ... and of so many more
 
@@ -158,6 +159,8 @@ def read_schema(
     sizes = _sizes(images, kept)
     reader = _Reader(sizes, category_ids, faults, is_strict=needs_files, needs_masks=needs_masks)
     reader.read(kept)
+    if needs_files:
+        _check_memory(sizes, reader.records, faults)
     schema = Schema(
         class_names=names,
         category_ids=category_ids,
@@ -169,6 +172,15 @@ def read_schema(
         notes=notes,
     )
     return schema, faults.found
+
+
+def _check_memory(sizes: Mapping[int, Size], records: Sequence[Sequence[Annotation]], faults: Faults) -> None:
+    for (image_id, (height, width)), objects in zip(sizes.items(), records, strict=True):
+        if height * width * len(objects) > _MAX_MASK_BYTES:
+            what = f"{len(objects)} objects of {width}x{height} px"
+            faults.add(
+                "masks too large", f"image {image_id}", f"expected masks of 8 GiB or less in an image, got {what}"
+            )
 
 
 def _with_unique_names(names: Mapping[int, str]) -> dict[int, str]:

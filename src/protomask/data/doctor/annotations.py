@@ -16,6 +16,7 @@ from protomask.structures.coco_json import Fault, few
 
 _OVERHANG = 1.0  # px of an outline outside the image that rounding explains
 _SAME_OBJECT_IOU = 0.95
+_MAX_COMPARED = 3000  # objects of an image that are compared with each other
 _WHOLE_IMAGE = 0.95  # share of the image from which a mask is taken for its background
 _MANY_CROWDS = 0.2
 _CROWD_REMEDY = "if they are objects, as masks painted with a brush are, set iscrowd to 0"
@@ -118,6 +119,8 @@ def _check_objects(split: Split, index: int, kept: list[EncodedObject]) -> None:
         inventory.image_sizes.append(size)
         inventory.places.append(place)
     objects = [item for item in kept if not item.annotation.is_crowd]
+    if len(objects) > _MAX_COMPARED:
+        return
     rles = [item.rle for item in objects]
     iou = np.triu(mask_codec.iou(rles, rles, [0] * len(rles)), k=1) if len(rles) > 1 else np.zeros((0, 0))
     for first, second in np.argwhere(iou >= _SAME_OBJECT_IOU).tolist():

@@ -93,6 +93,7 @@ RULES = (
     Rule("error", "RLE size", "the size of a run-length code is none, or far larger than the image"),
     Rule("error", "RLE counts", "the runs of a code do not add up to its size"),
     Rule("error", "segmentation", "a run-length code is damaged"),
+    Rule("error", "masks too large", "the masks of one image take more than 8 GiB: cut it into tiles"),
     Rule("error", "no object", "the training images have no object; crowd regions are none"),
     Rule("error", "no image", "the training split lists no image"),
     Rule(
