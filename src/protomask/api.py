@@ -113,14 +113,16 @@ def load(
         "device": device not in ("auto", "cpu"),
         "precision": precision != "float32" and runtime != "openvino",
     }
+    wrong = [key for key in ("model", "class_names", "compile", "device") if needs_torch[key]]
     if name.endswith(EXPORTED_SUFFIXES):
         if runtime == "torch":
             raise ConfigError(f"runtime: expected auto, onnx or openvino for the exported file {name}, got torch")
-        wrong = [key for key in ("model", "class_names", "compile", "device") if needs_torch[key]]
         if wrong:
             raise ConfigError(f"{', '.join(wrong)}: expected none with the exported file {name}, which has settled it")
         return load_exported(name, runtime=runtime, precision=precision, threads=threads)
     if name in SHIPPED and (runtime in ("onnx", "openvino") or (runtime == "auto" and not any(needs_torch.values()))):
+        if wrong:
+            raise ConfigError(f"{', '.join(wrong)}: expected none with runtime {runtime}; runtime torch has them")
         with shipped_file(name) as path:
             return load_exported(path, runtime=runtime, source=name, precision=precision, threads=threads)
     if runtime in ("onnx", "openvino"):
@@ -309,6 +311,7 @@ def export(
     from protomask.detection.options import take_options
     from protomask.inference.predictor import Predictor as AnyPredictor
     from protomask.inference.sources import open_source
+    from protomask.runtimes.exported import EXPORTED_SUFFIXES
 
     with needing_torch("exporting a model"):
         from protomask.exporting.files import export as write
@@ -316,11 +319,11 @@ def export(
 
     settled = take_options(options, changes)
     output = _path("output", output)
-    if not isinstance(model, AnyPredictor):
-        model = load(model, runtime="torch", device="cpu")
-    elif not isinstance(model, TorchPredictor):
-        model = load(model.source, runtime="torch", device="cpu")
-    assert isinstance(model, TorchPredictor)
+    if not isinstance(model, TorchPredictor):
+        source = model.source if isinstance(model, AnyPredictor) else str(model)
+        if source.endswith(EXPORTED_SUFFIXES):
+            raise ConfigError(f"model: expected a name or weights to export, got the exported file {source}")
+        model = load(source, runtime="torch", device="cpu")
     with ExitStack() as stack:
         shown = stack.enter_context(as_file(files("protomask") / "samples")) if images is None else images
         pixels = [frame.image for frame in open_source(shown)]

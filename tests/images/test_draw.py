@@ -209,5 +209,5 @@ def test_boxes_that_no_frame_holds(value: float) -> None:
 
 @pytest.mark.parametrize("opacity", [-0.1, 1.5, float("nan")])
 def test_wrong_opacity(opacity: float) -> None:
-    with pytest.raises(ConfigError, match=rf"^opacity: expected 0\.\.1, got {opacity}$"):
+    with pytest.raises(ConfigError, match=rf"^opacity: expected a number from 0 to 1, got {opacity}$"):
         tinted((1, 1, 5, 5), opacity=opacity)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import fields
 from functools import cache
 from importlib.resources import files
@@ -22,7 +21,7 @@ from protomask.structures.instances import Instances
 
 Runtime = Literal["torch", "onnx", "openvino"]
 SCENES = sorted(Path(str(files("protomask"))).joinpath("samples").glob("*.jpg"))
-NUCLEI = 6  # images
+NUCLEI = 4  # images
 
 pytest.importorskip("onnxruntime")
 
@@ -59,14 +58,15 @@ def check_same(found: Instances, wanted: Instances) -> None:
     # Those that score alike may change places.
     free = list(range(len(found)))
     for one in range(len(wanted)):
-        [partner] = [
+        partners = [
             other
             for other in free
             if found.labels[other] == wanted.labels[one]
             and abs(found.scores[other] - wanted.scores[one]) <= 1e-4
             and np.abs(found.boxes[other] - wanted.boxes[one]).max() <= 0.01
-        ][:1] or [None]  # fmt: skip
-        assert partner is not None, wanted[one]
+        ]
+        assert partners, wanted[one]
+        partner = partners[0]
         free.remove(partner)
         if wanted.scores[one] > 0.3:
             assert mask_iou(found.runs()[partner], wanted.runs()[one]) >= 0.99, wanted[one]
@@ -99,7 +99,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"max_detections": 250, "score_threshold": 0.05},
     {"batch_size": 3},
     {"tile": 192},
-    {"tile": 200, "tile_overlap": 60, "batch_size": 2, "max_detections": 20},
+    {"tile": 200, "tile_overlap": 40, "batch_size": 2, "max_detections": 20},
 ]
 
 
@@ -111,12 +111,11 @@ def test_no_option_is_forgotten() -> None:
 def test_every_option_works_without_pytorch_as_it_does_with_it(
     name: str, images: list[Path], options: dict[str, Any]
 ) -> None:
-    several: Sequence[Pixels] = [read_image(image)[:300] for image in images[:3]]
-    in_torch = predictor(name, "torch").predict(list(several), PredictOptions(**options))
-    in_onnx = predictor(name, "onnx").predict(list(several), PredictOptions(**options))
-    assert predictor(name, "onnx").limits(PredictOptions(**options)) == predictor(name, "torch").limits(
-        PredictOptions(**options)
-    )
-    for found, expected in zip(in_onnx, in_torch, strict=True):
-        check_same(found, expected)
-    assert sum(map(len, in_torch)) > 5
+    settled = PredictOptions(**options)
+    strips: list[Pixels] = [read_image(image)[:192] for image in images[: settled.batch_size]]
+    in_torch, in_onnx = predictor(name, "torch"), predictor(name, "onnx")
+    assert in_onnx.limits(settled) == in_torch.limits(settled)
+    expected = in_torch.predict(strips, settled)
+    for one, other in zip(in_onnx.predict(strips, settled), expected, strict=True):
+        check_same(one, other)
+    assert all(len(one) > 1 for one in expected)

@@ -659,7 +659,7 @@ def test_tracks_are_written_behind_the_class() -> None:
     ("image", "options", "error", "message"),
     [
         (gray()[:50], {}, DataError, r"image: expected \(H, W\) = \(120, 200\) as predicted, got \(50, 200\)"),
-        (gray(), {"opacity": 1.5}, ConfigError, "opacity: expected 0..1, got 1.5"),
+        (gray(), {"opacity": 1.5}, ConfigError, "opacity: expected a number from 0 to 1, got 1.5"),
         (gray(), {"color_by": "shape"}, ConfigError, "color_by: expected auto, class or instance, got 'shape'"),
         ("missing.jpg", {}, DataError, "missing.jpg: no such file"),
     ],

@@ -139,7 +139,7 @@ def test_colors(color_by: Any, expected: int) -> None:
     ("image", "options", "error", "message"),
     [
         (GRAY[:50], {}, DataError, r"image: expected \(H, W\) = \(120, 200\) as annotated, got \(50, 200\)"),
-        (GRAY, {"opacity": -0.1}, ConfigError, "opacity: expected 0..1, got -0.1"),
+        (GRAY, {"opacity": -0.1}, ConfigError, "opacity: expected a number from 0 to 1, got -0.1"),
         (GRAY, {"color_by": "auto"}, ConfigError, "color_by: expected class or instance, got 'auto'"),
         (GRAY, {"class_names": ("a",)}, ConfigError, "class_names: expected names of labels up to 1, got 1 names"),
     ],

@@ -71,8 +71,7 @@ def draw_objects(
     Raises:
         ConfigError: ``opacity`` is out of range.
     """
-    if isinstance(opacity, bool) or not isinstance(opacity, Real) or not 0.0 <= opacity <= 1.0:
-        raise ConfigError(f"opacity: expected a number from 0 to 1, got {opacity!r}")
+    _check_opacity(opacity)
     canvas = np.array(image, order="C")
     if not len(boxes):
         return canvas
@@ -96,6 +95,11 @@ def draw_objects(
     if names is not None:
         _draw_labels(pen, names, scores, corners, colors, style)
     return np.array(picture)
+
+
+def _check_opacity(value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 <= float(value) <= 1.0:
+        raise ConfigError(f"opacity: expected a number from 0 to 1, got {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,11 +65,7 @@ def to_coco(found: Instances, image_id: int, category_ids: Sequence[int] | None 
         DataError: an id of another kind, or fewer category ids than classes.
 
     """
-    if category_ids is None:
-        category_ids = range(1, len(found.class_names) + 1)
-    elif isinstance(category_ids, str) or not hasattr(category_ids, "__iter__"):
-        raise DataError(f"category_ids: expected one id for each class, got {shown(category_ids)}")
-    ids = [_plain_id("category_ids", number) for number in category_ids]
+    ids = _plain_ids(range(1, len(found.class_names) + 1) if category_ids is None else category_ids)
     if len(ids) < len(found.class_names):
         raise DataError(f"category_ids: expected one for each of {len(found.class_names)} classes, got {len(ids)}")
     image_id = _plain_id("image_id", image_id)
@@ -91,13 +85,19 @@ def to_coco(found: Instances, image_id: int, category_ids: Sequence[int] | None 
     return rows
 
 
+def _plain_ids(values: Any) -> list[Any]:
+    if isinstance(values, str) or not hasattr(values, "__iter__"):
+        raise DataError(f"category_ids: expected one id for each class, got {shown(values)}")
+    return [_plain_id("category_ids", value) for value in values]
+
+
 def _plain_id(name: str, value: Any) -> Any:
     """An id as JSON has it; data sets may number with texts."""
     if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
         value = value.item()  # of an array or tensor
     if isinstance(value, str):
         return str(value)
-    if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and value == int(value):
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and float(value).is_integer():
         return int(value)
     raise DataError(f"{name}: expected a whole number or a text, got {shown(value)}")
 

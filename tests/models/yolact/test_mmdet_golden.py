@@ -47,7 +47,7 @@ def predictor(golden_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Tor
     return loaded
 
 
-@pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [1, 2])
 def test_network_and_detections_equal_those_of_mmdetection(
     predictor: TorchPredictor, number: int, golden_dir: Path
 ) -> None:
