@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
@@ -178,9 +178,9 @@ def _check_opcodes(file: IO[bytes], size: int) -> None:
 
     """
     try:
-        for opcode, argument, _ in pickletools.genops(_Bounded(file, size)):
+        for opcode, argument, _ in pickletools.genops(cast("IO[bytes]", _Bounded(file, size))):
             # The unpickler makes room for as many remembered objects as the highest number says.
-            if "PUT" in opcode.name and int(argument) > size:
+            if "PUT" in opcode.name and int(cast("int", argument)) > size:
                 raise pickle.UnpicklingError(f"object number {argument} in a file of {size} bytes")
     except (ValueError, EOFError, OverflowError, MemoryError) as error:
         raise pickle.UnpicklingError(str(error)) from error

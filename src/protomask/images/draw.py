@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +72,8 @@ def draw_objects(
     Raises:
         ConfigError: ``opacity`` is out of range.
     """
-    if isinstance(opacity, bool) or not isinstance(opacity, Real) or not 0.0 <= opacity <= 1.0:
+    given: Any = opacity
+    if isinstance(given, bool) or not isinstance(given, Real) or not 0.0 <= float(given) <= 1.0:
         raise ConfigError(f"opacity: expected a number from 0 to 1, got {opacity!r}")
     canvas = np.array(image, order="C")
     if not len(boxes):

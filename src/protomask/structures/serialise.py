@@ -69,9 +69,10 @@ def to_coco(found: Instances, image_id: int, category_ids: Sequence[int] | None 
     """
     if category_ids is None:
         category_ids = range(1, len(found.class_names) + 1)
-    elif isinstance(category_ids, str) or not hasattr(category_ids, "__iter__"):
-        raise DataError(f"category_ids: expected one id for each class, got {shown(category_ids)}")
-    ids = [_plain_id("category_ids", number) for number in category_ids]
+    given: Any = category_ids
+    if isinstance(given, str) or not hasattr(given, "__iter__"):
+        raise DataError(f"category_ids: expected one id for each class, got {shown(given)}")
+    ids = [_plain_id("category_ids", number) for number in given]
     if len(ids) < len(found.class_names):
         raise DataError(f"category_ids: expected one for each of {len(found.class_names)} classes, got {len(ids)}")
     image_id = _plain_id("image_id", image_id)
@@ -97,8 +98,10 @@ def _plain_id(name: str, value: Any) -> Any:
         value = value.item()  # of an array or tensor
     if isinstance(value, str):
         return str(value)
-    if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and value == int(value):
-        return int(value)
+    if type(value) is not bool and isinstance(value, Real):
+        number: Any = value
+        if math.isfinite(number) and number == int(number):
+            return int(number)
     raise DataError(f"{name}: expected a whole number or a text, got {shown(value)}")
 
 
