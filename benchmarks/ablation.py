@@ -142,7 +142,7 @@ def load_yolact(weights: str | Path) -> Yolact:
 def validation_images(data: Path, network: Network) -> CocoDataset:
     """The validation images, their classes in the order of the network's."""
     paths = open_dataset(data)
-    return CocoDataset(paths.val_annotations, paths.val_images, class_names=network.class_names)
+    return CocoDataset.of_split(paths, "val", class_names=network.class_names)
 
 
 def measure(network: Network, data: Path, *, quality: QualityMeter | None = None) -> CocoMetrics:

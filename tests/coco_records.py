@@ -137,9 +137,10 @@ def values(table: Any) -> list[float]:
 
 @dataclass
 class StubInstances:
-    """The one method of Instances that the evaluator uses."""
+    """What the evaluator uses of Instances."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
+    image_size: tuple[int, int] = (HEIGHT, WIDTH)
 
     def to_coco(self, image_id: int, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
         return [{**row, "image_id": image_id} for row in self.rows]

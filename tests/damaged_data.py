@@ -190,6 +190,11 @@ def _alike(folder: Path, split: str) -> None:
         content["categories"][1]["name"] = "Bolt "
 
 
+def _two_of_one_name(folder: Path) -> None:
+    _append("categories", 1, id=6)(folder)
+    _change("annotations", 1, category_id=6)(folder)
+
+
 def _other_ids(folder: Path) -> None:
     with edited(folder, "val") as content:
         for entry in content["categories"]:
@@ -318,7 +323,16 @@ DAMAGES: dict[str, Damage] = {
         _append("categories", 1, name="nail"), "error", "category id twice", "id 5 occurs twice"
     ),
     "category name twice": Damage(
-        _append("categories", 1, id=6), "error", "category name twice", "more than once: nut"
+        _two_of_one_name,
+        "error",
+        "category name twice",
+        "more than once: nut",
+    ),
+    "category of the same name without objects": Damage(
+        _append("categories", 1, id=6),
+        "note",
+        "category without objects",
+        "category 6 (nut) has the name of another one and no object, left out",
     ),
     "class names differ": Damage(
         _change("categories", 1, "val", name="Nut"), "error", "class names", "only in train: 'nut'; only in val: 'Nut'"

@@ -6,7 +6,7 @@ import ast
 import functools
 import re
 import shlex
-from collections.abc import Callable
+import tomllib
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -46,8 +46,7 @@ def headings(page: Path) -> list[str]:
     return re.findall(r"^#+ (.+)$", prose(page), flags=re.MULTILINE)
 
 
-def each_page(test: Callable[..., None]) -> Callable[..., None]:
-    return pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)(test)
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
 # Python
@@ -57,7 +56,7 @@ def each_page(test: Callable[..., None]) -> Callable[..., None]:
 def test_python_blocks_are_python_that_imports_what_exists(page: Path) -> None:
     for _, block in code_blocks(page, "python"):
         tree = ast.parse(block, filename=str(page))
-        imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        imports: list[ast.stmt] = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
         exec(compile(ast.Module(imports, type_ignores=[]), str(page), "exec"), {})
 
 
@@ -190,7 +189,7 @@ def known_flags(verb: str) -> frozenset[str]:
     return frozenset(re.findall(r"--[\w.\-]+", told.getvalue()))
 
 
-# Names, files, links
+# Names, extras, files, links
 
 
 @each_page
@@ -216,12 +215,29 @@ def _exists(dotted: str) -> bool:
     return False
 
 
+def extras() -> set[str]:
+    with (REPOSITORY / "pyproject.toml").open("rb") as file:
+        return set(tomllib.load(file)["project"]["optional-dependencies"])
+
+
+@each_page
+def test_extras_to_install_exist(page: Path) -> None:
+    commands = re.findall(r"pip install [^`\n]*\[([\w,]+)\]", page.read_text(encoding="utf-8"))
+    shown = {name for command in commands for name in command.split(",")}
+    assert shown <= extras(), f"{page.name}: {sorted(shown - extras())}"
+
+
+def test_the_table_of_extras_is_complete() -> None:
+    page = (REPOSITORY / "docs" / "install.md").read_text(encoding="utf-8")
+    table = page.partition("| extra |")[2].partition("\n\n")[0]
+    assert {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])} == extras()
+
+
 @each_page
 def test_files_of_the_repository_exist(page: Path) -> None:
     places = (REPOSITORY, REPOSITORY / "src", REPOSITORY / "src" / "protomask")
-    for code in inline_code(page):
-        for name in re.findall(r"(?<![\w/])(?:[\w\-]+/)+[\w\-]+\.py\b", code):
-            assert any((place / name).is_file() for place in places), f"{page.name}: {name}"
+    for name in re.findall(r"(?<![\w/])(?:[\w\-]+/)+[\w\-]+\.py\b", page.read_text(encoding="utf-8")):
+        assert any((place / name).is_file() for place in places), f"{page.name}: {name}"
 
 
 def anchors(page: Path) -> set[str]:

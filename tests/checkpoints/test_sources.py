@@ -36,7 +36,9 @@ def test_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_cached_file_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repository, filename, revision: str(tmp_path / filename))
+    monkeypatch.setattr(
+        "huggingface_hub.hf_hub_download", lambda repository, filename, revision: str(tmp_path / filename)
+    )
     assert download.fetch_from_hub("owner/repository", "a.pth") == tmp_path / "a.pth"
 
 

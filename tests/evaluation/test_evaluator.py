@@ -23,6 +23,7 @@ from coco_records import (
 )
 from protomask.errors import ConfigError, DataError
 from protomask.evaluation.evaluator import CocoEvaluator, evaluate_coco
+from protomask.masks.runs import boxes_of_masks
 from protomask.structures.instances import Instances
 
 
@@ -113,12 +114,12 @@ class TestEvaluator:
     def test_predicted_instances(self, truth: dict[str, Any]) -> None:
         masks = np.stack([random_mask(np.random.default_rng(seed)) for seed in range(2)])
         truth["annotations"] = [
-            annotation(1, 10, 2, masks[0], bbox=[10.0, 10.0, 20.0, 30.0]),
-            annotation(2, 10, 7, masks[1], bbox=[40.0, 10.0, 30.0, 30.0]),
+            annotation(1, 10, 2, masks[0]),
+            annotation(2, 10, 7, masks[1]),
         ]
         evaluator = self.evaluator(truth)
         found = Instances(
-            boxes=np.array([[10, 10, 30, 40], [40, 10, 70, 40]], dtype=np.float32),
+            boxes=boxes_of_masks(masks),
             labels=np.array([0, 2]),
             class_scores=np.array([0.75, 0.5], dtype=np.float32),
             mask_scores=np.array([0.5, 0.5], dtype=np.float32),

@@ -151,8 +151,8 @@ def having(**changes: Any) -> Any:
         (having(bbox=[1, 2, 3]), r"results\[2\].*four finite numbers"),
         (having(bbox=[1, 2, 3, None]), r"results\[2\].*four finite numbers"),
         (having(segmentation="x"), r"results\[2\].*expected polygons or an RLE"),
-        (having(segmentation={"size": [5, 5], "counts": [25]}), r"results\[2\].*size \[120, 150\], got \[5, 5\]"),
-        (having(segmentation={"size": [120, 150], "counts": [25]}), r"results\[2\].*18000 pixels, got 25"),
+        (having(segmentation={"size": [5, 9], "counts": [45]}), r"results\[2\].*size \[120, 150\], got \[5, 9\]"),
+        (having(segmentation={"size": [120, 150], "counts": [25]}), r"results\[2\].*18000 pixels in total, got 25"),
     ],
 )
 def test_bad_result_rows_are_named(truth: dict[str, Any], change: Any, message: str) -> None:
@@ -164,7 +164,7 @@ def test_bad_result_rows_are_named(truth: dict[str, Any], change: Any, message: 
 
 def test_only_the_first_unknown_ids_are_listed(truth: dict[str, Any]) -> None:
     results = [{**truth_as_results(truth)[0], "image_id": 1000 + i} for i in range(8)]
-    with pytest.raises(DataError, match=r"1000, 1001, 1002, 1003, 1004 and 3 more"):
+    with pytest.raises(DataError, match=r"1000, 1001, 1002, 1003, 1004, and 3 more"):
         evaluate_coco(truth, results)
 
 

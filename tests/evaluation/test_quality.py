@@ -293,10 +293,3 @@ class TestErrors:
             QualityMeter(self.truth, max_detections=0)
         with pytest.raises(DataError, match="category_ids: expected one for each of 2 classes, got 0"):
             QualityMeter(self.truth).update(1, found())
-
-    def test_of_sizes(self) -> None:
-        truth = truth_of((1, 3, OBJECT, 0))
-        truth["images"] = [{"id": 1}]
-        truth["annotations"][0]["segmentation"] = {"size": [5, 5], "counts": [0, 25]}
-        with pytest.raises(DataError, match="image id 1: the masks found do not have the size"):
-            report_on(truth, (0, OBJECT, 0.9, None))

@@ -87,9 +87,9 @@ def test_errors(truth: dict[str, Any], rows: list[dict[str, Any]], tmp_path: Pat
     write(boxes, json.loads(boxes.read_text())[::-1])
     with pytest.raises(DataError, match=r"found_bbox.json and .*found_segm.json do not list the same detections"):
         SavedResults.read(name).scored_masks()
-    with pytest.raises(DataError, match=r"nosuch.json: cannot be read as JSON"):
+    with pytest.raises(DataError, match=r"nosuch.json: the file cannot be read"):
         SavedResults.read(tmp_path / "nosuch.json")
-    with pytest.raises(DataError, match=r"truth.json: expected a list of COCO result objects, got dict"):
+    with pytest.raises(DataError, match=r"truth.json: expected a list of COCO result objects, got an object"):
         SavedResults.read(write(tmp_path / "truth.json", truth))
 
 

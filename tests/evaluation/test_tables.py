@@ -27,6 +27,7 @@ def test_no_ground_truth_is_none(truth: dict[str, Any], left_out: str, backend: 
 
 def test_metrics_as_json_text_and_rows(truth: dict[str, Any]) -> None:
     truth["categories"].append({"id": 11, "name": "a"})
+    truth["annotations"].append({**truth["annotations"][0], "id": 99, "category_id": 11, "iscrowd": 0})
     metrics = evaluate_coco(truth, truth_as_results(truth))
     content = json.loads(json.dumps(metrics.to_dict(), allow_nan=False))
     assert content["mask"]["AP"] == 1.0

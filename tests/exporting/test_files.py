@@ -22,6 +22,7 @@ from protomask.exporting.files import export
 from protomask.runtimes.exported import ExportedPredictor
 from protomask.runtimes.load import load_exported
 from protomask.structures.instances import Instances
+from protomask.torch_runtime.predictor import TorchPredictor
 from tiny_yolact import NAMES, block_images, tiny_yolact
 
 pytest.importorskip("onnxscript")
@@ -34,15 +35,20 @@ PLUS: dict[str, Any] = {
     "backbone": "resnet18", "deformable_layers": (0, 0, 0, 1), "rescoring_channels": (4, 8), "antialias": False,
 }  # fmt: skip
 IMAGES = block_images((64, 64), (50, 91), (120, 300))
-MODEL = tiny_yolact()
-WANTED = MODEL.predict(IMAGES, EVERYTHING)
 
 
-@pytest.fixture(scope="module", params=SUFFIXES)
-def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ExportedPredictor:
+@pytest.fixture(scope="module")
+def model() -> TorchPredictor:
+    return tiny_yolact()
+
+
+@pytest.fixture(scope="module", params=[".onnx", pytest.param(".xml", marks=pytest.mark.slow)])
+def exported(
+    request: pytest.FixtureRequest, model: TorchPredictor, tmp_path_factory: pytest.TempPathFactory
+) -> ExportedPredictor:
     """A file of detections."""
     path = tmp_path_factory.mktemp("export") / f"tiny{request.param}"
-    agreement = export(MODEL, path, images=IMAGES, licence="MIT")
+    agreement = export(model, path, images=IMAGES, licence="MIT")
     assert agreement.detections == 300
     left = {file.name for file in path.parent.iterdir()}
     assert left == ({"tiny.onnx"} if request.param == ".onnx" else {"tiny.xml", "tiny.bin"})
@@ -75,9 +81,9 @@ def test_a_file_holds_no_path_of_the_machine(exported: ExportedPredictor) -> Non
     assert b"stack_trace" not in content
 
 
-def test_predict_is_that_of_every_predictor(exported: ExportedPredictor) -> None:
+def test_predict_is_that_of_every_predictor(exported: ExportedPredictor, model: TorchPredictor) -> None:
     found = exported.predict(IMAGES, EVERYTHING)
-    for one, other in zip(found, WANTED, strict=True):
+    for one, other in zip(found, model.predict(IMAGES, EVERYTHING), strict=True):
         check_close(one, other)
     middle = float(found[0].class_scores[40])
     fewer = exported.predict(IMAGES[0], score_threshold=middle, max_detections=60)
@@ -89,11 +95,11 @@ def test_predict_is_that_of_every_predictor(exported: ExportedPredictor) -> None
     assert exported.predict([]) == []
 
 
-def test_tiles_may_find_more_together_than_the_file_does_in_one_image(exported: ExportedPredictor) -> None:
+def test_tiles_may_find_more_together_than_one_image_may(exported: ExportedPredictor, model: TorchPredictor) -> None:
     found = exported.predict(IMAGES[2], EVERYTHING, tile=100, max_detections=150)
     assert len(found) == 150
     assert found.image_size == (120, 300)
-    wanted = MODEL.predict(IMAGES[2], EVERYTHING, tile=100, max_detections=150)
+    wanted = model.predict(IMAGES[2], EVERYTHING, tile=100, max_detections=150)
     np.testing.assert_allclose(found.scores, wanted.scores, rtol=0, atol=0.02)
     assert len(exported.predict(IMAGES[2], EVERYTHING, tile=100)) == 100
     assert len(exported.predict(IMAGES[2], EVERYTHING, tile=400, max_detections=150)) == 100
@@ -130,7 +136,7 @@ def test_timings_name_the_stages(exported: ExportedPredictor) -> None:
 
 
 @pytest.mark.parametrize("reader", ["onnxruntime", "openvino"])
-def test_a_file_needs_nothing_of_protomask(exported: ExportedPredictor, reader: str) -> None:
+def test_a_file_needs_nothing_of_protomask(exported: ExportedPredictor, model: TorchPredictor, reader: str) -> None:
     """The resize within, which this package replaces by its own, antialiases as Pillow does."""
     if reader == "onnxruntime" and not exported.source.endswith(".onnx"):
         pytest.skip("of the .onnx file")
@@ -138,7 +144,7 @@ def test_a_file_needs_nothing_of_protomask(exported: ExportedPredictor, reader: 
     for image in block_images((64, 64), (480, 640), (37, 150), (200, 100), (1, 5)):
         boxes, labels, class_scores, masks = run(image.transpose(2, 0, 1)[None])
         assert (boxes.shape, labels.shape, masks.shape) == ((100, 4), (100,), (100, 32, 32))
-        wanted = MODEL.predict(image, EVERYTHING)
+        wanted = model.predict(image, EVERYTHING)
         np.testing.assert_allclose(class_scores, wanted.class_scores, atol=1e-4)
 
 
@@ -158,31 +164,38 @@ def open_in(reader: str, path: str) -> Callable[[NDArray[np.uint8]], list[NDArra
 # Files that end before NMS
 
 
-@pytest.fixture(scope="module", params=[".onnx", "float16 .onnx", ".xml"])
-def candidates(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ExportedPredictor:
+@pytest.fixture(
+    scope="module", params=["float16 .onnx", *(pytest.param(suffix, marks=pytest.mark.slow) for suffix in SUFFIXES)]
+)
+def candidates(
+    request: pytest.FixtureRequest, model: TorchPredictor, tmp_path_factory: pytest.TempPathFactory
+) -> ExportedPredictor:
     """A file of candidates."""
     precision: Any = "float16" if "float16" in request.param else "float32"
     path = tmp_path_factory.mktemp("export") / f"tiny{request.param.split()[-1]}"
-    export(MODEL, path, images=IMAGES, form="candidates", precision=precision)
+    export(model, path, images=IMAGES, form="candidates", precision=precision)
     loaded = load_exported(path)
     assert (loaded.info.form, loaded.info.precision) == ("candidates", precision)
     assert loaded.info.given_size == (64, 64)
     return loaded
 
 
-def closeness(candidates: ExportedPredictor) -> float:
-    """Of scores: weights in half precision differ by a thousandth."""
-    return 5e-3 if candidates.info.precision == "float16" else 1e-5
+def is_half(candidates: ExportedPredictor) -> bool:
+    return candidates.info.precision == "float16"
 
 
 @pytest.mark.parametrize("nms", NMS_MODES)
-def test_a_file_of_candidates_leaves_the_options_open(candidates: ExportedPredictor, nms: Any) -> None:
+def test_a_file_of_candidates_leaves_the_options_open(
+    candidates: ExportedPredictor, model: TorchPredictor, nms: Any
+) -> None:
     options = EVERYTHING.replace(nms=nms, iou_threshold=0.4, candidate_threshold=0.3, max_detections=130, batch_size=2)
-    for found, wanted in zip(candidates.predict(IMAGES, options), MODEL.predict(IMAGES, options), strict=True):
+    for found, wanted in zip(candidates.predict(IMAGES, options), model.predict(IMAGES, options), strict=True):
         assert found.image_size == wanted.image_size
         few = min(len(found), len(wanted), 20)
         assert abs(len(found) - len(wanted)) <= 0.1 * len(wanted)
-        np.testing.assert_allclose(found.scores[:few], wanted.scores[:few], rtol=0, atol=closeness(candidates))
+        np.testing.assert_allclose(
+            found.scores[:few], wanted.scores[:few], rtol=0, atol=5e-3 if is_half(candidates) else 1e-5
+        )
 
 
 def test_batches_and_single_images_give_the_same(candidates: ExportedPredictor) -> None:
@@ -191,15 +204,12 @@ def test_batches_and_single_images_give_the_same(candidates: ExportedPredictor) 
         np.testing.assert_allclose(found.scores, candidates.predict(image, EVERYTHING).scores, rtol=0, atol=1e-5)
 
 
-def test_half_precision_halves_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The weights that are stored in half precision are about half of the file's bytes for the same network."""
-    monkeypatch.setattr(files, "load_exported", lambda path: MODEL)
-    sizes = []
-    precision: Any
-    for precision in ("float32", "float16"):
-        export(MODEL, tmp_path / "tiny.onnx", images=IMAGES[:1], form="candidates", precision=precision)
-        sizes.append((tmp_path / "tiny.onnx").stat().st_size)
-    assert 0.45 < sizes[1] / sizes[0] < 0.65
+def test_half_precision_halves_a_file(candidates: ExportedPredictor, model: TorchPredictor) -> None:
+    if not candidates.source.endswith(".onnx"):
+        pytest.skip("its weights lie beside it")
+    weights = sum(parameter.numel() for parameter in model.network.parameters())
+    # What is no weight takes little room even beside those of a tiny network.
+    assert 0 <= Path(candidates.source).stat().st_size / weights - (2 if is_half(candidates) else 4) < 0.6
 
 
 # What exporters are given
@@ -218,34 +228,32 @@ class Seen:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("options", [{}, {"form": "candidates"}], ids=["detections", "candidates"])
 def test_exporters_get_contiguous_weights_and_the_model_keeps_its_own(
-    suffix: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: TorchPredictor, suffix: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def layouts(network: nn.Module) -> list[tuple[int, ...]]:
+    def layouts(network: Any) -> list[tuple[int, ...]]:
         return [tensor.stride() for tensor in (*network.parameters(), *network.buffers())]
 
-    before = layouts(MODEL.network)
-    assert any(not tensor.is_contiguous() for tensor in MODEL.network.parameters())
+    before = layouts(model.network)
+    assert any(not tensor.is_contiguous() for tensor in model.network.parameters())
     seen = Seen()
     monkeypatch.setattr(files, "write_onnx" if suffix == ".onnx" else "write_openvino", seen)
-    monkeypatch.setattr(files, "load_exported", lambda path: MODEL)
-    export(MODEL, tmp_path / f"tiny{suffix}", images=IMAGES[:1], **options)
+    monkeypatch.setattr(files, "load_exported", lambda path: model)
+    export(model, tmp_path / f"tiny{suffix}", images=IMAGES[:1], **options)
     for tensor in (*seen.graph.parameters(), *seen.graph.buffers()):
         assert tensor.stride() == torch.empty(tensor.shape).stride()
-    assert layouts(MODEL.network) == before
+    assert layouts(model.network) == before
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_the_layout_of_the_weights_does_not_change_the_file(suffix: str, tmp_path: Path) -> None:
     written = []
-    for number, memory_format in enumerate((torch.contiguous_format, torch.channels_last)):
-        model = tiny_yolact()
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        model, folder = tiny_yolact(), tmp_path / str(memory_format)
         model.to(memory_format=memory_format)
-        path = tmp_path / str(number) / f"tiny{suffix}"
-        export(model, path, images=IMAGES)
-        written.append([path.with_suffix(kind).read_bytes() for kind in ({suffix, ".bin"} & {".onnx", ".bin"})
-                        if path.with_suffix(kind).exists()])  # fmt: skip
-    assert written[0] == written[1] != []
+        export(model, folder / f"tiny{suffix}", images=IMAGES[:1])
+        written.append({file.name: file.read_bytes() for file in folder.iterdir()})
+    assert written[0] == written[1]
 
 
 @pytest.mark.slow
@@ -273,10 +281,10 @@ def test_every_kind_of_graph_can_be_written(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_eight_bits_find_nearly_the_same(suffix: str, tmp_path: Path) -> None:
+def test_eight_bits_find_nearly_the_same(model: TorchPredictor, suffix: str, tmp_path: Path) -> None:
     pytest.importorskip("nncf")
     path = tmp_path / f"tiny{suffix}"
-    agreement = export(MODEL, path, images=IMAGES, calibration=block_images(*[(64, 64)] * 4))
+    agreement = export(model, path, images=IMAGES, calibration=block_images(*[(64, 64)] * 4))
     assert agreement.detections > 10
     assert agreement.unmatched < agreement.detections / 2
     loaded = load_exported(path)
@@ -290,20 +298,22 @@ def test_eight_bits_find_nearly_the_same(suffix: str, tmp_path: Path) -> None:
 # What goes wrong
 
 
-def test_a_file_that_differs_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_differs_is_not_left(
+    model: TorchPredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(files, "write_onnx", Seen())
     monkeypatch.setattr(files, "load_exported", lambda path: tiny_yolact(num_prototypes=5))
     with pytest.raises(ExportError, match="expected the detections of the PyTorch model"):
-        export(MODEL, tmp_path / "tiny.onnx", images=IMAGES)
+        export(model, tmp_path / "tiny.onnx", images=IMAGES)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_to_compare_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_to_compare_is_an_error(model: TorchPredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "write_onnx", Seen())
-    monkeypatch.setattr(files, "load_exported", lambda path: MODEL)
+    monkeypatch.setattr(files, "load_exported", lambda path: model)
     options = PredictOptions(candidate_threshold=0.999)
     with pytest.raises(ExportError, match="nothing to compare"):
-        export(MODEL, tmp_path / "tiny.onnx", images=IMAGES, options=options)
+        export(model, tmp_path / "tiny.onnx", images=IMAGES, options=options)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -320,9 +330,11 @@ def test_nothing_to_compare_is_an_error(tmp_path: Path, monkeypatch: pytest.Monk
         ("tiny.onnx", {"form": "candidates", "mask_size": (9, 9)}, "mask_size, fixed_size: expected none in the form"),
     ],
 )
-def test_impossible_requests_are_refused(name: str, arguments: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_impossible_requests_are_refused(
+    model: TorchPredictor, name: str, arguments: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match=message):
-        export(MODEL, tmp_path / name, **{"images": IMAGES, **arguments})
+        export(model, tmp_path / name, **{"images": IMAGES, **arguments})
 
 
 @pytest.mark.parametrize(
@@ -330,8 +342,8 @@ def test_impossible_requests_are_refused(name: str, arguments: dict[str, Any], m
     [(".onnx", "onnxscript", "onnx"), (".xml", "openvino", "openvino"), (".xml", "nncf", "int8")],
 )
 def test_missing_packages_are_named(
-    suffix: str, module: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: TorchPredictor, suffix: str, module: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=rf"pip install 'protomask\[{extra}\]'"):
-        export(MODEL, tmp_path / f"tiny{suffix}", images=IMAGES, calibration=IMAGES if extra == "int8" else None)
+        export(model, tmp_path / f"tiny{suffix}", images=IMAGES, calibration=IMAGES if extra == "int8" else None)

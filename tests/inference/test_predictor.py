@@ -166,8 +166,7 @@ def test_a_stream_gives_frames_in_order(tmp_path: Path) -> None:
             assert frame.image.shape == (5, width, 3)
             assert frame.found is not None
             assert frame.found.boxes.tolist() == [[0, 0, width, 4]]
-        # Frame by frame, so that none waits for the next.
-        assert [len(batch) for batch in predictor.batches] == [1, 1, 1]
+        assert [len(batch) for batch in predictor.batches] == [2, 1]
         assert {options.score_threshold for options in predictor.options} == {0.7}
 
 

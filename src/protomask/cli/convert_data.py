@@ -12,7 +12,7 @@ def run(
     source: str,
     output: str,
     *,
-    from_: Literal["auto", "coco", "yolo", "labelme", "voc", "masks"] = "auto",
+    from_: Literal["auto", "coco", "yolo", "labelme", "voc", "via", "masks"] = "auto",
     to: Literal["coco", "yolo", "labelme", "voc", "masks", "label-maps"] = "coco",
     class_names: list[str] | None = None,
     image_dir: str | None = None,

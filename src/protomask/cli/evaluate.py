@@ -97,7 +97,7 @@ def run(
         )
         dataset = open_split(data, split)
         ids = dataset.category_ids
-        evaluator = CocoEvaluator(dataset.annotation_file, category_ids=ids, max_detections=max_detections)
+        evaluator = CocoEvaluator(dataset, category_ids=ids, max_detections=max_detections)
         if plot is not None:
             meter = QualityMeter(evaluator.truth, category_ids=ids, **judging)
         with progress("evaluate", len(dataset), quiet=json) as bar:

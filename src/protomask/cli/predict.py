@@ -140,7 +140,8 @@ def _lists(
     save_table: Literal["csv", "parquet"] | None,
 ) -> list[Sink]:
     """The sinks that write one file about all images."""
-    from protomask.inference.sinks.lists import CocoSink, JsonLinesSink, TableSink, read_coco_ids
+    from protomask.inference.sinks.lists import CocoSink, JsonLinesSink, TableSink
+    from protomask.structures.coco_json import read_coco_ids
 
     sinks: list[Sink] = []
     image_ids, category_ids = read_coco_ids(annotations, predictor.class_names) if annotations else (None, None)

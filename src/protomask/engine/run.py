@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from protomask.evaluation.tables import CocoMetrics
+    from protomask.evaluation.truth import GroundTruth
 
 _KEPT_BAD_BATCHES = 10
 
@@ -158,6 +159,7 @@ def _fit(
 ) -> TrainResult:
     prepare_network(network, config, accelerator, reporter)
     run = _Run(config, plan, accelerator, network, criterion, reporter)
+    run.prepare_truth(val_dataset)
     if config.resume:
         run.resume()
     batches = training_batches(
@@ -220,6 +222,7 @@ class _Run:
         self._validation: dict[str, Any] | None = None
         self._is_continued = False
         self._saved_at = time.monotonic()
+        self._truth: GroundTruth
 
     def resume(self) -> None:
         """Continue from the saved state, if there is one."""
@@ -370,6 +373,15 @@ class _Run:
                 "clip_gradient 10, or mixed_precision no"
             )
 
+    def prepare_truth(self, dataset: CocoDataset) -> None:
+        """Prepare the truth of the validation images, once: what is wrong with it is told before the first step."""
+        from protomask.evaluation.truth import GroundTruth
+
+        with warnings.catch_warnings():
+            if self.config.check_data:  # it has told more
+                warnings.simplefilter("ignore", DataWarning)
+            self._truth = GroundTruth.load(dataset, masks=True)
+
     def _measure(self, dataset: CocoDataset) -> CocoMetrics:
         from protomask.evaluation.evaluator import CocoEvaluator
 
@@ -382,9 +394,7 @@ class _Run:
             share=self.plan.share,
             pin_memory=device.type == "cuda",
         )
-        evaluator = CocoEvaluator(
-            dataset.annotation_file, category_ids=dataset.category_ids, max_detections=config.max_detections
-        )
+        evaluator = CocoEvaluator(self._truth, category_ids=dataset.category_ids, max_detections=config.max_detections)
         return evaluate(
             self.learned,
             batches,

@@ -61,11 +61,11 @@ def open_data(config: TrainConfig) -> RunData:
 
     """
     paths = open_dataset(config.data)
-    train = CocoDataset(paths.train_annotations, paths.train_images)
+    train = CocoDataset.of_split(paths, "train")
     if config.overfit is None:
-        val = CocoDataset(paths.val_annotations, paths.val_images, class_names=train.class_names)
+        val = CocoDataset.of_split(paths, "val", class_names=train.class_names)
         return RunData(train, val, config.augmentation)
-    val = CocoDataset(paths.train_annotations, paths.train_images)
+    val = CocoDataset.of_split(paths, "train")
     for dataset in (train, val):
         dataset.keep_first(config.overfit)
     return RunData(train, val, AugmentationConfig.off())

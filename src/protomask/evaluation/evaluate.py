@@ -17,7 +17,7 @@ from protomask.evaluation.evaluator import CocoEvaluator, evaluate_coco
 from protomask.evaluation.quality import QualityMeter
 from protomask.evaluation.results import SavedResults
 from protomask.evaluation.tables import CocoMetrics
-from protomask.evaluation.truth import Row, TruthSource
+from protomask.evaluation.truth import GroundTruth, Row, TruthSource
 from protomask.images.decode import Pixels
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def evaluate(
     options = options or PredictOptions()
     limit = options.max_detections or COCO_DETECTIONS
     if evaluator is None:
-        evaluator = CocoEvaluator(dataset.annotation_file, category_ids=dataset.category_ids, max_detections=limit)
+        evaluator = CocoEvaluator(dataset, category_ids=dataset.category_ids, max_detections=limit)
     predict_dataset(
         predictor,
         dataset,
@@ -114,6 +114,8 @@ def evaluate_results(
         DataError: the ground truth cannot be read, or a row is wrong.
 
     """
+    ground_truth = GroundTruth.load(ground_truth, masks="segm" in results.rows)
+    results = results.numbered_as(ground_truth)
     if quality is not None:
         quality.update_rows(results.scored_masks())
     limits = (*(limit for limit in (1, 10) if limit < max_detections), max_detections)
@@ -127,7 +129,7 @@ def open_split(data: str, split: Split = "val", *, limit: int | None = None) -> 
         DataError: the data set cannot be used.
 
     """
-    dataset = CocoDataset(*split_paths(data, split))
+    dataset = CocoDataset.of_split(open_dataset(data), split)
     if limit is not None:
         dataset.keep_first(limit)
     return dataset
@@ -230,9 +232,10 @@ def average_precisions(
 
     """
     found: dict[str, dict[str, float | None]] = {}
+    truth = GroundTruth.load(dataset, masks=True)
     for name, predictor in predictors.items():
         before, total = len(found) * len(dataset), len(predictors) * len(dataset)
-        evaluator = CocoEvaluator(dataset.annotation_file, category_ids=dataset.category_ids)
+        evaluator = CocoEvaluator(truth, category_ids=dataset.category_ids)
         advance = None if on_progress is None else _from(before, total, on_progress)
         predict_dataset(predictor, dataset, evaluator, on_progress=advance)
         tables = evaluator.evaluate(seen_only=True).tables

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from protomask.errors import ConfigError, DataError
 from protomask.evaluation.match import Backend, IouType, count_objects, match_results, prepare_results, score_of
-from protomask.evaluation.results import Results, named_after, read_rows
+from protomask.evaluation.results import named_after
+from protomask.evaluation.rows import Results, fit_row, read_rows, renumber
 from protomask.evaluation.tables import CocoMetrics, CocoTable, build_table
-from protomask.evaluation.truth import GroundTruth, Row, TruthSource, listed
+from protomask.evaluation.truth import GroundTruth, Row, TruthSource
 from protomask.files import replacing
+from protomask.structures.coco_json import few
 
 if TYPE_CHECKING:
     from protomask.structures.instances import Instances
@@ -33,7 +35,8 @@ class CocoEvaluator:
     class score and masks by the product of both scores, as in the published evaluations of such models.
 
     Args:
-        ground_truth: path of a COCO instance JSON, its content (not changed), or a `GroundTruth` with masks.
+        ground_truth: path of a COCO instance JSON, its content (not changed), parsed or not, a data set, or a
+            `GroundTruth` with masks.
         category_ids: category id of each label (index = label).
         max_detections: maximum number of detections per image and category that count; COCO's is 100, dense scenes
             need more.
@@ -80,6 +83,9 @@ class CocoEvaluator:
     def update(self, image_id: int, instances: Instances) -> None:
         """Add the predictions for one image, which may have no instance.
 
+        If the image file is of another size than the annotations say, the predictions are brought into the frame of
+        the annotations, as training brings annotations into the frame of the file.
+
         Raises:
             DataError: there is no such image, or it was added before.
 
@@ -89,7 +95,9 @@ class CocoEvaluator:
         if image_id in self._image_ids:
             raise DataError(f"image id {image_id} was given twice; its predictions would be counted twice")
         self._image_ids[image_id] = None
-        for row in instances.to_coco(image_id, self.category_ids):
+        size = self._truth.size_of(image_id)
+        for found in instances.to_coco(image_id, self.category_ids):
+            row = fit_row(found, instances.image_size, size)
             for iou_type, rows in self._results.items():
                 geometry = _GEOMETRY_KEYS[iou_type]
                 rows.append(
@@ -160,10 +168,10 @@ def evaluate_coco(
     ``class_score`` if a row has it, and a box is never taken for a mask.
 
     Args:
-        ground_truth: COCO instance annotations (polygons, RLE, crowds): path of the JSON, its content (not changed), or
-            a `GroundTruth`.
+        ground_truth: COCO instance annotations (polygons, RLE, crowds): path of the JSON, its content (not changed),
+            parsed or not, a data set, or a `GroundTruth`.
         results: COCO result rows (not changed) or the path of their JSON, for all of ``iou_types``; or a mapping with
-            one for each IoU type.
+            one for each IoU type. If ``images.json`` beside the JSON numbers images or classes otherwise, names decide.
         iou_types: the tables to make: ``bbox``, ``segm``.
         max_detections: ascending limits of detections per image and category. AP is read at the last, AR at each.
         image_ids: images to evaluate; None is every image of the ground truth, in which case the objects of images
@@ -183,16 +191,21 @@ def evaluate_coco(
     wanted = sorted(truth.images) if image_ids is None else sorted(set(image_ids))
     unknown_images = [image_id for image_id in wanted if image_id not in truth.images]
     if unknown_images:
-        raise DataError(f"image_ids: {truth.source} has no image with id {listed(unknown_images)}")
+        raise DataError(f"image_ids: {truth.source} has no image with id {few(unknown_images)}")
     if isinstance(results, Mapping):
         missing = [iou_type for iou_type in iou_types if iou_type not in results]
         if missing:
             raise ConfigError(f"results: expected rows for each of {list(iou_types)}, got {list(results)}")
-        rows = {iou_type: read_rows(results[iou_type]) for iou_type in iou_types}
+        rows = {iou_type: _rows_of(results[iou_type], truth) for iou_type in iou_types}
     else:
-        shared = read_rows(results)
+        shared = _rows_of(results, truth)
         rows = dict.fromkeys(iou_types, shared)
     return _evaluate(truth, rows, wanted, limits, backend)
+
+
+def _rows_of(results: Results, truth: GroundTruth) -> Sequence[Row]:
+    rows = read_rows(results)
+    return renumber(rows, results, truth) if isinstance(results, str | Path) else rows
 
 
 def _evaluate(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
+from protomask.data.coco.schema import rle_size
+from protomask.data.coco.segmentation import same_aspect
 from protomask.errors import DataError
-from protomask.evaluation.truth import GroundTruth, Row, checked_box, is_finite, listed, to_rle
+from protomask.evaluation.rows import checked_box, fit_row, read_mask, warn_of_frames
+from protomask.evaluation.truth import GroundTruth, Row
+from protomask.structures.coco_json import few, finite_number, shown, whole_number
 
 IouType = Literal["bbox", "segm"]
 Backend = Literal["fast", "pycocotools"]
@@ -49,33 +53,50 @@ def prepare_results(rows: Sequence[Row], truth: GroundTruth, iou_type: IouType) 
             if row.get(key) is None:
                 hint = "; to evaluate only boxes set iou_types=('bbox',)" if key == "segmentation" and has_boxes else ""
                 raise DataError(f"results[{index}]: key '{key}' is missing, needed for iou type '{iou_type}'{hint}")
+    ids: dict[str, list[int]] = {}
     for key, known in (("image_id", truth.images), ("category_id", truth.category_names)):
-        unknown = [value for value in dict.fromkeys(row[key] for row in rows) if value not in known]
-        if unknown:
-            raise DataError(f"results: {key} not in {truth.source}: {listed(unknown)}")
+        numbers = [whole_number(row[key]) for row in rows]
+        ids[key] = [number for number in numbers if number is not None and number in known]
+        if len(ids[key]) < len(rows):
+            values = [row[key] for row, number in zip(rows, numbers, strict=True) if number not in known]
+            unknown = list(dict.fromkeys(map(shown, values)))
+            raise DataError(f"results: {key} not in {truth.source}: {few(unknown)}")
 
     prepared = []
+    frames = []
     for index, row in enumerate(rows):
-        where = f"results[{index}] (image id {row['image_id']})"
-        score = score_of(row, iou_type)
-        if not is_finite(score):
-            raise DataError(f"{where}: expected a finite score, got {score!r}")
+        image_id = ids["image_id"][index]
+        where = f"results[{index}] (image id {image_id})"
+        score = finite_number(score_of(row, iou_type))
+        if score is None:
+            raise DataError(f"{where}: expected a finite score, got {shown(score_of(row, iou_type))}")
         rle = None
+        size = truth.size_of(image_id)
+        own_size = size
         if iou_type == "segm" or not has_boxes:
-            rle = to_rle(row["segmentation"], truth.images[row["image_id"]], where)
+            rle, own_size = read_mask(row["segmentation"], size, where)
+        elif isinstance(row.get("segmentation"), Mapping):
+            # The box lies in the frame of the mask beside it.
+            own_size = rle_size(row["segmentation"].get("size")) or size
+            own_size = own_size if same_aspect(own_size, size) else size
         box = checked_box(row["bbox"], where) if has_boxes else coco_mask.toBbox(rle).tolist()
+        if own_size != size and 0 not in size:
+            frames.append((where, own_size, size))
+            if has_boxes:
+                box = fit_row({"bbox": box}, own_size, size)["bbox"]
         prepared.append(
             {
                 "id": index + 1,
-                "image_id": row["image_id"],
-                "category_id": row["category_id"],
-                "score": float(score),
+                "image_id": image_id,
+                "category_id": ids["category_id"][index],
+                "score": score,
                 "bbox": box,
                 "area": box[2] * box[3] if has_boxes else float(coco_mask.area(rle)),
                 "iscrowd": 0,
                 "segmentation": rle,
             }
         )
+    warn_of_frames(frames)
     return prepared
 
 
@@ -100,13 +121,27 @@ def match_results(
         nothing = np.full((10, 101, num_categories, num_areas, num_limits), -1.0)
         return nothing, nothing[:, 0]
 
+    # Numbered anew in their order: the libraries cannot hold every number that a file may.
+    image_number = {key: number for number, key in enumerate(sorted(truth.images), start=1)}
+    category_number = {key: number for number, key in enumerate(sorted(truth.category_names), start=1)}
     frame = {
-        "images": list(truth.images.values()),
-        "categories": [{"id": key, "name": name} for key, name in truth.category_names.items()],
+        "images": [{**image, "id": image_number[key]} for key, image in truth.images.items()],
+        "categories": [{"id": category_number[key], "name": name} for key, name in truth.category_names.items()],
     }
-    # Shallow copies, because both libraries write into the records they are given.
-    truth_content = {**frame, "annotations": [dict(annotation) for annotation in truth.annotations]}
-    result_content = {**frame, "annotations": results}
+
+    def numbered(rows: Sequence[Row]) -> list[Row]:
+        # Copies, because both libraries write into the records they are given.
+        return [
+            {
+                **row,
+                "image_id": image_number[row["image_id"]],
+                "category_id": category_number[row["category_id"]],
+            }
+            for row in rows
+        ]
+
+    truth_content = {**frame, "annotations": numbered(truth.annotations)}
+    result_content = {**frame, "annotations": numbered(results)}
     with contextlib.redirect_stdout(io.StringIO()) if backend == "pycocotools" else contextlib.nullcontext():
         if backend == "pycocotools":
             from pycocotools.coco import COCO
@@ -130,7 +165,7 @@ def match_results(
         second_object = 1.5 / np.maximum(counts, 1)
         if backend == "fast":
             matcher.params.recThrs = np.union1d(recalls, second_object)
-        matcher.params.imgIds = list(image_ids)
+        matcher.params.imgIds = [image_number[image_id] for image_id in image_ids]
         matcher.params.maxDets = list(limits)
         matcher.evaluate()
         matcher.accumulate()

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +33,9 @@ from protomask.errors import ConfigError, DataError
 from protomask.evaluation.evaluator import evaluate_coco
 from protomask.evaluation.match import prepare_results
 from protomask.evaluation.quality_report import MATCHED_IOU, Floats, QualityReport, RankedAP, judge_population
+from protomask.evaluation.rows import fit_row
 from protomask.evaluation.truth import GroundTruth, Row, TruthSource
+from protomask.structures.coco_json import finite_number, shown, whole_number
 
 if TYPE_CHECKING:
     from protomask.structures.instances import Instances
@@ -50,7 +51,7 @@ class QualityMeter:
     this module.
 
     Args:
-        ground_truth: path of a COCO instance JSON, its content (not changed), or a `GroundTruth` with masks.
+        ground_truth: as for `protomask.evaluation.evaluator.CocoEvaluator`.
         category_ids: category id of each label (index = label), which `update` needs.
         min_class_score: detections count for correlation and calibration if their class score is above this, [0, 1).
             AP always counts all of them.
@@ -124,7 +125,11 @@ class QualityMeter:
             raise DataError(f"rles: expected {len(instances)}, one for each instance, got {len(encoded)}")
         columns = zip(instances.labels.tolist(), instances.scores.tolist(), encoded, strict=True)
         rows = [
-            {"image_id": image_id, "category_id": self.category_ids[label], "score": score, "segmentation": rle}
+            fit_row(
+                {"image_id": image_id, "category_id": self.category_ids[label], "score": score, "segmentation": rle},
+                (int(rle["size"][0]), int(rle["size"][1])),
+                self._truth.size_of(image_id),
+            )
             for label, score, rle in columns
         ]
         mask_scores = None if instances.mask_scores is None else instances.mask_scores.tolist()
@@ -142,7 +147,7 @@ class QualityMeter:
                 rows have a class score and others do not; or an image was given before.
 
         """
-        for image_id in dict.fromkeys(row.get("image_id") for row in rows):
+        for image_id in {whole_number(row.get("image_id")) for row in rows}:
             if image_id in self._image_ids:
                 raise DataError(f"image id {image_id} was given twice; its predictions would be counted twice")
         having = sum("class_score" in row for row in rows)
@@ -161,7 +166,7 @@ class QualityMeter:
         else:
             class_scores, mask_scores = [row["score"] for row in prepared], None
         self._take(mask_rows, prepared, class_scores, mask_scores)
-        self._image_ids.update(dict.fromkeys(row["image_id"] for row in rows))
+        self._image_ids.update(dict.fromkeys(row["image_id"] for row in prepared))
 
     def compute(self, *, seen_only: bool = False) -> QualityReport:
         """The report on all that was taken.
@@ -232,18 +237,12 @@ class QualityMeter:
             masks = [rows[index]["segmentation"] for index in indices]
             if objects := self._objects.get(key):
                 overlaps = np.asarray(coco_mask.iou(masks, objects, [0] * len(objects)))
-                self._check_sizes(overlaps, key[0])
                 ious[indices] = overlaps.max(axis=1)
             if crowds := self._crowds.get(key):
                 # As one region: half of the detection may lie in several crowds together.
                 shares = np.asarray(coco_mask.iou(masks, [coco_mask.merge(crowds)], [1]))[:, 0]
-                self._check_sizes(shares, key[0])
                 left_out[indices] = (shares >= CROWD_SHARE) & (ious[indices] < MATCHED_IOU)
         return ious, left_out
-
-    def _check_sizes(self, overlaps: Floats, image_id: int) -> None:
-        if (overlaps < 0).any():
-            raise DataError(f"image id {image_id}: the masks found do not have the size of those in the annotations")
 
     def _average_precision(self, scores: Floats, image_ids: Sequence[int]) -> RankedAP:
         rows = [{**row, "score": score} for row, score in zip(self._rows, scores.tolist(), strict=True)]
@@ -254,7 +253,7 @@ class QualityMeter:
 
 
 def _number(value: Any, index: int) -> float:
-    number = float(value) if isinstance(value, Real) else float("nan")
-    if not np.isfinite(number):
-        raise DataError(f"results[{index}]: expected a finite class_score, got {value!r}")
+    number = finite_number(value)
+    if number is None:
+        raise DataError(f"results[{index}]: expected a finite class_score, got {shown(value)}")
     return number

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from protomask.errors import ConfigError, DataError
 from protomask.evaluation.match import IouType
-from protomask.evaluation.truth import Row, read_json
-
-Results = Sequence[Row] | str | Path
+from protomask.evaluation.rows import read_rows, renumber
+from protomask.evaluation.truth import GroundTruth, Row
 
 IOU_TYPES: tuple[IouType, ...] = ("bbox", "segm")
 
@@ -51,6 +50,19 @@ class SavedResults:
         }
         iou_types = [iou_type for iou_type, held in holds.items() if held] or IOU_TYPES
         return cls(files=dict.fromkeys(iou_types, path), rows=dict.fromkeys(iou_types, rows))
+
+    def numbered_as(self, truth: GroundTruth) -> SavedResults:
+        """The same results with the ids of the ground truth, see `protomask.evaluation.rows.renumber`.
+
+        Raises:
+            DataError: an image or a class of the results is not in the ground truth.
+
+        """
+        done: dict[int, Sequence[Row]] = {}
+        for iou_type, rows in self.rows.items():
+            if id(rows) not in done:
+                done[id(rows)] = renumber(rows, self.files[iou_type], truth)
+        return replace(self, rows={iou_type: done[id(rows)] for iou_type, rows in self.rows.items()})
 
     def scored_masks(self) -> Sequence[Row]:
         """Mask rows for `QualityMeter.update_rows`, with both scores if both are known.
@@ -107,17 +119,3 @@ def named_after(path: str | Path, ending: str) -> Path:
     path = Path(path)
     stem = path.stem if path.suffix == ".json" else path.name
     return path.with_name(f"{stem}_{ending}")
-
-
-def read_rows(results: Results) -> Sequence[Row]:
-    """Read result rows from a file, or check those given.
-
-    Raises:
-        DataError: the file cannot be read, or is not a list of result rows.
-
-    """
-    rows = read_json(results) if isinstance(results, (str, Path)) else results
-    if not isinstance(rows, Sequence) or not all(isinstance(row, Mapping) for row in rows):
-        source = results if isinstance(results, (str, Path)) else "results"
-        raise DataError(f"{source}: expected a list of COCO result objects, got {type(rows).__name__}")
-    return rows

@@ -1,34 +1,34 @@
-"""Ground truth: COCO instance annotations, checked and prepared for matching."""
+"""Ground truth: COCO instance annotations, checked, repaired and prepared for matching."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from protomask.data.coco.dataset import CocoDataset
+from protomask.data.coco.schema import Annotation, AnnotationProblem, Size, read_schema, warn_of
+from protomask.data.coco.segmentation import NoMask, box_of_rle, choose_box, encode_annotation
 from protomask.errors import DataError
+from protomask.structures.coco_json import CocoFile, Fault, few
 
 Row = dict[str, Any]
-
-_LISTED_IDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class GroundTruth:
-    """Annotations prepared for matching, with ids counted from 1, because both libraries read id 0 as "not matched".
+    """Annotations prepared for matching, with the repairs that training makes (`protomask.data.coco.schema`).
+
+    Ids count from 1, because both libraries read id 0 as "not matched".
 
     Attributes:
-        source: name of the file, for messages.
-        images: image records of the file by image id.
+        source: what messages call it.
+        images: image records by image id: ``id``, ``height``, ``width`` and ``file_name``.
         category_names: by category id.
-        annotations: COCO records with ``bbox``, ``area`` and ``iscrowd``; ``segmentation`` is a compressed RLE, or None
-            if masks were not asked for.
+        annotations: COCO records numbered from 1, with ``bbox``, ``area`` and ``iscrowd``; ``segmentation`` is a
+            compressed RLE, or None where an annotation has no mask, and none was asked for.
+        problems: what was dropped or repaired.
 
     """
 
@@ -36,49 +36,55 @@ class GroundTruth:
     images: dict[int, Row]
     category_names: dict[int, str]
     annotations: list[Row]
+    problems: tuple[AnnotationProblem, ...] = ()
 
     @classmethod
-    def load(cls, ground_truth: TruthSource, *, masks: bool) -> GroundTruth:
-        """Read and check annotations.
+    def load(cls, source: TruthSource, *, masks: bool) -> GroundTruth:
+        """Read and check annotations; what is dropped is not counted, and told in one `DataWarning`.
 
         Args:
-            ground_truth: path of a COCO instance JSON, or its content (not changed); a `GroundTruth` is returned as it
-                is.
-            masks: whether to prepare the masks.
+            source: path of a COCO instance JSON, its content (not changed), a parsed file, a data set, or ground truth.
+            masks: annotations need masks; otherwise a box is enough.
 
         Raises:
             DataError: the file cannot be read, or a record lacks a key or has an impossible value.
 
         """
-        if isinstance(ground_truth, GroundTruth):
-            if masks and any(annotation["segmentation"] is None for annotation in ground_truth.annotations):
-                raise DataError(f"{ground_truth.source}: expected annotations with masks, got some loaded without")
-            return ground_truth
-        if isinstance(ground_truth, Mapping):
-            source, content = "ground truth", ground_truth
-        else:
-            source, content = str(ground_truth), read_json(ground_truth)
-        if not isinstance(content, Mapping):
-            raise DataError(f"{source}: expected a COCO object with images, annotations and categories, got a list")
-        for key in ("images", "categories"):
-            if not isinstance(content.get(key), list):
-                raise DataError(f"{source}: expected a list under key '{key}'")
-        images = {_id_of(image, f"{source}: images[{i}]"): image for i, image in enumerate(content["images"])}
-        names = {
-            _id_of(category, f"{source}: categories[{i}]"): str(category.get("name", category["id"]))
-            for i, category in enumerate(content["categories"])
-        }
-        annotations: list[Row] = []
-        for position, annotation in enumerate(content.get("annotations", [])):
-            where = f"{source}: annotation id {annotation.get('id', f'missing at index {position}')}"
-            for key in ("image_id", "category_id"):
-                if key not in annotation:
-                    raise DataError(f"{where}: key '{key}' is missing")
-            # Annotations of images that are not listed are left out, as the official evaluator does.
-            if annotation["image_id"] in images and annotation["category_id"] in names:
-                prepared = _prepare_truth(annotation, images[annotation["image_id"]], masks=masks, where=where)
-                annotations.append({**prepared, "id": len(annotations) + 1})
-        return cls(source=source, images=images, category_names=_unique_names(names), annotations=annotations)
+        if isinstance(source, GroundTruth):
+            if masks and any(annotation["segmentation"] is None for annotation in source.annotations):
+                raise DataError(f"{source.source}: expected annotations with masks, got some loaded without")
+            return source
+        if isinstance(source, CocoDataset):
+            return cls._of_dataset(source)
+        if not isinstance(source, str | Path | CocoFile) and "images" not in source and "categories" not in source:
+            raise DataError("ground truth: expected a COCO object with images, annotations and categories")
+        file = CocoFile.of(source)
+        schema, faults = read_schema(file, needs_files=False, needs_masks=masks)
+        if faults:
+            raise faults[0]
+        rows = zip(schema.image_ids, schema.image_sizes, schema.file_names, schema.annotations, strict=True)
+        names = dict(zip(schema.category_ids, schema.class_names, strict=True))
+        made = _prepare(file.path, rows, schema.category_ids, names, schema.problems)
+        warn_of(file.path, made.problems)
+        return made
+
+    @classmethod
+    def _of_dataset(cls, dataset: CocoDataset) -> GroundTruth:
+        """The truth of a data set, in the frames that it has; its own problems were told when it was made."""
+        indices = range(len(dataset))
+        rows = (
+            (
+                dataset.image_ids[index],
+                dataset.image_size(index),
+                dataset.image_path(index).relative_to(dataset.image_dir).as_posix(),
+                dataset.load_annotations(index),
+            )
+            for index in indices
+        )
+        names = dict(zip(dataset.category_ids, dataset.class_names, strict=True))
+        made = _prepare(dataset.annotation_file, rows, dataset.category_ids, names, ())
+        warn_of(dataset.annotation_file, made.problems)
+        return made
 
     def check_categories(self, category_ids: Sequence[int]) -> None:
         """Check that the file has every category that a model predicts.
@@ -89,112 +95,69 @@ class GroundTruth:
         """
         unknown = [category for category in category_ids if category not in self.category_names]
         if unknown:
-            raise DataError(f"{self.source}: no category with id {listed(unknown)}, which the model predicts")
+            raise DataError(f"{self.source}: no category with id {few(unknown)}, which the model predicts")
+
+    def size_of(self, image_id: int) -> Size:
+        """(H, W) of an image; (0, 0) where the file does not say it."""
+        image = self.images[image_id]
+        return image["height"], image["width"]
 
 
-TruthSource = str | Path | Mapping[str, Any] | GroundTruth
-"""Path of a COCO instance JSON, its content, or what was loaded before."""
+TruthSource = str | Path | Mapping[str, Any] | CocoFile | CocoDataset | GroundTruth
+"""Path of a COCO instance JSON, its content, parsed or not, a data set, or what was loaded before."""
 
 
-def _prepare_truth(annotation: Row, image: Row, *, masks: bool, where: str) -> Row:
+def _prepare(
+    file: Path,
+    images: Iterator[tuple[int, Size, str, list[Annotation]]],
+    category_ids: Sequence[int],
+    names: Mapping[int, str],
+    problems: Sequence[AnnotationProblem],
+) -> GroundTruth:
+    records: dict[int, Row] = {}
+    annotations: list[Row] = []
+    found = list(problems)
+    for image_id, size, name, entries in images:
+        records[image_id] = {"id": image_id, "height": size[0], "width": size[1], "file_name": name}
+        for annotation in entries:
+            row, message = _prepare_one(file, image_id, size, annotation)
+            if message is not None:
+                found.append(AnnotationProblem(image_id, annotation.annotation_id, message))
+            if row is not None:
+                row |= {"id": len(annotations) + 1, "category_id": category_ids[annotation.label]}
+                annotations.append(row)
+    return GroundTruth(
+        source=str(file), images=records, category_names=dict(names), annotations=annotations, problems=tuple(found)
+    )
+
+
+def _prepare_one(file: Path, image_id: int, size: Size, annotation: Annotation) -> tuple[Row | None, str | None]:
+    """A record without ids, None if training would not use it either, and what was repaired."""
     from pycocotools import mask as coco_mask
 
-    segmentation = annotation.get("segmentation")
-    if masks and segmentation is None:
-        raise DataError(f"{where}: key 'segmentation' is missing, which the mask table needs")
-    for key in ("bbox", "area"):
-        if key not in annotation and segmentation is None:
-            raise DataError(f"{where}: key '{key}' is missing")
-    rle = None
-    if masks or "bbox" not in annotation or "area" not in annotation:
-        rle = to_rle(segmentation, image, where)
-    bbox = annotation["bbox"] if "bbox" in annotation else coco_mask.toBbox(rle).tolist()
-    return {
-        "image_id": annotation["image_id"],
-        "category_id": annotation["category_id"],
-        "bbox": checked_box(bbox, where),
-        "area": annotation["area"] if "area" in annotation else float(coco_mask.area(rle)),
-        "iscrowd": int(annotation.get("iscrowd", 0)),
-        "segmentation": rle,
-    }
-
-
-def to_rle(segmentation: Any, image: Row, where: str) -> Row:
-    """Convert polygons or RLE of either kind to compressed COCO RLE, checked against the size of the image.
-
-    Raises:
-        DataError: the segmentation is neither, or does not fit the image; the message begins with ``where``.
-
-    """
-    from pycocotools import mask as coco_mask
-
-    size: list[Any] = [image.get("height"), image.get("width")]
-    if isinstance(segmentation, list):
-        if None in size:
-            raise DataError(f"{where}: image id {image['id']} has no height and width, which a polygon mask needs")
-        # Fewer than three points enclose nothing, and pycocotools would take four numbers for a box.
-        parts = [part for part in segmentation if isinstance(part, list) and len(part) >= 6]
-        if not parts:
-            return dict(coco_mask.encode(np.zeros((size[0], size[1]), dtype=np.uint8, order="F")))
-        return dict(coco_mask.merge(coco_mask.frPyObjects(parts, *size)))
-    if not isinstance(segmentation, Mapping) or not {"size", "counts"} <= segmentation.keys():
-        raise DataError(f"{where}: expected polygons or an RLE with 'size' and 'counts', got {segmentation!r:.80}")
-    height, width = segmentation["size"]
-    if None not in size and [height, width] != size:
-        raise DataError(f"{where}: expected an RLE of the image's size {size}, got {[height, width]}")
-    counts = segmentation["counts"]
-    if not isinstance(counts, list):
-        return {"size": [height, width], "counts": counts}
-    if sum(counts) != height * width:
-        raise DataError(f"{where}: expected RLE counts that add up to {height * width} pixels, got {sum(counts)}")
-    return dict(coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width))
-
-
-def checked_box(box: Any, where: str) -> list[float]:
-    """The box [x, y, width, height] as floats.
-
-    Raises:
-        DataError: the box is not four finite numbers.
-
-    """
-    if not isinstance(box, (list, tuple)) or len(box) != 4 or not all(map(is_finite, box)):
-        raise DataError(f"{where}: expected a box of four finite numbers [x, y, width, height], got {box!r:.80}")
-    return [float(value) for value in box]
-
-
-def is_finite(value: Any) -> bool:
-    """Whether the value is a finite number."""
-    # float and int first: the check against Real, for NumPy's numbers, is slow.
-    return isinstance(value, (float, int, Real)) and math.isfinite(value)
-
-
-def _id_of(record: Row, where: str) -> int:
-    value = record.get("id")
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise DataError(f"{where}: expected an integer under key 'id', got {value!r}")
-    return value
-
-
-def _unique_names(names: Mapping[int, str]) -> dict[int, str]:
-    """Category names by id; the id is appended to a name that several categories share."""
-    given = list(names.values())
-    return {key: name if given.count(name) == 1 else f"{name} ({key})" for key, name in names.items()}
-
-
-def read_json(path: str | Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        DataError: the file cannot be read.
-
-    """
+    row: Row = {"image_id": image_id, "iscrowd": int(annotation.is_crowd), "segmentation": None}
+    if not annotation.segmentation:
+        if annotation.bbox is None:
+            return None, "no segmentation, dropped"
+        x, y, w, h = annotation.bbox
+        if not all(abs(value) < float("inf") for value in annotation.bbox):
+            return None, f"bbox {list(annotation.bbox)} is not finite, dropped"
+        area = w * h if annotation.area is None else annotation.area
+        return {**row, "bbox": [x, y, w, h], "area": area}, None
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as JSON: {error}") from error
-
-
-def listed(ids: Sequence[Any]) -> str:
-    """Text of the first five ids and the number of the others."""
-    more = f" and {len(ids) - _LISTED_IDS} more" if len(ids) > _LISTED_IDS else ""
-    return ", ".join(map(repr, ids[:_LISTED_IDS])) + more
+        frame = size if size != (0, 0) else tuple(annotation.segmentation["size"])  # type: ignore[call-overload]
+        rle = encode_annotation(annotation, frame, frame)
+    except NoMask as error:
+        return None, f"{error}, dropped"
+    except ValueError as error:
+        where = f"image {image_id} annotation {annotation.annotation_id}"
+        raise Fault(file, "segmentation", where, f"segmentation cannot be decoded: {error}") from error
+    mask_box = box_of_rle(rle)
+    if mask_box is None:
+        return None, "empty mask, dropped"
+    box, message = choose_box(annotation.bbox, mask_box, size, size)
+    area = float(coco_mask.area(rle)) if annotation.area is None else annotation.area
+    # The file's own numbers where they stand: adding and subtracting would round.
+    own = annotation.bbox if annotation.bbox is not None and message is None else None
+    bbox = list(own) if own is not None else [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+    return {**row, "bbox": bbox, "area": area, "segmentation": rle}, message

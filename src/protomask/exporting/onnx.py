@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from ast import literal_eval
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def write_onnx(
         node.doc_string = None
     if info.precision == "float16":
         _fold_constants(model)
-        _store_in_half(model)
+        _store_in_half(model, {name for name, _ in (*graph.named_parameters(), *graph.named_buffers())})
     if calibration is None:
         program.save(path, external_data=False)
     else:
@@ -109,8 +109,11 @@ def _fold_constants(model: Any) -> None:
     passes.RemoveUnusedNodesPass()(model)
 
 
-def _store_in_half(model: Any) -> None:
-    """Weights in half precision; a runtime makes them float32 again when it loads the file, and computes in float32."""
+def _store_in_half(model: Any, weights: Collection[str]) -> None:
+    """Weights in half precision; a runtime makes them float32 again when it loads the file, and computes in float32.
+
+    Other constants stay, unless half precision holds the same numbers: rounded anchors would move boxes.
+    """
     import onnx_ir as ir
 
     graph = model.graph
@@ -121,6 +124,8 @@ def _store_in_half(model: Any) -> None:
         with np.errstate(over="ignore"):
             half = numbers.astype(np.float16)
         if numbers.size < _LEAST_WEIGHTS or not np.isfinite(half).all():
+            continue
+        if name not in weights and not np.array_equal(half, numbers):
             continue
         stored = ir.Value(name=f"{name}_half", shape=value.shape, type=ir.TensorType(ir.DataType.FLOAT16))
         stored.const_value = ir.Tensor(half, name=stored.name)

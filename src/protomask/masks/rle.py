@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protomask.errors import DataError
-from protomask.masks.runs import Runs, mask_runs
+from protomask.masks.runs import Runs, mask_runs, unite_runs
+
+_MAX_PIXELS = 2**31 - 1  # what other readers of run-length codes can count
 
 
 class Rle(TypedDict):
@@ -65,7 +67,7 @@ def decode_rle(rle: Mapping[str, Any]) -> NDArray[np.bool_]:
     Raises:
         DataError: the code is malformed or its runs do not add up to H * W.
     """
-    (height, width), runs = _parse_rle(rle)
+    (height, width), runs = parse_rle(rle)
     values = (np.arange(len(runs)) & 1).astype(np.bool_)
     flat = np.repeat(values, runs)
     return np.ascontiguousarray(flat.reshape(width, height).T)
@@ -77,8 +79,20 @@ def rle_area(rle: Mapping[str, Any]) -> int:
     Raises:
         DataError: as `decode_rle`.
     """
-    _, runs = _parse_rle(rle)
+    _, runs = parse_rle(rle)
     return int(runs[1::2].sum())
+
+
+def rle_to_runs(rle: Mapping[str, Any]) -> tuple[Runs, tuple[int, int]]:
+    """Runs and frame size (H, W) of a COCO run-length code, without decoding the mask.
+
+    Raises:
+        DataError: as `decode_rle`.
+    """
+    size, lengths = parse_rle(rle)
+    turns = np.cumsum(lengths)
+    runs = np.stack([turns[: len(turns) // 2 * 2 : 2], turns[1::2]], axis=1)
+    return unite_runs([runs[runs[:, 1] > runs[:, 0]]]), size
 
 
 def _runs_to_characters(
@@ -131,18 +145,23 @@ def _characters_to_runs(counts: bytes) -> NDArray[np.int64]:
     return values
 
 
-def _parse_rle(rle: Mapping[str, Any]) -> tuple[tuple[int, int], NDArray[np.int64]]:
-    """Frame size (H, W) and validated run lengths."""
+def parse_rle(rle: Mapping[str, Any]) -> tuple[tuple[int, int], NDArray[np.int64]]:
+    """Frame size (H, W) and validated run lengths of a COCO run-length code; nothing as large as the frame is made.
+
+    Raises:
+        DataError: as `decode_rle`.
+    """
     if not isinstance(rle, Mapping) or "size" not in rle or "counts" not in rle:
         got = sorted(map(str, rle)) if isinstance(rle, Mapping) else type(rle).__name__
         raise DataError(f"RLE: expected a mapping with 'size' and 'counts', got {got}")
     size, counts = rle["size"], rle["counts"]
     try:
         height, width = (int(side) for side in size)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"RLE size: expected [height, width], got {size!r}") from error
-    if height < 0 or width < 0:
-        raise DataError(f"RLE size: expected [height, width] of at least 0, got {size!r}")
+        whole = all(side == whole for side, whole in zip(size, (height, width), strict=True))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"RLE size: expected [height, width], got {str(size)[:60]}") from error
+    if not whole or height < 0 or width < 0 or height * width > _MAX_PIXELS:
+        raise DataError(f"RLE size: expected [height, width] of at least 0, got {str(size)[:60]}")
     if isinstance(counts, str):
         try:
             runs = _characters_to_runs(counts.encode("ascii"))
@@ -153,7 +172,7 @@ def _parse_rle(rle: Mapping[str, Any]) -> tuple[tuple[int, int], NDArray[np.int6
     else:
         try:
             numbers = np.asarray(counts)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise DataError("RLE counts: expected a flat list of integers, got nested lists") from error
         if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
             raise DataError(f"RLE counts: expected str, bytes or a list of integers, got {type(counts).__name__}")

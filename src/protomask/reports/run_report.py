@@ -138,7 +138,7 @@ def _predict(
 ) -> tuple[CocoEvaluator, QualityMeter]:
     """Everything found in the images, as run-length codes."""
     limits: dict[str, Any] = {"category_ids": dataset.category_ids, "max_detections": max_detections}
-    evaluator = CocoEvaluator(dataset.annotation_file, **limits)
+    evaluator = CocoEvaluator(dataset, **limits)
     meter = QualityMeter(evaluator.truth, **limits)
     predict_dataset(
         predictor,
@@ -156,8 +156,8 @@ def _validation_images(config: TrainConfig) -> CocoDataset:
     """The images that the run validated on."""
     paths = open_dataset(config.data)
     if config.overfit is None:
-        return CocoDataset(paths.val_annotations, paths.val_images)
-    dataset = CocoDataset(paths.train_annotations, paths.train_images)
+        return CocoDataset.of_split(paths, "val")
+    dataset = CocoDataset.of_split(paths, "train")
     dataset.keep_first(config.overfit)
     return dataset
 

@@ -15,8 +15,9 @@ from PIL import Image
 from coco_content import HEIGHT, IMAGE, SQUARE, WIDTH, annotation, compressed, content, square_mask, uncompressed
 from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.layout import open_dataset
-from protomask.data.coco.schema import CocoFile, DataWarning, Fault
+from protomask.data.coco.schema import DataWarning
 from protomask.errors import DataError
+from protomask.structures.coco_json import CocoFile, Fault
 
 
 def write(folder: Path, data: dict[str, Any] | str, *, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:
@@ -220,7 +221,7 @@ def test_missing_files(tmp_path: Path) -> None:
         make(tmp_path, content(images=images))
     with pytest.raises(DataError, match=r"the folder .*nowhere, which does not exist"):
         CocoDataset(tmp_path / "a.json", tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"absent\.json: annotation file cannot be read"):
+    with pytest.raises(DataError, match=r"absent\.json: the file cannot be read"):
         CocoDataset(tmp_path / "absent.json", tmp_path / "images")
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from coco_content import HEIGHT, IMAGE, SQUARE, WIDTH, annotation, content
-from protomask.data.coco.schema import CocoFile, Fault, read_schema
+from protomask.data.coco.schema import read_schema
 from protomask.errors import DataError
+from protomask.structures.coco_json import CocoFile, Fault
 
 
 def schema_faults(data: dict[str, Any], class_names: list[str] | None = None) -> list[Fault]:
@@ -63,7 +64,14 @@ def test_a_file_without_its_lists(data: dict[str, Any], message: str) -> None:
             r"image 7\): expected a positive width and height, got inf",
         ),
         (content(categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]), r"category id 1 occurs twice"),
-        (content(categories=[{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]), r"names occur more than once: a"),
+        (
+            content(
+                annotation(category_id=1),
+                annotation(id=12, category_id=2),
+                categories=[{"id": 1, "name": "a"}, {"id": 2, "name": "a"}],
+            ),
+            r"names occur more than once: a",
+        ),
         (content(categories=[{"id": 1}]), r"categories\[0\]: expected an integer id and a name"),
         (content(annotation(category_id=None)), r"image 7 annotation 11\): key 'category_id' is missing"),
         (content(annotation(category_id=5)), r"a\.json: image 7 annotation 11: unknown category_id 5.* are 3, 9"),

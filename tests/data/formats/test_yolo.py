@@ -69,7 +69,7 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:
         ("train: images\nnames: 3", "data.yaml: names: expected a list of names, or names by index from 0; got 3"),
         ("train: images\nnames: {0: a, 2: b}", "data.yaml: names: expected a list"),
         ("train: images\nnames: [a, a]", "data.yaml: names: a class name occurs twice"),
-        ("train: pictures\nnames: [a]", "data.yaml: 'pictures': expected it at one of"),
+        ("train: pictures\nnames: [a]", "data.yaml: train: 'pictures': expected it in the data set at one of"),
         (None, "no data.yaml or classes.txt names the classes"),
     ],
 )

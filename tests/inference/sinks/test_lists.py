@@ -14,9 +14,10 @@ import pytest
 
 from protomask.errors import ConfigError, DataError, MissingExtraError, ProtomaskError
 from protomask.inference.sinks import lists
-from protomask.inference.sinks.lists import TABLE_COLUMNS, CocoSink, JsonLinesSink, TableSink, read_coco_ids
+from protomask.inference.sinks.lists import TABLE_COLUMNS, CocoSink, JsonLinesSink, TableSink
 from protomask.inference.sinks.sink import Sink
 from protomask.masks.rle import decode_rle
+from protomask.structures.coco_json import read_coco_ids
 from protomask.structures.instances import Instances
 from sample_frames import NAMES, files_in, found, frame, read_json
 
@@ -90,12 +91,12 @@ def test_ids_of_an_annotation_file(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (None, "cannot be read"),
-        ("{", "cannot be read as JSON"),
-        ("[]", "expected COCO"),
-        ("5", "expected COCO"),
+        ("{", "not valid JSON"),
+        ("[]", "expected an object"),
+        ("5", "expected an object"),
         ('{"images": []}', "categories"),
-        ('{"images": [{}], "categories": []}', "expected COCO"),
-        ('{"images": [{"file_name": "x", "id": "y"}], "categories": []}', "cannot be read"),
+        ('{"images": [{}], "categories": []}', "key 'id' is missing"),
+        ('{"images": [{"file_name": "x", "id": "y"}], "categories": []}', "expected an integer image id"),
         ('{"images": [], "categories": [{"id": 1, "name": "disc"}]}', "lacks ring"),
     ],
 )

@@ -6,10 +6,9 @@ The whole annotation file is checked once when the dataset is made; masks are de
 from __future__ import annotations
 
 import pickle
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,22 +16,20 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from protomask.data.coco.layout import find_images
-from protomask.data.coco.schema import (
-    NAMED,
-    Annotation,
-    AnnotationProblem,
-    Box,
-    CocoFile,
-    DataWarning,
-    Fault,
-    read_schema,
-    wxh,
+from protomask.data.coco.layout import DatasetPaths, Orientation, find_images
+from protomask.data.coco.schema import Annotation, AnnotationProblem, Box, read_schema, warn_of, wxh
+from protomask.data.coco.segmentation import (
+    CompressedRle,
+    NoMask,
+    box_of_rle,
+    choose_box,
+    decode_masks,
+    encode_annotation,
 )
-from protomask.data.coco.segmentation import CompressedRle, box_of_rle, choose_box, decode_masks, encode
 from protomask.errors import DataError
 from protomask.images.decode import Pixels
-from protomask.images.pixels import IMAGE_FORMATS, check_claim, to_rgb_array
+from protomask.images.pixels import EXIF_ORIENTATION, IMAGE_FORMATS, check_claim, to_rgb_array
+from protomask.structures.coco_json import CocoFile, Fault
 from protomask.structures.target import Target
 
 Sample = tuple[Tensor, Target]
@@ -54,7 +51,8 @@ class CocoDataset(Dataset[Sample]):
 
     Polygons (multi-part too), compressed and uncompressed RLE, and crowds are read. Boxes are the file's
     ``[x, y, x + w, y + h]``, unclipped, and those of the mask where the file's are not sane. Pixels and annotations
-    share the frame stated in the JSON: EXIF orientation is applied only if it, and not the stored size, leads there.
+    share the frame stated in the JSON: by default EXIF orientation is applied only if it, and not the stored size,
+    leads there; ``orientation`` says otherwise.
 
     Annotations that cannot be used (empty mask, fewer than three points) are dropped, repairable ones (box outside the
     image or far from its mask, image file of another size) repaired. What the file shows is in ``problems`` and in
@@ -65,6 +63,9 @@ class CocoDataset(Dataset[Sample]):
         image_dir: folder of the images. ``file_name`` may hold subfolders of it; they are also found without them.
         class_names: names in label order; categories are matched by name. By default the file's categories in order of
             their ids.
+        orientation: frame of the annotations where images carry an EXIF orientation: "upright" as programs show them,
+            "stored" as the pixels lie in the file, "auto" the one whose size the JSON states, and the stored one where
+            the size cannot tell.
         faults: receives the faults of single entries, class names and missing files, which would be raised otherwise;
             nothing is warned about then.
 
@@ -73,6 +74,8 @@ class CocoDataset(Dataset[Sample]):
         category_ids: the file's category id of each label.
         image_ids: the file's image id of each item.
         problems: what was dropped or repaired before decoding.
+        notes: what was left out without a loss.
+        respelled: names of images in the file whose files are spelled in another way, with the file's.
 
     Raises:
         DataError: the annotation file cannot be read, is not COCO instance JSON or contradicts itself, or image files
@@ -86,6 +89,7 @@ class CocoDataset(Dataset[Sample]):
         image_dir: str | Path,
         *,
         class_names: Sequence[str] | None = None,
+        orientation: Orientation = "auto",
         faults: list[Fault] | None = None,
     ) -> None:
         file = annotation_file if isinstance(annotation_file, CocoFile) else CocoFile.read(annotation_file)
@@ -95,9 +99,13 @@ class CocoDataset(Dataset[Sample]):
         _refuse(found, faults)
         self.class_names, self.category_ids = schema.class_names, schema.category_ids
         self.image_ids, self._image_sizes = schema.image_ids, schema.image_sizes
-        self._image_files, missing = find_images(schema.file_names, self.image_dir, self.annotation_file)
-        _refuse(missing, faults)
-        self.problems = tuple(schema.problems)
+        found_files = find_images(schema.file_names, self.image_dir, self.annotation_file)
+        _refuse(found_files.faults, faults)
+        self._image_files, self.respelled = found_files.files, found_files.respelled
+        self.problems, self.notes = tuple(schema.problems), tuple(schema.notes)
+        self.orientation: Orientation = orientation
+        if orientation != "auto":
+            self._image_sizes = [self._size_in_frame(index) for index in range(len(self.image_ids))]
         # One buffer instead of millions of Python objects: worker processes share it, and it is small.
         packed = [pickle.dumps(record, protocol=pickle.HIGHEST_PROTOCOL) for record in schema.annotations]
         self._offsets = np.cumsum([0, *map(len, packed)])
@@ -105,7 +113,24 @@ class CocoDataset(Dataset[Sample]):
         self._num_annotations = sum(map(len, schema.annotations))
         self._warned = False
         if faults is None:
-            _warn(self.annotation_file, schema.problems)
+            warn_of(self.annotation_file, schema.problems)
+
+    @classmethod
+    def of_split(
+        cls,
+        paths: DatasetPaths,
+        split: Literal["train", "val"],
+        *,
+        class_names: Sequence[str] | None = None,
+        faults: list[Fault] | None = None,
+    ) -> CocoDataset:
+        """One split of a data set, read as the data set says."""
+        file, folder = (
+            (paths.train_annotations, paths.train_images)
+            if split == "train"
+            else (paths.val_annotations, paths.val_images)
+        )
+        return cls(file, folder, class_names=class_names, orientation=paths.orientation, faults=faults)
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -120,7 +145,7 @@ class CocoDataset(Dataset[Sample]):
         target, problems = self.load_target(index, (image.shape[1], image.shape[2]))
         if problems and not self._warned:
             self._warned = True
-            _warn(self.annotation_file, problems, "; more of this kind are repaired silently")
+            warn_of(self.annotation_file, problems, "; more of this kind are repaired silently")
         return image, target
 
     def keep_first(self, count: int) -> None:
@@ -155,16 +180,32 @@ class CocoDataset(Dataset[Sample]):
             with Image.open(path, formats=IMAGE_FORMATS) as opened:
                 image: Image.Image = opened
                 check_claim(image, path.stat().st_size, path.name)
-                if image.size != (width, height):
+                if self.orientation == "upright":
+                    image = ImageOps.exif_transpose(image)
+                elif self.orientation == "auto" and image.size != (width, height):
                     upright = ImageOps.exif_transpose(image)
                     image = upright if upright.size == (width, height) else image
                 return to_rgb_array(image)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise DataError(f"{path}: image {self.image_ids[index]} cannot be read: {error}") from error
+        except Exception as error:
+            # What a damaged file makes a decoder raise is not documented: OSError, SyntaxError, struct.error, ...
+            reason = str(error) or type(error).__name__
+            raise DataError(f"{path}: image {self.image_ids[index]} cannot be read: {reason}") from error
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """(H, W) of item ``index`` as the JSON states it."""
+        """(H, W) of item ``index`` as the JSON states it, or in the frame that ``orientation`` names."""
         return self._image_sizes[index]
+
+    def _size_in_frame(self, index: int) -> tuple[int, int]:
+        """The stated size, turned where the JSON states the size of the other frame."""
+        stated = self._image_sizes[index]
+        try:
+            with Image.open(self.image_path(index), formats=IMAGE_FORMATS) as image:
+                stored = (image.height, image.width)
+                turns = image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+        except Exception:
+            return stated  # reading its pixels says what is wrong
+        size = stored[::-1] if turns and self.orientation == "upright" else stored
+        return size if turns and stated in (stored, stored[::-1]) else stated
 
     def load_annotations(self, index: int) -> list[Annotation]:
         """Annotations of item ``index`` as the file has them, without what ``problems`` says was dropped."""
@@ -229,17 +270,19 @@ class CocoDataset(Dataset[Sample]):
         kept: list[EncodedObject] = []
         for annotation in self.load_annotations(index):
             try:
-                rle = encode(annotation.segmentation, stated_size, size)
+                rle = encode_annotation(annotation, stated_size, size)
+            except NoMask as error:
+                problems.append(AnnotationProblem(image_id, annotation.annotation_id, f"{error}, dropped"))
+                continue
             except (ValueError, TypeError, OverflowError) as error:
                 fault = self._undecodable(image_id, annotation, error)
                 if faults is None:
                     raise fault from error
                 faults.append(fault)
                 continue
-            mask_box = None if rle is None else box_of_rle(rle)
-            if rle is None or mask_box is None:
-                reason = "coordinates are not finite or absurdly large" if rle is None else "empty mask"
-                problems.append(AnnotationProblem(image_id, annotation.annotation_id, f"{reason}, dropped"))
+            mask_box = box_of_rle(rle)
+            if mask_box is None:
+                problems.append(AnnotationProblem(image_id, annotation.annotation_id, "empty mask, dropped"))
                 continue
             box, message = choose_box(annotation.bbox, mask_box, stated_size, size)
             if message:
@@ -257,10 +300,3 @@ def _refuse(found: Sequence[Fault], faults: list[Fault] | None) -> None:
         raise found[0]
     if faults is not None:
         faults += found
-
-
-def _warn(file: Path, problems: Sequence[AnnotationProblem], note: str = "") -> None:
-    if problems:
-        shown = "; ".join(map(str, problems[:NAMED]))
-        more = f"; and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
-        warnings.warn(f"{file}: {len(problems)} annotation problems: {shown}{more}{note}", DataWarning, stacklevel=3)

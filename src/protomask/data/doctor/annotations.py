@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from protomask.data.coco.dataset import EncodedObject
-from protomask.data.coco.schema import AnnotationProblem, Fault, wxh
+from protomask.data.coco.schema import AnnotationProblem, wxh
 from protomask.data.coco.segmentation import box_of_rle, decode_masks
 from protomask.data.doctor.split import Split
+from protomask.structures.coco_json import Fault, few
 
 _OVERHANG = 1.0  # px of an outline outside the image that rounding explains
 _SAME_OBJECT_IOU = 0.95
 _WHOLE_IMAGE = 0.95  # share of the image from which a mask is taken for its background
+_MANY_CROWDS = 0.2
+_CROWD_REMEDY = "if they are objects, as masks painted with a brush are, set iscrowd to 0"
 _NUMBERS = re.compile(r"\[[^\]]*\]|\d[\d.x]*")
 
 
@@ -23,6 +27,11 @@ def check_annotations(split: Split) -> None:
     dataset, inventory = split.dataset, split.inventory
     for problem in dataset.problems:
         _add_repair(split, problem)
+    for note in dataset.notes:
+        split.findings.add("note", "category without objects", "", note)
+    for name, file in dataset.respelled:
+        split.findings.add("note", "file name spelled otherwise", name, f"the file is {file}")
+    crowds_of: Counter[int] = Counter()
     for index in range(len(dataset)):
         if index % split.decode_every == 0:
             faults: list[Fault] = []
@@ -40,6 +49,8 @@ def check_annotations(split: Split) -> None:
         inventory.images_of_class.update(set(labels))
         inventory.per_image.append(len(labels))
         inventory.crowds += len(annotations) - len(labels)
+        crowds_of.update(annotation.label for annotation in annotations if annotation.is_crowd)
+    _check_crowds(split, crowds_of)
     if not split.whole:
         return
     if any(inventory.per_image):
@@ -47,10 +58,26 @@ def check_annotations(split: Split) -> None:
             split.findings.add("note", "image without objects", split.place(index), "no object in it")
         return
     kind, text = ("no object", "no object in any image") if len(dataset) else ("no image", "it lists no image")
+    if inventory.crowds:
+        text += f": all {inventory.crowds} annotations are crowd regions (iscrowd 1); {_CROWD_REMEDY}"
     if split.findings.split == "train":
         split.findings.add("error", kind, "", f"{text}, so there is nothing to learn")
     else:
         split.findings.add("warning", kind, "", f"{text}, so AP cannot be measured")
+
+
+def _check_crowds(split: Split, crowds_of: Counter[int]) -> None:
+    """Warn of crowd regions that look like objects: labelling tools export what is painted with a brush so."""
+    inventory, dataset = split.inventory, split.dataset
+    total = inventory.crowds + sum(inventory.per_image)
+    objects = sum(inventory.per_image)
+    lost = [dataset.class_names[label] for label in sorted(crowds_of) if not inventory.objects_of_class[label]]
+    if not objects or (inventory.crowds < _MANY_CROWDS * total and not lost):
+        return
+    text = f"{inventory.crowds} of {total} annotations are crowd regions (iscrowd 1), from which nothing is learned"
+    if lost:
+        text += f"; of {few([repr(name) for name in lost])} there is nothing else, so no such object can be learned"
+    split.findings.add("warning", "crowds", "", f"{text}; {_CROWD_REMEDY}")
 
 
 def _add_repair(split: Split, problem: AnnotationProblem) -> None:

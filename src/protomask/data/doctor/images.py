@@ -50,6 +50,14 @@ def check_images(split: Split, progress: Callable[[int], None]) -> None:
 def _check_size(split: Split, index: int, read: Fingerprint) -> None:
     stated = split.dataset.image_size(index)
     if stated in (read.size, read.upright_size):
+        if read.orientation != 1 and split.dataset.orientation == "auto" and stated == read.size:
+            tells = "as the size in the JSON says" if read.upright_size != read.size else "which the size cannot tell"
+            text = (
+                f"EXIF orientation {read.orientation}: the annotations are taken to lie on the image as it is stored, "
+                f"{tells}; most programs show it turned, and predictions are made so. If they lie on the turned image, "
+                f"set exif_orientation to upright in the YAML of the data set; if not, to stored"
+            )
+            split.findings.add("warning", "EXIF orientation", split.place(index), text)
         return
     text = f"the file is {wxh(read.size)} px, the JSON says {wxh(stated)}: "
     if same_aspect(stated, read.size):
@@ -87,5 +95,6 @@ def _read(path: Path) -> Fingerprint | str | None:
         return "the file is a link to nothing" if path.is_symlink() else None
     except UnidentifiedImageError:
         return "the file is not a readable image" if path.stat().st_size else "the file is empty"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return f"the image cannot be read: {error}"
+    except Exception as error:
+        # What a damaged file makes a decoder raise is not documented.
+        return f"the image cannot be read: {str(error) or type(error).__name__}"

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from protomask.images.pixels import to_rgb_array
+from protomask.images.pixels import EXIF_ORIENTATION, IMAGE_FORMATS, to_rgb_array
 
 _HASH_SIDE = 8
 _THUMBNAIL_SIDE = 16
@@ -30,6 +30,7 @@ class Fingerprint:
     Attributes:
         size: (H, W) as stored, EXIF orientation not applied.
         upright_size: (H, W) with EXIF orientation applied.
+        orientation: EXIF orientation, 1 to 8; 1 where the file says nothing.
         digest: hash of the bytes of the file.
         bits: (64,) bool: whether brightness falls from each cell of an 8 x 9 grid to its right neighbour (a "difference
             hash").
@@ -39,6 +40,7 @@ class Fingerprint:
 
     size: tuple[int, int]
     upright_size: tuple[int, int]
+    orientation: int
     digest: bytes
     bits: NDArray[np.bool_]
     thumbnail: NDArray[np.float32]
@@ -52,9 +54,11 @@ def fingerprint(path: Path) -> Fingerprint:
 
     """
     content = path.read_bytes()
-    with Image.open(BytesIO(content)) as image:
+    with Image.open(BytesIO(content), formats=IMAGE_FORMATS) as image:
         width, height = image.size
-        turned = image.getexif().get(0x0112, 1) >= 5
+        stated = image.getexif().get(EXIF_ORIENTATION, 1)
+        # Pillow itself turns what it reads from a TIFF.
+        orientation = stated if stated in range(2, 9) and image.format != "TIFF" else 1
         image.draft("RGB", (8 * _THUMBNAIL_SIDE, 8 * _THUMBNAIL_SIDE))
         # Pillow would clip more than 8 bits.
         deep = image.mode[0] in "IF"
@@ -67,7 +71,8 @@ def fingerprint(path: Path) -> Fingerprint:
     thumbnail = np.zeros_like(thumbnail) if even else thumbnail / np.linalg.norm(thumbnail)
     return Fingerprint(
         size=(height, width),
-        upright_size=(width, height) if turned else (height, width),
+        upright_size=(width, height) if orientation >= 5 else (height, width),
+        orientation=orientation,
         digest=hashlib.blake2b(content, digest_size=16).digest(),
         bits=(cells[:, :-1] > cells[:, 1:]).ravel(),
         thumbnail=thumbnail,

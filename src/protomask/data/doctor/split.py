@@ -9,11 +9,11 @@ import torch
 
 from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.layout import DatasetPaths
-from protomask.data.coco.schema import Fault
 from protomask.data.doctor.network_fit import SplitObjects
 from protomask.data.doctor.problems import Findings
 from protomask.data.doctor.report import SplitSummary
 from protomask.data.doctor.similar_images import Fingerprint
+from protomask.structures.coco_json import Fault
 
 _QUICK_IMAGES, _QUICK_ANNOTATIONS = 64, 2000  # of each split; a second or two
 
@@ -72,9 +72,7 @@ class Split:
         faults: list[Fault] = []
         dataset = None
         try:
-            dataset = CocoDataset(
-                getattr(paths, f"{name}_annotations"), getattr(paths, f"{name}_images"), faults=faults
-            )
+            dataset = CocoDataset.of_split(paths, "train" if name == "train" else "val", faults=faults)
         except Fault as error:
             faults.append(error)
         for fault in faults:

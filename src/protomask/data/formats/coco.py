@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from protomask.data.coco.dataset import CocoDataset
-from protomask.data.coco.layout import open_dataset
-from protomask.data.coco.schema import CocoFile, DataWarning
+from protomask.data.coco.layout import Orientation, open_dataset
+from protomask.data.coco.schema import DataWarning
 from protomask.data.coco.segmentation import box_of_rle, encode_segmentation
 from protomask.data.formats.records import (
     DatasetRecord,
@@ -23,10 +25,12 @@ from protomask.data.formats.records import (
     split_name,
 )
 from protomask.errors import DataError
-from protomask.masks.rle import encode_rle, rle_area
-from protomask.structures.arrays import as_array
+from protomask.masks.rle import Rle, rle_area
+from protomask.structures.coco_json import CocoFile, shown
+from protomask.structures.file_names import FileNames, name_flaw, with_slashes
 
 _ROBOFLOW = "_annotations.coco.json"
+_MAX_FOLDERS = 1000  # that are searched for images
 
 
 def detect(source: Path) -> str | None:
@@ -63,10 +67,9 @@ def _root_files(folder: Path) -> list[Path]:
 
 def _keys(file: Path) -> set[str]:
     try:
-        content = json.loads(file.read_bytes())
-    except (OSError, ValueError):
+        return set(CocoFile.read(file).content)
+    except DataError:
         return set()
-    return set(content) if isinstance(content, dict) else set()
 
 
 def read(
@@ -87,14 +90,19 @@ def read(
     splits: dict[str, list[ImageRecord]] = {}
     first: CocoDataset | None = None
     categories: tuple[dict[str, Any], ...] = ()
-    for split, file, folder in _parts(source, image_dir):
+    for split, file, folder, orientation in _parts(source, image_dir):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # they are in problems, too
-            dataset = CocoDataset(file, folder, class_names=first.class_names if first else None)
+            names = first.class_names if first else None
+            dataset = CocoDataset(file, folder, class_names=names, orientation=orientation)
         if first is None:
             first = dataset
             by_id = {category["id"]: category for category in file.content["categories"]}
-            categories = tuple(by_id[category_id] for category_id in dataset.category_ids)
+            categories = tuple({**by_id[category_id], "id": category_id} for category_id in dataset.category_ids)
+        for note in dataset.notes:
+            remarks.add("categories left out", f"{file.path}: {note}")
+        for name, found in dataset.respelled:
+            remarks.add("file names spelled otherwise than the files", f"{file.path}: {shown(name)} is {found}")
         for problem in dataset.problems:
             remarks.add("annotations dropped or repaired", f"{file.path}: {problem}")
         entries = {
@@ -109,47 +117,58 @@ def read(
     return DatasetRecord(class_names=first.class_names, splits=splits, categories=categories)
 
 
-def _parts(source: Path, image_dir: Path | None) -> Iterator[tuple[str, CocoFile, Path]]:
-    """Splits with their annotations and the folders of their images, one after the other."""
+def _parts(source: Path, image_dir: Path | None) -> Iterator[tuple[str, CocoFile, Path, Orientation]]:
+    """Splits with their annotations, the folders of their images and how these are turned, one after the other."""
     if source.suffix.lower() in (".yaml", ".yml"):
         paths = open_dataset(source)
-        yield "train", CocoFile.read(paths.train_annotations), paths.train_images
-        yield "val", CocoFile.read(paths.val_annotations), paths.val_images
+        yield "train", CocoFile.read(paths.train_annotations), paths.train_images, paths.orientation
+        yield "val", CocoFile.read(paths.val_annotations), paths.val_images, paths.orientation
         return
     files = [(split_name(source.stem) or "train", source)] if source.is_file() else _annotation_files(source)
     for split, path in files:
         file = CocoFile.read(path)
-        yield split, file, image_dir or _image_folder(file, split)
+        yield split, file, image_dir or _image_folder(file, split), "auto"
 
 
 def _image_folder(annotations: CocoFile, split: str) -> Path:
     """Where the images of an annotation file usually are: the first place that has the file's first image."""
     file, images = annotations.path, annotations.content.get("images")
     name = images[0].get("file_name") if isinstance(images, list) and images and isinstance(images[0], dict) else None
-    root = file.parent.parent
+    root = file.parent.parent if file.parent.name == "annotations" else file.parent
     year = file.stem.removeprefix("instances_")
-    places = [root / "images" / file.stem, root / "images" / split, root / year, root / split, root / "images"]
-    places += [file.parent, file.parent / "images", file.parent / year, root]
+    names = dict.fromkeys((file.stem, year, split))
+    places = [root / "images" / one for one in names] + [root / one for one in names]
+    places += [root / one for one in ("images", "data", "JPEGImages")] + [file.parent, root, root.parent / "images"]
+    if not isinstance(name, str) or name_flaw(name) is not None:
+        return next((place for place in places if place.is_dir()), file.parent)
+    path = with_slashes(name)
     for place in places:
-        if isinstance(name, str) and any((place / path).is_file() for path in (name, Path(name).name)):
+        if any((place / one).is_file() for one in (path, PurePosixPath(path).name)):
             return place
-    return next((place for place in places if place.is_dir()), file.parent)
+    # Another spelling, or a folder of another name: the one below the root that has the file.
+    best = next((place for place in places if place.is_dir()), file.parent)
+    for folder, _, files in islice(os.walk(root), _MAX_FOLDERS):
+        if FileNames(files).find(PurePosixPath(path).name) is not None:
+            return Path(folder)
+    return best
 
 
 def _read_image(dataset: CocoDataset, index: int, entries: dict[str, dict[int, Any]], remarks: Remarks) -> ImageRecord:
     image_id, size, path = dataset.image_ids[index], dataset.image_size(index), dataset.image_path(index)
     entry = entries["images"][image_id]
     header = read_header(path, f"{dataset.annotation_file}: image {image_id} ({path})")
-    is_upright = size != header.size and size == header.upright_size
+    is_upright = size == header.upright_size and (size != header.size or dataset.orientation == "upright")
     name = str(entry["file_name"]).replace("\\", "/")
     if size != header.size and not is_upright:
         remarks.add("images of another size than the JSON says, masks fitted to the file", path)
-        target, _ = dataset.load_target(index, header.size)
+        kept, _ = dataset.encode_objects(index, header.size)
         objects = [
-            ObjectRecord(label=int(label), segmentation=code, is_crowd=bool(crowd))
-            for label, code, crowd in zip(
-                target.labels, encode_rle(as_array(target.masks)), target.is_crowd, strict=True
+            ObjectRecord(
+                label=item.annotation.label,
+                segmentation=Rle(size=[*header.size], counts=item.rle["counts"].decode("ascii")),
+                is_crowd=item.annotation.is_crowd,
             )
+            for item in kept
         ]
         return ImageRecord(source=path, name=name, size=header.size, objects=objects, coco=entry)
     objects = []
@@ -161,7 +180,9 @@ def _read_image(dataset: CocoDataset, index: int, entries: dict[str, dict[int, A
                 segmentation = encode_segmentation(segmentation, size)
                 rle_area(segmentation)
             elif encode_segmentation(segmentation, size) is None:
-                remarks.add("objects with coordinates not finite or absurdly large left out", where)
+                remarks.add(
+                    "objects with an outline that is not finite or absurdly large, or endlessly long, left out", where
+                )
                 continue
         except (ValueError, TypeError, OverflowError) as error:
             raise DataError(f"{where}: segmentation cannot be decoded: {error}") from error
@@ -201,8 +222,8 @@ def write(dataset: DatasetRecord, folder: Path, images: ImageWriter, remarks: Re
             )
             for found in image.objects:
                 own = {
+                    **{key: value for key, value in found.coco.items() if value is not None},
                     **_measures(found, image),
-                    **found.coco,
                     "id": next(next_annotation),
                     "image_id": image_id,
                     "category_id": categories[found.label]["id"],
@@ -222,9 +243,11 @@ def _ids(own: Sequence[Any]) -> Sequence[int]:
 
 
 def _measures(found: ObjectRecord, image: ImageRecord) -> dict[str, Any]:
-    """Box and area of an object that has none in the file."""
-    if {"bbox", "area"} <= found.coco.keys():
+    """Box and area of an object, where the file has none."""
+    missing = [key for key in ("bbox", "area") if found.coco.get(key) is None]
+    if not missing:
         return {}
     code = rle_of(found, image)
     x1, y1, x2, y2 = box_of_rle(code) or (0.0, 0.0, 0.0, 0.0)
-    return {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": rle_area(code)}
+    measured = {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": rle_area(code)}
+    return {key: measured[key] for key in missing}

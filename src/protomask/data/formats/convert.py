@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from protomask.data.formats import coco, labelme, masks, voc, yolo
+from protomask.data.formats import coco, labelme, masks, via, voc, yolo
 from protomask.data.formats.records import DatasetRecord, ImageWriter, Reader, Remarks, Writer, with_unique_names
 from protomask.data.formats.splitting import SPLIT_NAMES, check_split, split_dataset
 from protomask.errors import ConfigError, DataError
@@ -20,6 +21,7 @@ READERS: dict[str, Reader] = {
     "yolo": yolo.read,
     "labelme": labelme.read,
     "voc": voc.read,
+    "via": via.read,
     "masks": masks.read,
 }
 WRITERS: dict[str, Writer] = {
@@ -35,6 +37,7 @@ _DETECTORS = {
     "yolo": yolo.detect,
     "labelme": labelme.detect,
     "voc": voc.detect,
+    "via": via.detect,
     "masks": masks.detect,
 }
 
@@ -74,6 +77,8 @@ def detect_format(source: str | Path) -> tuple[str, str]:
     source = Path(source)
     if not source.exists():
         raise DataError(f"{source}: no such file or folder")
+    if source.is_file() and source.suffix.lower() == ".zip":
+        raise DataError(f"{source}: expected a folder or an annotation file; unpack the archive and convert its folder")
     found = {name: evidence for name, detect in _DETECTORS.items() if (evidence := detect(source)) is not None}
     if len(found) > 1:
         seen = ", ".join(f"{name} ({evidence})" for name, evidence in found.items())
@@ -81,8 +86,8 @@ def detect_format(source: str | Path) -> tuple[str, str]:
     if not found:
         raise DataError(
             f"{source}: no format fits; expected COCO (annotations/*.json), YOLO (data.yaml, labels/*.txt), LabelMe (a "
-            f"JSON beside each image), Pascal VOC (JPEGImages/, SegmentationObject/) or masks (IMAGE/images/ and "
-            f"IMAGE/masks/, or images/ and masks/)"
+            f"JSON beside each image), Pascal VOC (JPEGImages/, SegmentationObject/), VIA (a JSON with regions) or "
+            f"masks (IMAGE/images/ and IMAGE/masks/, or images/ and masks/); export COCO from others"
         )
     ((name, evidence),) = found.items()
     return name, evidence
@@ -166,6 +171,7 @@ def convert_dataset(
             f"{source}: expected splits called train, val and test, got {', '.join(strange)}; rename the files, "
             f"convert one at a time, or split anew"
         )
+    _check_crowds(dataset, source, output_format, remarks)
     done = itertools.count(1)
     total = sum(map(len, dataset.splits.values()))
     writer = ImageWriter(
@@ -205,6 +211,29 @@ def _with_class_names(dataset: DatasetRecord, class_names: Sequence[str], source
     return DatasetRecord(class_names=names, splits=splits)
 
 
+def _check_crowds(dataset: DatasetRecord, source: Path, output_format: str, remarks: Remarks) -> None:
+    """Look at classes of which there are only crowd regions: labelling tools export brushed masks as such.
+
+    Raises:
+        DataError: the output has no crowd regions, so a whole class would be lost.
+
+    """
+    every = [found for images in dataset.splits.values() for image in images for found in image.objects]
+    crowds = Counter(found.label for found in every if found.is_crowd)
+    objects = {found.label for found in every if not found.is_crowd}
+    for label, count in crowds.items():
+        if label not in objects:
+            name = dataset.class_names[label]
+            if output_format not in ("coco", "voc"):
+                raise DataError(
+                    f"{source}: all {count} annotations of {name!r} are crowd regions (iscrowd 1), which "
+                    f"{output_format} does not have; if they are objects, as masks painted with a brush are, set "
+                    f"iscrowd to 0"
+                )
+            text = "crowd regions (iscrowd 1) of classes without any other object, from which nothing can be learned"
+            remarks.add(text, f"{source}: {name}", count)
+
+
 def _write(dataset: DatasetRecord, output: Path, write: Writer, images: ImageWriter, remarks: Remarks) -> None:
     # Beside the output: a rename within one file system is all or nothing.
     unfinished = output.with_name(f".{output.name}.{os.getpid()}.unfinished")
@@ -212,7 +241,7 @@ def _write(dataset: DatasetRecord, output: Path, write: Writer, images: ImageWri
         unfinished.mkdir(parents=True)
         write(dataset, unfinished, images, remarks)
         unfinished.rename(output)
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:
         raise DataError(f"{output}: cannot be written: {error}") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

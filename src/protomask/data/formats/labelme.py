@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from protomask.data.coco.schema import read_json
-from protomask.data.coco.segmentation import MAX_COORDINATE, encode_segmentation
+from protomask.data.coco.segmentation import encode_segmentation
 from protomask.data.formats.records import (
     DatasetRecord,
     ImageRecord,
@@ -28,6 +27,7 @@ from protomask.data.formats.records import (
     ObjectRecord,
     Remarks,
     Segmentation,
+    is_inside,
     list_images,
     read_class_names,
     read_header,
@@ -37,22 +37,29 @@ from protomask.data.formats.records import (
     write_class_names,
 )
 from protomask.errors import DataError
+from protomask.masks.outlines import MAX_COORDINATE
 from protomask.masks.rle import Rle, decode_rle, encode_rle, rle_area
 from protomask.masks.runs import boxes_of_masks
+from protomask.structures.coco_json import read_json_object, shown, whole_number
+from protomask.structures.file_names import FileNames, name_flaw, with_slashes
 
 _OUTLINES = ("polygon", "oriented_rectangle", "rotation")
 _WITHOUT_AREA = ("point", "points", "line", "linestrip")
 _CROWD_FLAG = "iscrowd"
 _ARC_DEVIATION = 0.05  # px between a circle and the polygon that stands for it
 _VERSION = "5.5.0"
+_PATCH_SHARE, _PATCH_PIXELS = 4, 1 << 20  # pixels of a mask, per pixel of the image and more
 
 
 def detect(source: Path) -> str | None:
     """What shows that ``source`` is LabelMe, or None."""
     if source.is_dir():
         for file in sorted(source.rglob("*.json"))[:20]:
-            with file.open("rb") as opened:
-                start = opened.read(1 << 16)
+            try:
+                with file.open("rb") as opened:
+                    start = opened.read(1 << 16)
+            except OSError:
+                continue
             # An image within may come first; it is base64, so it cannot hold the key.
             if b'"shapes"' in start or b'"imageData"' in start:
                 return f"{file.relative_to(source)} with shapes"
@@ -80,7 +87,7 @@ def read(source: Path, class_names: Sequence[str] | None, remarks: Remarks) -> D
     contents: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
     for split, folder in split_folders(source).items():
         files = sorted(folder.rglob("*.json"))
-        contents[split] = [(file, read_json(file, "shapes and imagePath")) for file in files]
+        contents[split] = [(file, read_json_object(file, "shapes and imagePath")) for file in files]
     labels = {
         shape["label"] for files in contents.values() for file, content in files for shape in _shapes(file, content)
     }
@@ -107,16 +114,17 @@ def _shapes(file: Path, content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _read_image(file: Path, content: dict[str, Any], names: Sequence[str], root: Path, remarks: Remarks) -> ImageRecord:
-    source, name = _find_image(file, content)
+    source, name = _find_image(file, content, root)
     size = read_header(source, f"{file}: imagePath {content.get('imagePath')}").upright_size
     stated = (content.get("imageHeight"), content.get("imageWidth"))
-    if None not in stated and stated != size:
-        raise DataError(
-            f"{file}: imageWidth x imageHeight is {stated[1]}x{stated[0]}, the image is {size[1]}x{size[0]}"
-        )
+    if None not in stated and tuple(map(whole_number, stated)) != size:
+        got = f"{shown(stated[1])}x{shown(stated[0])}"
+        raise DataError(f"{file}: imageWidth x imageHeight is {got}, the image is {size[1]}x{size[0]}")
     groups: dict[Any, list[tuple[int, dict[str, Any]]]] = {}
     for index, shape in enumerate(_shapes(file, content)):
         group = shape.get("group_id")
+        if not isinstance(group, int | float | str | None):
+            raise DataError(f"{file}: shapes[{index}]: group_id: expected a number, got {shown(group)}")
         groups.setdefault(("single", index) if group is None else (shape["label"], group), []).append((index, shape))
     objects = []
     for members in groups.values():
@@ -132,18 +140,30 @@ def _read_image(file: Path, content: dict[str, Any], names: Sequence[str], root:
     return ImageRecord(source=source, name=name, size=size, objects=objects, is_upright=True)
 
 
-def _find_image(file: Path, content: dict[str, Any]) -> tuple[Path | bytes, str]:
-    """The image file or the bytes in the JSON, and a name for it."""
+def _find_image(file: Path, content: dict[str, Any], root: Path) -> tuple[Path | bytes, str]:
+    """The image file or the bytes in the JSON, and a name for it; only files of the data set are looked at."""
     stated = content.get("imagePath")
     if not isinstance(stated, str) or not stated:
-        raise DataError(f"{file}: imagePath: expected the path of the image, got {stated!r}")
-    path = PurePosixPath(stated.replace("\\", "/"))
-    for choice in (file.parent / path, file.parent / path.name):
+        raise DataError(f"{file}: imagePath: expected the path of the image, got {shown(stated)}")
+    path = PurePosixPath(with_slashes(stated))
+    if (flaw := name_flaw(path.name)) is not None:
+        raise DataError(f"{file}: imagePath: expected the path of the image, got {shown(stated)}: {flaw}")
+    # A path may lead to a folder beside that of the JSON.
+    is_path = name_flaw("/".join(part for part in with_slashes(stated).split("/") if part != "..")) is None
+    choices = [file.parent / path] if is_path and is_inside(file.parent / path, root) else []
+    for choice in (*choices, file.parent / path.name):
         if choice.is_file():
             return choice, path.name
+    names = FileNames(one.name for one in file.parent.iterdir())
+    if (spelled := names.find(path.name)) is not None and (file.parent / spelled).is_file():
+        return file.parent / spelled, spelled
     data = content.get("imageData")
     if not data:
-        raise DataError(f"{file}: imagePath: the image {file.parent / path} does not exist")
+        close = names.close_to(path.name)
+        hint = f"; is {close} meant?" if close else ""
+        if not choices:
+            hint = f"; {shown(stated)} leads out of the data set {root}"
+        raise DataError(f"{file}: imagePath: the image {file.parent / path.name} does not exist{hint}")
     pixels = _from_base64(data, f"{file}: imageData")
     ending = {"JPEG": ".jpg", "PNG": ".png"}.get(read_header(pixels, f"{file}: imageData").format, path.suffix)
     return pixels, path.stem + ending
@@ -167,10 +187,10 @@ def _read_shape(
         return None
     try:
         points = np.array(shape.get("points"), dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         points = np.zeros(0)
     if points.ndim != 2 or points.shape[1] != 2 or not (np.abs(points) <= MAX_COORDINATE).all():
-        raise DataError(f"{where}: points: expected a list of [x, y] in px, got {str(shape.get('points'))[:60]}")
+        raise DataError(f"{where}: points: expected a list of [x, y] in px, got {shown(shape.get('points'))}")
     if kind in _OUTLINES:
         if len(points) < 3:
             raise DataError(f"{where}: points: expected 3 or more of a {kind}, got {len(points)}")
@@ -186,7 +206,7 @@ def _read_shape(
         return _read_mask(where, points, shape.get("mask"), size)
     else:
         known = ", ".join((*_OUTLINES, "rectangle", "circle", "mask", *_WITHOUT_AREA))
-        raise DataError(f"{where}: shape_type: expected one of {known}; got {kind!r}")
+        raise DataError(f"{where}: shape_type: expected one of {known}; got {shown(kind)}")
     numbers: list[float] = points.ravel().tolist()
     return numbers
 
@@ -202,10 +222,15 @@ def _circle(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _read_mask(where: str, points: NDArray[np.float64], data: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
     try:
-        with Image.open(io.BytesIO(_from_base64(data, f"{where}: mask"))) as opened:
+        with Image.open(io.BytesIO(_from_base64(data, f"{where}: mask")), formats=("PNG",)) as opened:
+            if opened.width * opened.height > _PATCH_SHARE * size[0] * size[1] + _PATCH_PIXELS:
+                raise ValueError(f"{opened.width}x{opened.height} px are more than the image has")
             patch = np.asarray(opened.convert("L")) > 0
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{where}: mask: expected a PNG in base64: {error}") from error
+    except DataError:
+        raise
+    except Exception as error:
+        # What a damaged file makes a decoder raise is not documented.
+        raise DataError(f"{where}: mask: expected a PNG in base64: {str(error) or type(error).__name__}") from error
     mask = np.zeros(size, dtype=np.bool_)
     left, top = (int(value) for value in points.min(axis=0).round())
     part = patch[max(-top, 0) :, max(-left, 0) :]
@@ -221,7 +246,8 @@ def _union(parts: Sequence[list[float] | NDArray[np.bool_]], size: tuple[int, in
         return polygons
     if polygons:
         code = encode_segmentation(polygons, size)
-        assert code is not None, "coordinates were checked"
+        if code is None:
+            raise DataError("an outline is longer than any in an image of this size")
         masks.append(decode_rle(code))
     return encode_rle(np.logical_or.reduce(masks)[None])[0]
 

@@ -23,6 +23,7 @@ from protomask.data.formats.records import (
     ImageWriter,
     ObjectRecord,
     Remarks,
+    Segmentation,
     list_images,
     paint_numbers,
     paired_folders,
@@ -30,6 +31,7 @@ from protomask.data.formats.records import (
     read_header,
     read_index_map,
     segmentation_of_mask,
+    segmentations_of_numbers,
     solid_objects,
     split_folders,
     write_class_names,
@@ -161,14 +163,11 @@ def _read_image(
     for name, file in masks:
         if file.suffix.lower() in (".jpg", ".jpeg"):
             raise DataError(f"{file}: a JPEG cannot hold a mask, its compression changes the pixels: expected a PNG")
-        numbers = read_index_map(file)
-        if numbers.shape not in (header.size, header.upright_size):
-            height, width = numbers.shape
-            raise DataError(f"{file}: {width}x{height} px, its image {image} is {header.size[1]}x{header.size[0]} px")
+        numbers = read_index_map(file, image=image, sizes=(header.size, header.upright_size))
         size = header.size if numbers.shape == header.size else header.upright_size
         label = 0 if name is None else names.index(name)
-        for mask in _binary(numbers) if is_binary else _numbered(numbers, file, remarks):
-            objects.append(ObjectRecord(label=label, segmentation=segmentation_of_mask(mask)))
+        for segmentation in _binary(numbers) if is_binary else _numbered(numbers, file, remarks):
+            objects.append(ObjectRecord(label=label, segmentation=segmentation))
         if is_binary and not numbers.any():
             remarks.add("masks without a pixel left out", file)
     return ImageRecord(
@@ -180,17 +179,16 @@ def _read_image(
     )
 
 
-def _binary(numbers: NDArray[np.int64]) -> Iterator[NDArray[np.bool_]]:
+def _binary(numbers: NDArray[np.int64]) -> Iterator[Segmentation]:
     if numbers.any():
-        yield numbers * 2 > numbers.max()
+        yield segmentation_of_mask(numbers * 2 > numbers.max())
 
 
-def _numbered(numbers: NDArray[np.int64], file: Path, remarks: Remarks) -> Iterator[NDArray[np.bool_]]:
-    found = [number for number in np.unique(numbers).tolist() if number]
-    if found == [255]:
+def _numbered(numbers: NDArray[np.int64], file: Path, remarks: Remarks) -> Iterator[Segmentation]:
+    found = [(number, segmentation) for number, _, segmentation in segmentations_of_numbers(numbers)]
+    if [number for number, _ in found] == [255]:
         remarks.add("label maps whose one number is 255 (only foreground?) read as one object each", file)
-    for number in found:
-        yield numbers == number
+    yield from (segmentation for _, segmentation in found)
 
 
 def write(dataset: DatasetRecord, folder: Path, images: ImageWriter, remarks: Remarks) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,14 +19,17 @@ from PIL import Image, ImageOps
 
 from protomask.data.coco.segmentation import encode_segmentation
 from protomask.errors import DataError
-from protomask.images.pixels import EXIF_ORIENTATION, IMAGE_SUFFIXES
+from protomask.images.pixels import EXIF_ORIENTATION, IMAGE_FORMATS, IMAGE_SUFFIXES
 from protomask.masks.polygons import mask_to_polygons
-from protomask.masks.rle import Rle, decode_rle, encode_rle, rle_area
+from protomask.masks.rle import Rle, decode_rle, encode_rle, encode_runs, rle_area
+from protomask.masks.runs import mask_runs, move_runs, unite_runs
 
 Segmentation = list[list[float]] | Rle
 """As COCO has it: polygons [x1, y1, x2, y2, ...] in px, each part of one object, or a run-length code."""
 
 _JPEG_QUALITY = 95
+_MAX_EDGES = 1 << 18  # of pixels along the outline of a mask that becomes polygons
+_WINDOW_SHARE = 64  # times the pixels of a map that its objects may span together
 _SPLITS = {
     "train": "train", "training": "train", "trainval": "train",
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
@@ -130,6 +134,12 @@ def paired_folders(source: Path, first: str, second: str) -> dict[str, tuple[Pat
     }
 
 
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether a path, as it is written, names something in a folder; links are not followed."""
+    place, top = (os.path.normpath(Path.cwd() / part) for part in (path, folder))
+    return place == top or place.startswith(top.rstrip(os.sep) + os.sep)
+
+
 def list_images(folder: Path) -> list[Path]:
     """Image files in a folder and below, sorted; hidden ones are not looked at."""
     return sorted(
@@ -151,14 +161,16 @@ def read_class_names(folder: Path) -> tuple[str, ...] | None:
 
 
 def read_text(file: Path) -> str:
-    """Text of a UTF-8 file.
+    """Text of a file in UTF-8, or in UTF-16 with a byte order mark.
 
     Raises: DataError where there is none.
 
     """
     try:
-        return file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        content = file.read_bytes()
+        is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return content.decode("utf-16" if is_wide else "utf-8-sig")
+    except (OSError, ValueError) as error:
         raise DataError(f"{file}: cannot be read as text: {error}") from error
 
 
@@ -179,7 +191,7 @@ def read_header(source: Path | bytes, name: str | Path) -> ImageHeader:
 
     """
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=IMAGE_FORMATS) as opened:
             size = (opened.height, opened.width)
             orientation = opened.getexif().get(EXIF_ORIENTATION, 1)
             # Pillow itself turns what it reads from a TIFF.
@@ -188,37 +200,93 @@ def read_header(source: Path | bytes, name: str | Path) -> ImageHeader:
             return ImageHeader(size, upright, is_turned, opened.format or "")
     except FileNotFoundError as error:
         raise DataError(f"{name}: the image does not exist") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{name}: cannot be read as an image: {error}") from error
+    except Exception as error:
+        # What a damaged file makes a decoder raise is not documented.
+        raise DataError(f"{name}: cannot be read as an image: {str(error) or type(error).__name__}") from error
 
 
-def segmentation_of_mask(mask: NDArray[np.bool_]) -> Segmentation:
-    """Outlines along pixel edges where they say all, a run-length code where the mask (H, W) bool has holes.
+def segmentation_of_mask(
+    mask: NDArray[np.bool_], *, corner: tuple[int, int] = (0, 0), size: tuple[int, int] | None = None
+) -> Segmentation:
+    """Outlines along pixel edges where they say all, a run-length code where the mask has holes or is very ragged.
 
     Both give the same pixels when they are read as COCO.
+
+    Args:
+        mask: (h, w) bool, of the whole image or of a part of it.
+        corner: (top, left) of the part.
+        size: (H, W) of the image where it is a part.
+
     """
-    parts = mask_to_polygons(mask)
-    if any(part.holes for part in parts):
+    top, left = corner
+    edges = np.count_nonzero(mask[1:] != mask[:-1]) + np.count_nonzero(mask[:, 1:] != mask[:, :-1])
+    if edges <= _MAX_EDGES:
+        parts = mask_to_polygons(mask, offset=(left, top))
+        if not any(part.holes for part in parts):
+            return [part.exterior.astype(float).ravel().tolist() for part in parts]
+    if size is None:
         return encode_rle(mask[None])[0]
-    return [part.exterior.astype(float).ravel().tolist() for part in parts]
+    runs = move_runs(mask_runs(mask), mask.shape[0], left=left, top=top, frame_height=size[0])
+    return encode_runs([runs], size)[0]
 
 
-def read_index_map(file: Path, palette: NDArray[np.uint8] | None = None) -> NDArray[np.int64]:
+def segmentations_of_numbers(
+    numbers: NDArray[np.int64], *, without: Sequence[int] = (0,)
+) -> Iterator[tuple[int, NDArray[np.int64], Segmentation]]:
+    """The objects of a map of object numbers: number, flat indices of the pixels, and segmentation, by number.
+
+    Time follows from the size of the map, however many numbers it has.
+
+    Args:
+        numbers: (H, W).
+        without: numbers that stand for no object.
+
+    """
+    size = height, width = numbers.shape
+    pixels = np.flatnonzero(~np.isin(numbers, without))
+    values = numbers.ravel()[pixels]
+    pixels = pixels[np.argsort(values, kind="stable")]
+    found, counts = np.unique(values, return_counts=True)
+    left_over = _WINDOW_SHARE * numbers.size + _MAX_EDGES
+    for number, own in zip(found.tolist(), np.split(pixels, np.cumsum(counts)[:-1]), strict=False):
+        rows, columns = np.divmod(own, width)
+        top, left = int(rows.min()), int(columns.min())
+        window_size = (int(rows.max()) - top + 1, int(columns.max()) - left + 1)
+        left_over -= window_size[0] * window_size[1]
+        if left_over < 0:  # noise, whose numbers are everywhere
+            places = np.sort(columns * height + rows)
+            runs = unite_runs([np.stack([places, places + 1], axis=1)])
+            yield number, own, encode_runs([runs], size)[0]
+            continue
+        window = np.zeros(window_size, dtype=np.bool_)
+        window[rows - top, columns - left] = True
+        yield number, own, segmentation_of_mask(window, corner=(top, left), size=size)
+
+
+def read_index_map(
+    file: Path, palette: NDArray[np.uint8] | None = None, *, image: Path, sizes: Sequence[tuple[int, int]]
+) -> NDArray[np.int64]:
     """Numbers (H, W) in a PNG: palette indices or gray values, 8 or 16 bits.
 
     Args:
         file: the PNG.
         palette: (256, 3) colours that stand for their indices where the file is stored in RGB.
+        image: the image it belongs to, for messages.
+        sizes: (H, W) that it may have; another one is not even decoded.
 
     Raises: DataError if it is no such image.
 
     """
+    own_size = read_header(file, file).size
+    if own_size not in sizes:
+        height, width = own_size
+        raise DataError(f"{file}: {width}x{height} px, its image {image} is {sizes[0][1]}x{sizes[0][0]} px")
     try:
-        with Image.open(file) as opened:
-            image = opened.convert("RGB") if opened.mode == "RGBA" else opened
-            pixels = np.asarray(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file}: cannot be read as an image: {error}") from error
+        with Image.open(file, formats=IMAGE_FORMATS) as opened:
+            pixels = np.asarray(opened.convert("RGB") if opened.mode == "RGBA" else opened)
+    except Exception as error:
+        # What a damaged file makes a decoder raise is not documented.
+        raise DataError(f"{file}: cannot be read as an image: {str(error) or type(error).__name__}") from error
     if pixels.ndim == 2 and pixels.dtype.kind in "bui":
         return pixels.astype(np.int64)
     if pixels.ndim == 3 and palette is not None:
@@ -239,8 +307,9 @@ def read_index_map(file: Path, palette: NDArray[np.uint8] | None = None) -> NDAr
 
 def rle_of(found: ObjectRecord, image: ImageRecord) -> Rle:
     """Run-length code of an object in the frame of its image."""
-    code = encode_segmentation(found.segmentation, image.size)  # type: ignore[arg-type]  # an Rle is such a dict
-    assert code is not None, "readers let no such coordinates through"
+    code = encode_segmentation(found.segmentation, image.size)
+    if code is None:
+        raise DataError(f"{image.name}: an outline is not finite, or longer than any in an image of this size")
     return code
 
 
@@ -295,7 +364,8 @@ class ImageWriter:
             _write_unturned(image.source, target, header, turn=image.is_upright)
         elif self._link:
             try:
-                os.link(image.source, target)
+                # Of the file itself: a link to a link would be relative to another folder.
+                os.link(image.source.resolve(), target)
             except OSError as error:
                 raise DataError(
                     f"{image.source}: cannot be linked to {target}: {error.strerror}; copy the images instead"
@@ -312,8 +382,8 @@ def _write_unturned(source: Path, target: Path, header: ImageHeader, *, turn: bo
             opened.load()
             pixels = ImageOps.exif_transpose(opened) if turn else opened.copy()
             profile = opened.info.get("icc_profile")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{source}: cannot be read as an image: {error}") from error
+    except Exception as error:
+        raise DataError(f"{source}: cannot be read as an image: {str(error) or type(error).__name__}") from error
     # Phones write several pictures into one file, which Pillow calls MPO.
     kind = "JPEG" if header.format == "MPO" else header.format
     pixels.save(target, format=kind, quality=_JPEG_QUALITY, exif=b"", icc_profile=profile)

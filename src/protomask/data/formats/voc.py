@@ -27,7 +27,7 @@ from protomask.data.formats.records import (
     read_index_map,
     read_text,
     rle_of,
-    segmentation_of_mask,
+    segmentations_of_numbers,
     solid_objects,
     split_name,
     write_class_names,
@@ -127,32 +127,31 @@ def _stems(lists: Path, masks: Path, ending: str) -> dict[str, list[str]]:
 def _load_voc(root: Path, stem: str, image: Path, names: Sequence[str], remarks: Remarks) -> ImageRecord:
     colours = palette()
     file = root / "SegmentationObject" / f"{stem}.png"
-    numbers = read_index_map(file, colours)
+    header = read_header(image, image)
+    numbers = read_index_map(file, colours, image=image, sizes=(header.size, header.upright_size))
     if (numbers == _VOID).any():
         remarks.add("images with void pixels, which belong to no object", file)
     class_file = root / "SegmentationClass" / f"{stem}.png"
-    classes = read_index_map(class_file, colours) if class_file.is_file() else np.zeros_like(numbers)
-    if classes.shape != numbers.shape:
-        raise DataError(
-            f"{class_file}: {classes.shape[1]}x{classes.shape[0]} px, SegmentationObject is of another size"
-        )
+    classes = np.zeros_like(numbers)
+    if class_file.is_file():
+        size = (numbers.shape[0], numbers.shape[1])
+        classes = read_index_map(class_file, colours, image=file, sizes=(size,))
     boxes = _read_boxes(root / "Annotations" / f"{stem}.xml")
     objects = []
-    for number in np.unique(numbers).tolist():
-        if number in (0, _VOID):
-            continue
-        mask = numbers == number
-        votes = np.bincount(classes[mask], minlength=_VOID + 1)
-        votes[[0, _VOID]] = 0
-        if votes.any():
-            label = int(votes.argmax()) - 1
-            if label >= len(names):
+    for number, pixels, segmentation in segmentations_of_numbers(numbers, without=(0, _VOID)):
+        votes = classes.ravel()[pixels]
+        found, counts = np.unique(votes[(votes != 0) & (votes != _VOID)], return_counts=True)
+        if len(found):
+            label = int(found[counts.argmax()]) - 1
+            if not 0 <= label < len(names):
                 raise DataError(
                     f"{class_file}: object {number} has class {label + 1}, there are {len(names)} class names"
                 )
         else:
-            label = _label_of_box(mask, boxes, names, f"{file}: object {number}")
-        objects.append(ObjectRecord(label=label, segmentation=segmentation_of_mask(mask)))
+            rows, columns = np.divmod(pixels, numbers.shape[1])
+            box = [float(side) for side in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)]
+            label = _label_of_box(box, boxes, names, f"{file}: object {number}")
+        objects.append(ObjectRecord(label=label, segmentation=segmentation))
     return _record(image, numbers.shape, objects, file)
 
 
@@ -174,17 +173,17 @@ def _read_boxes(file: Path) -> list[tuple[str, list[float]]]:
         for entry in ElementTree.parse(file).getroot().iter("object"):
             sides = [float(entry.findtext(f"bndbox/{side}") or "nan") for side in ("xmin", "ymin", "xmax", "ymax")]
             found.append((entry.findtext("name") or "", [sides[0] - 1, sides[1] - 1, sides[2], sides[3]]))
-    except (ElementTree.ParseError, OSError, ValueError) as error:
+    except (ElementTree.ParseError, OSError, ValueError, LookupError, RecursionError) as error:
         raise DataError(f"{file}: cannot be read as VOC annotation: {error}") from error
     return found
 
 
 def _label_of_box(
-    mask: NDArray[np.bool_], boxes: Sequence[tuple[str, list[float]]], names: Sequence[str], where: str
+    own: Sequence[float], boxes: Sequence[tuple[str, list[float]]], names: Sequence[str], where: str
 ) -> int:
     if boxes:
         overlaps = np.nan_to_num(
-            pairwise_iou(boxes_of_masks(mask[None]), np.array([box for _, box in boxes], dtype=np.float32))[0]
+            pairwise_iou(np.array([own], dtype=np.float32), np.array([box for _, box in boxes], dtype=np.float32))[0]
         )
         best = int(overlaps.argmax())
         if overlaps[best] >= _MIN_BOX_IOU:
@@ -208,13 +207,10 @@ def _load_sbd(root: Path, stem: str, image: Path, names: Sequence[str], remarks:
         # What a damaged file makes SciPy raise is not documented.
         raise DataError(f"{file}: expected GTinst with Segmentation and Categories: {error}") from error
     objects = []
-    for number in np.unique(numbers).tolist():
-        if number == 0:
-            continue
+    for number, _, segmentation in segmentations_of_numbers(numbers.astype(np.int64)):
         if number > len(categories) or not 1 <= categories[number - 1] <= len(names):
             raise DataError(f"{file}: object {number}: expected a category from 1 to {len(names)}")
-        mask = numbers == number
-        objects.append(ObjectRecord(label=int(categories[number - 1]) - 1, segmentation=segmentation_of_mask(mask)))
+        objects.append(ObjectRecord(label=int(categories[number - 1]) - 1, segmentation=segmentation))
     return _record(image, numbers.shape, objects, file)
 
 

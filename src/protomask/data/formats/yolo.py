@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protomask.data.coco.layout import read_yaml
 from protomask.data.coco.segmentation import encode_segmentation
 from protomask.data.formats.records import (
     DatasetRecord,
@@ -22,6 +23,7 @@ from protomask.data.formats.records import (
     ImageWriter,
     ObjectRecord,
     Remarks,
+    is_inside,
     list_images,
     paired_folders,
     read_class_names,
@@ -32,6 +34,7 @@ from protomask.data.formats.records import (
 from protomask.errors import DataError
 from protomask.masks.polygons import mask_to_polygons
 from protomask.masks.rle import Rle, decode_rle
+from protomask.structures.coco_json import shown
 
 _DIGITS = 8  # of shares: 0.00005 px of an image 10,000 px wide
 _PIXEL_DIGITS = 3  # of px read: gives back what COCO files have, which is rarely more than two
@@ -46,7 +49,7 @@ def detect(source: Path) -> str | None:
         return f"{file.name} with names"
     if source.is_dir():
         for _, labels in paired_folders(source, "images", "labels").values():
-            found = next(labels.rglob("*.txt"), None)
+            found = next(_text_files(labels), None)
             if found is not None:
                 return str(found.relative_to(source))
     return None
@@ -60,6 +63,10 @@ def _yaml_file(source: Path) -> Path | None:
     return None
 
 
+def _text_files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.suffix.lower() == ".txt")
+
+
 def read(source: Path, class_names: Sequence[str] | None, remarks: Remarks) -> DatasetRecord:
     """Read a YOLO-seg data set.
 
@@ -69,7 +76,7 @@ def read(source: Path, class_names: Sequence[str] | None, remarks: Remarks) -> D
     Args:
         source: folder with ``data.yaml`` (or the file itself), or with ``images/`` and ``labels/``.
         class_names: names by index, needed where neither ``data.yaml`` nor ``classes.txt`` has them.
-        remarks: not used, all is carried over.
+        remarks: gets the splits and label files that are not there.
 
     Raises:
         DataError: naming file and line.
@@ -77,7 +84,7 @@ def read(source: Path, class_names: Sequence[str] | None, remarks: Remarks) -> D
     """
     file = _yaml_file(source)
     if file is not None:
-        names, folders = _read_yaml(file)
+        names, folders = _read_yaml(file, remarks)
         root = file.parent
     else:
         root = source
@@ -86,24 +93,24 @@ def read(source: Path, class_names: Sequence[str] | None, remarks: Remarks) -> D
             raise DataError(f"{source}: no data.yaml or classes.txt names the classes: give the class names in order")
         names = found
         folders = {split: [images] for split, (images, _) in paired_folders(source, "images", "labels").items()}
-    splits = {split: _read_split(paths, names, root) for split, paths in folders.items()}
+    labels = _LabelFiles()
+    splits = {split: _read_split(paths, names, root, labels) for split, paths in folders.items()}
+    if labels.missing:
+        remarks.add(
+            "images without a label file taken as images without objects", labels.missing[0], len(labels.missing)
+        )
     if not any(splits.values()):
         raise DataError(f"{source}: expected images in images/, found none")
     return DatasetRecord(class_names=names, splits=splits)
 
 
-def _read_yaml(file: Path) -> tuple[tuple[str, ...], dict[str, list[Path]]]:
-    import yaml
-
-    try:
-        content: Any = yaml.safe_load(read_text(file))
-    except yaml.YAMLError as error:
-        raise DataError(f"{file}: cannot be read as YAML: {error}") from error
+def _read_yaml(file: Path, remarks: Remarks) -> tuple[tuple[str, ...], dict[str, list[Path]]]:
+    content: Any = read_yaml(file)
     names = content.get("names") if isinstance(content, dict) else None
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+    if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[index] for index in range(len(names))]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{file}: names: expected a list of names, or names by index from 0; got {names!r}")
+        raise DataError(f"{file}: names: expected a list of names, or names by index from 0; got {shown(names)}")
     if len(set(names)) != len(names):
         raise DataError(f"{file}: names: a class name occurs twice")
     folders = {}
@@ -111,21 +118,42 @@ def _read_yaml(file: Path) -> tuple[tuple[str, ...], dict[str, list[Path]]]:
         entry = content.get(split)
         if entry:
             entries = entry if isinstance(entry, list) else [entry]
-            folders[split] = [_locate(file, content.get("path"), item) for item in entries]
+            places = [_locate(file, content.get("path"), item) for item in entries]
+            missing = [item for item, place in zip(entries, places, strict=True) if place is None]
+            if missing and split == "train":
+                raise DataError(f"{file}: {split}: {shown(missing[0])}: {_not_there(file, missing[0])}")
+            for item in missing:
+                remarks.add(f"{split} folders or lists that are not there left out", f"{file}: {shown(item)}")
+            folders[split] = [place for place in places if place is not None]
     return tuple(names), folders
 
 
-def _locate(file: Path, base: Any, entry: Any) -> Path:
-    """A folder or list of images that a data.yaml names; many name the place where their author had them."""
+def _places(file: Path, base: Any, entry: str) -> list[Path]:
+    """Where a folder or list may be that a data.yaml names; many name the place where their author had them."""
     root = file.parent
-    choices = [root / str(base or "") / str(entry), root / str(entry), root / str(entry).removeprefix("../")]
-    for choice in choices:
-        if choice.exists():
-            return choice
-    raise DataError(f"{file}: {entry!r}: expected it at one of {', '.join(map(str, dict.fromkeys(choices)))}")
+    starts = [root / base] if isinstance(base, str) else []
+    choices = [*(start / entry for start in starts), root / entry, root / entry.removeprefix("../")]
+    return [choice for choice in dict.fromkeys(choices) if is_inside(choice, root)]
 
 
-def _read_split(paths: Sequence[Path], names: Sequence[str], root: Path) -> list[ImageRecord]:
+def _locate(file: Path, base: Any, entry: Any) -> Path | None:
+    """A folder or list of images of the data set; None if it is not there."""
+    if not isinstance(entry, str):
+        raise DataError(f"{file}: expected a folder or a list of images, got {shown(entry)}")
+    try:
+        return next((choice for choice in _places(file, base, entry) if choice.exists()), None)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: {shown(entry)}: {error}") from error
+
+
+def _not_there(file: Path, entry: str) -> str:
+    places = _places(file, None, entry)
+    if not places:
+        return f"it leads out of the data set {file.parent}"
+    return f"expected it in the data set at one of {', '.join(map(str, places))}"
+
+
+def _read_split(paths: Sequence[Path], names: Sequence[str], root: Path, labels: _LabelFiles) -> list[ImageRecord]:
     images: list[Path] = []
     for path in paths:
         if path.is_dir():
@@ -134,8 +162,48 @@ def _read_split(paths: Sequence[Path], names: Sequence[str], root: Path) -> list
             images += found
         else:
             lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
-            images += [path.parent / line if (path.parent / line).exists() else root / line for line in lines]
-    return [_read_image(image, names, root) for image in images]
+            images += [_listed(path, line, root) for line in lines]
+    return [_read_image(image, names, root, labels) for image in images]
+
+
+def _listed(file: Path, line: str, root: Path) -> Path:
+    """The image that a line of a list names; only files of the data set are looked at."""
+    try:
+        choices = [place for place in (file.parent / line, root / line) if is_inside(place, root)]
+        found = next((place for place in choices if place.exists()), None)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: {shown(line)}: {error}") from error
+    if found is None:
+        reason = "the image does not exist" if choices else f"it leads out of the data set {root}"
+        raise DataError(f"{file}: {shown(line)}: {reason}")
+    return found
+
+
+class _LabelFiles:
+    """Finds the label files of images, whatever the case of their endings.
+
+    Attributes:
+        missing: images that have none.
+
+    """
+
+    def __init__(self) -> None:
+        self.missing: list[Path] = []
+        self._listings: dict[Path, dict[str, Path]] = {}
+
+    def of(self, image: Path) -> Path | None:
+        file = _label_file(image)
+        if file.is_file():
+            return file
+        if file.parent not in self._listings:
+            files = file.parent.iterdir() if file.parent.is_dir() else iter(())
+            self._listings[file.parent] = {
+                f"{path.stem}{path.suffix.lower()}": path for path in files if path.suffix.lower() == ".txt"
+            }
+        found = self._listings[file.parent].get(file.name)
+        if found is None:
+            self.missing.append(image)
+        return found
 
 
 def _label_file(image: Path) -> Path:
@@ -151,15 +219,16 @@ def _find_orphans(folder: Path, images: Sequence[Path]) -> None:
     if labels == folder or not labels.is_dir():
         return
     known = {_label_file(image) for image in images}
-    orphans = [file for file in sorted(labels.rglob("*.txt")) if file not in known and file.name != "classes.txt"]
+    files = (file for file in sorted(_text_files(labels)) if file.name.lower() != "classes.txt")
+    orphans = [file for file in files if file.with_suffix(".txt") not in known]
     if orphans:
         raise DataError(f"{orphans[0]}: no image of this name in {folder} ({len(orphans)} label files have none)")
 
 
-def _read_image(image: Path, names: Sequence[str], root: Path) -> ImageRecord:
+def _read_image(image: Path, names: Sequence[str], root: Path, labels: _LabelFiles) -> ImageRecord:
     header = read_header(image, image)
-    label_file = _label_file(image)
-    objects = list(_read_labels(label_file, names, header.upright_size)) if label_file.is_file() else []
+    label_file = labels.of(image)
+    objects = [] if label_file is None else list(_read_labels(label_file, names, header.upright_size))
     name = image.relative_to(root).as_posix() if image.is_relative_to(root) else image.name
     return ImageRecord(source=image, name=name, size=header.upright_size, objects=objects, is_upright=True)
 
@@ -177,13 +246,13 @@ def _read_labels(file: Path, names: Sequence[str], size: tuple[int, int]) -> Ite
         try:
             index, shares = float(words[0]), np.array([float(word) for word in words[1:]])
         except ValueError as error:
-            raise DataError(f"{where}: expected numbers, got {error.args[0].rpartition(': ')[2]}") from error
+            raise DataError(f"{where}: expected numbers, got {error.args[0].rpartition(': ')[2][:60]}") from error
         if not index.is_integer() or not 0 <= index < len(names):
-            raise DataError(f"{where}: expected a class index from 0 to {len(names) - 1}, got {words[0]}")
+            raise DataError(f"{where}: expected a class index from 0 to {len(names) - 1}, got {words[0][:60]}")
         outside = ~((shares >= _SHARE_RANGE[0]) & (shares <= _SHARE_RANGE[1]))
         if outside.any():
             wrong = words[1 + int(outside.argmax())]
-            raise DataError(f"{where}: expected coordinates as shares of the image from 0 to 1, got {wrong}")
+            raise DataError(f"{where}: expected coordinates as shares of the image from 0 to 1, got {wrong[:60]}")
         pixels = shares.reshape(-1, 2) * (size[1], size[0])
         yield ObjectRecord(label=int(index), segmentation=[pixels.round(_PIXEL_DIGITS).ravel().tolist()])
 

@@ -21,6 +21,7 @@ from protomask.files import replacing
 
 JPEG_QUALITY = 92
 
+_DESCRIPTION = "Synthetic instance segmentation scenes"
 _SETTINGS_FILE = "synthetic.json"
 
 
@@ -68,11 +69,13 @@ def write_dataset(
         val_images: a whole number of validation images, or a fraction below 1 of ``images``, rendered in addition.
         workers: processes; 0 renders in this one. Workers are spawned, so a script needs its ``__main__`` guard.
         progress: called as ``progress(done, total)`` after each image.
-        overwrite: write into a folder that is not empty, replacing a synthetic data set in it; other files stay.
+        overwrite: write into a folder that is not empty, replacing a synthetic data set in it; other files stay, and
+            none of them is written over.
 
     Raises:
         ConfigError: impossible settings.
-        DataError: the folder has other content, and ``overwrite`` is off.
+        DataError: the folder has other content, and ``overwrite`` is off; or files that this did not make are in the
+            way.
 
     """
     directory = Path(directory)
@@ -139,7 +142,7 @@ def _write_split(
         on_image()
     content = {
         "info": {
-            "description": f"Synthetic instance segmentation scenes, {split} split",
+            "description": f"{_DESCRIPTION}, {split} split",
             "version": str(GENERATOR_VERSION),
             "split": split,
             "seed": seed,
@@ -181,8 +184,12 @@ def _claim(directory: Path, settings: dict[str, Any], *, overwrite: bool) -> boo
                 )
             if _is_complete(directory, settings["images"]):
                 return True
-        if marker.is_file():
-            _remove_previous(directory)
+        _remove_previous(directory, marker)
+        if foreign := _in_the_way(directory, settings["images"]):
+            raise DataError(
+                f"{directory}: expected to replace only a synthetic data set, but {foreign} is not of one; "
+                f"choose another folder"
+            )
     directory.mkdir(parents=True, exist_ok=True)
     _write_json(marker, settings)
     return False
@@ -205,11 +212,43 @@ def _is_complete(directory: Path, counts: dict[str, int]) -> bool:
     )
 
 
-def _remove_previous(directory: Path) -> None:
-    for split in ("train", "val"):
-        (directory / "annotations" / f"{split}.json").unlink(missing_ok=True)
+def _remove_previous(directory: Path, marker: Path) -> None:
+    """Remove the data set whose settings lie in the folder, and nothing else."""
+    try:
+        counts = json.loads(marker.read_bytes())["images"]
+        numbers = {split: int(counts[split]) for split in ("train", "val")}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return
+    for split, count in numbers.items():
+        annotations = directory / "annotations" / f"{split}.json"
+        if not _is_synthetic(annotations):
+            continue  # nor are the images that it describes
+        annotations.unlink(missing_ok=True)
         for image in (directory / "images" / split).glob("[0-9]" * 6 + ".jpg"):
-            image.unlink()
+            if 1 <= int(image.stem) <= count:
+                image.unlink()
+
+
+def _is_synthetic(annotations: Path) -> bool:
+    """Whether an annotation file was written here, or is still to be written."""
+    if not annotations.exists():
+        return not annotations.is_symlink()
+    try:
+        return str(json.loads(annotations.read_bytes())["info"]["description"]).startswith(_DESCRIPTION)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def _in_the_way(directory: Path, counts: dict[str, int]) -> Path | None:
+    """A file that rendering would write over."""
+    for split, count in counts.items():
+        annotations = directory / "annotations" / f"{split}.json"
+        if annotations.exists() or annotations.is_symlink():
+            return annotations
+        for image in sorted((directory / "images" / split).glob("[0-9]" * 6 + ".jpg")):
+            if 1 <= int(image.stem) <= count:
+                return image
+    return None
 
 
 def _count_annotations(directory: Path, split: str) -> int:

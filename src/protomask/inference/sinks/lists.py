@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from protomask.errors import ConfigError, DataError, MissingExtraError
+from protomask.errors import ConfigError, MissingExtraError
 from protomask.files import NewFile, lock_file, naming
 from protomask.inference.sinks.pictures import file_of, found_in, json_line, write_json
 from protomask.inference.sinks.sink import Sink, make_folder
+from protomask.structures.coco_json import ImageIds
 from protomask.structures.frame import Frame
 from protomask.structures.serialise import describe
 
@@ -25,7 +26,8 @@ class CocoSink(Sink):
 
     Args:
         folder: where they go; made if needed.
-        image_ids: COCO image id of each file name, see `read_coco_ids`; 1, 2, ... in order when not given.
+        image_ids: COCO image id of each file name, see
+            `protomask.structures.coco_json.read_coco_ids`; 1, 2, ... in order when not given.
         category_ids: COCO category id of each label; label + 1 when not given.
 
     """
@@ -38,7 +40,7 @@ class CocoSink(Sink):
         category_ids: Sequence[int] | None = None,
     ) -> None:
         self.folder = make_folder(Path(folder))
-        self._image_ids = image_ids
+        self._image_ids = None if image_ids is None else ImageIds(image_ids)
         self._category_ids = category_ids
         self._class_names: tuple[str, ...] = ()
         self._images: list[dict[str, Any]] = []
@@ -70,7 +72,7 @@ class CocoSink(Sink):
             self._rows.discard()
 
     def _id_of(self, frame: Frame) -> int:
-        return len(self._images) + 1 if self._image_ids is None else _image_id(Path(frame.source), self._image_ids)
+        return len(self._images) + 1 if self._image_ids is None else self._image_ids.of(frame.source)
 
 
 class JsonLinesSink(Sink):
@@ -242,43 +244,6 @@ class _ParquetTable:
 def _storable(value: Any) -> Any:
     """Names of files that are not UTF-8 have characters that a table cannot hold."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
-
-
-def read_coco_ids(annotation_file: str | Path, class_names: Sequence[str]) -> tuple[dict[str, int], list[int]]:
-    """The ids under which a COCO annotation file knows its images and the classes of a model.
-
-    Args:
-        annotation_file: COCO JSON with ``images`` and ``categories``.
-        class_names: names the model gives to its labels.
-
-    Returns:
-        The image id of each ``file_name``, and the category id of each label.
-
-    Raises:
-        DataError: the file cannot be read, is not COCO, or lacks one of the classes.
-    """
-    path = Path(annotation_file)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        image_ids = {str(image["file_name"]): int(image["id"]) for image in content["images"]}
-        by_name = {str(category["name"]): int(category["id"]) for category in content["categories"]}
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as JSON: {error}") from error
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{path}: expected COCO images and categories with their ids and names: {error!r}") from error
-    missing = [name for name in class_names if name not in by_name]
-    if missing:
-        raise DataError(f"{path}: expected the classes of the model among its categories, lacks {', '.join(missing)}")
-    return image_ids, [by_name[name] for name in class_names]
-
-
-def _image_id(source: Path, image_ids: Mapping[str, int]) -> int:
-    """Annotation files name images relative to some folder: the longest tail of the path that is known decides."""
-    for start in range(len(source.parts)):
-        tail = "/".join(source.parts[start:])
-        if tail in image_ids:
-            return image_ids[tail]
-    raise DataError(f"{source}: no image of this name among the {len(image_ids)} of the annotation file")
 
 
 class _JsonList:

@@ -82,7 +82,7 @@ class PredictionHead(nn.Module):
             for output, conv, width in zip(
                 outputs, (self.box, self.classify, self.mask), self.num_outputs, strict=True
             ):
-                output.append(conv(feature).permute(0, 2, 3, 1).reshape(len(level), -1, width))
+                output.append(conv(feature).permute(0, 2, 3, 1).reshape(level.shape[0], -1, width))
         box_deltas, class_logits, coefficients = (torch.cat(output, dim=1) for output in outputs)
         return box_deltas, class_logits, torch.tanh(coefficients)
 

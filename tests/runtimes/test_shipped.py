@@ -1,0 +1,122 @@
+"""The shipped models find the same in PyTorch, ONNX Runtime and OpenVINO, whatever is asked of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from protomask.api import load
+from protomask.detection.options import NMS_MODES, PredictOptions
+from protomask.images.decode import Pixels, read_image
+from protomask.inference.predictor import Predictor
+from protomask.masks.runs import Runs, intersect_runs, runs_area
+from protomask.runtimes.shipped import SHIPPED
+from protomask.structures.instances import Instances
+
+Runtime = Literal["torch", "onnx", "openvino"]
+SCENES = sorted(Path(str(files("protomask"))).joinpath("samples").glob("*.jpg"))
+NUCLEI = 6  # images
+
+pytest.importorskip("onnxruntime")
+
+
+@cache
+def predictor(name: str, runtime: Runtime) -> Predictor:
+    return load(name, runtime=runtime, device="cpu")
+
+
+@cache
+def wanted(name: str, image: Path) -> Instances:
+    return predictor(name, "torch").predict(image)
+
+
+@pytest.fixture(params=SHIPPED)
+def name(request: pytest.FixtureRequest) -> str:
+    """Of each shipped model."""
+    return str(request.param)
+
+
+@pytest.fixture
+def images(name: str, request: pytest.FixtureRequest) -> list[Path]:
+    """What the model knows."""
+    if name != "nuclei":
+        return SCENES
+    data_dir: Path = request.getfixturevalue("data_dir")
+    return sorted((data_dir / "dsb2018-nuclei" / "images" / "val").glob("*.jpg"))[:NUCLEI]
+
+
+def check_same(found: Instances, wanted: Instances) -> None:
+    """The same detections: scores within 1e-4, boxes within 0.01 px, IoU of masks at least 0.99 above 0.3."""
+    assert len(found) == len(wanted)
+    assert found.class_names == wanted.class_names
+    # Those that score alike may change places.
+    free = list(range(len(found)))
+    for one in range(len(wanted)):
+        [partner] = [
+            other
+            for other in free
+            if found.labels[other] == wanted.labels[one]
+            and abs(found.scores[other] - wanted.scores[one]) <= 1e-4
+            and np.abs(found.boxes[other] - wanted.boxes[one]).max() <= 0.01
+        ][:1] or [None]  # fmt: skip
+        assert partner is not None, wanted[one]
+        free.remove(partner)
+        if wanted.scores[one] > 0.3:
+            assert mask_iou(found.runs()[partner], wanted.runs()[one]) >= 0.99, wanted[one]
+
+
+def mask_iou(first: Runs, second: Runs) -> float:
+    shared, areas = runs_area(intersect_runs(first, second)), runs_area(first) + runs_area(second)
+    return shared / (areas - shared) if areas else 1.0
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_every_runtime_finds_the_same(name: str, images: list[Path], runtime: Runtime) -> None:
+    pytest.importorskip({"onnx": "onnxruntime", "openvino": "openvino"}[runtime])
+    count = 0
+    for image in images:
+        expected = wanted(name, image)
+        check_same(predictor(name, runtime).predict(image), expected)
+        count += len(expected)
+    assert count > 50
+
+
+OPTIONS: list[dict[str, Any]] = [
+    *({"nms": mode, "score_threshold": 0.1} for mode in NMS_MODES),
+    {"score_threshold": 0.02, "candidate_threshold": 0.02},
+    {"score_threshold": 0.6},
+    {"candidate_threshold": 0.5, "score_threshold": 0},
+    {"iou_threshold": 0.2},
+    {"nms": "batched", "iou_threshold": 0.8},
+    {"max_detections": 3},
+    {"max_detections": 250, "score_threshold": 0.05},
+    {"batch_size": 3},
+    {"tile": 192},
+    {"tile": 200, "tile_overlap": 60, "batch_size": 2, "max_detections": 20},
+]
+
+
+def test_no_option_is_forgotten() -> None:
+    assert {key for options in OPTIONS for key in options} == {field.name for field in fields(PredictOptions)}
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_every_option_works_without_pytorch_as_it_does_with_it(
+    name: str, images: list[Path], options: dict[str, Any]
+) -> None:
+    several: Sequence[Pixels] = [read_image(image)[:300] for image in images[:3]]
+    in_torch = predictor(name, "torch").predict(list(several), PredictOptions(**options))
+    in_onnx = predictor(name, "onnx").predict(list(several), PredictOptions(**options))
+    assert predictor(name, "onnx").limits(PredictOptions(**options)) == predictor(name, "torch").limits(
+        PredictOptions(**options)
+    )
+    for found, expected in zip(in_onnx, in_torch, strict=True):
+        check_same(found, expected)
+    assert sum(map(len, in_torch)) > 5
