@@ -74,7 +74,7 @@ def draw_objects(
     """
     given: Any = opacity
     if isinstance(given, bool) or not isinstance(given, Real) or not 0.0 <= float(given) <= 1.0:
-        raise ConfigError(f"opacity: expected a number from 0 to 1, got {opacity!r}")
+        raise ConfigError(f"opacity: expected 0..1, got {opacity!r}")
     canvas = np.array(image, order="C")
     if not len(boxes):
         return canvas
