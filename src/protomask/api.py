@@ -140,6 +140,10 @@ def _load_torch(
     compile: bool,
 ) -> TorchPredictor:
     with needing_torch(f"{source}: running it"):
+        from protomask.checkpoints.foreign import check_pickle
+
+        if source.endswith(".pkl") and Path(source).is_file():
+            check_pickle(Path(source))
         from protomask.checkpoints.sources import load_network
         from protomask.torch_runtime.predictor import TorchPredictor, ready
 

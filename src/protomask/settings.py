@@ -205,7 +205,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
-_LONGEST_SHOWN = 300
+_LONGEST_SHOWN = 1000
 
 
 class _MisfitError(Exception):

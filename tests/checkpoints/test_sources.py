@@ -21,7 +21,7 @@ def test_models_nobody_publishes_say_so() -> None:
 def test_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def fail(repository: str, filename: str) -> str:
+    def fail(repository: str, filename: str, *, revision: str | None) -> str:
         asked.append((repository, filename))
         raise ConnectionError("no route to host\nand a long story")
 

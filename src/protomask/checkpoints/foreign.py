@@ -170,6 +170,20 @@ def _read_pickle(path: Path) -> Any:
         raise ValueError(f"damaged pickle: {error}") from error
 
 
+def check_pickle(path: Path) -> None:
+    """Look at a .pkl file before anything that could read it is imported, which takes longer.
+
+    Raises:
+        CheckpointError: it asks for more memory than its size accounts for, or is no pickle.
+
+    """
+    try:
+        with path.open("rb") as file:
+            _check_opcodes(file, path.stat().st_size)
+    except (OSError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path}: not a readable weights file: damaged pickle: {error}") from error
+
+
 def _check_opcodes(file: IO[bytes], size: int) -> None:
     """See that a pickle asks for no more memory than its own size accounts for, without running it.
 

@@ -77,10 +77,11 @@ def _predict_samples(
     from protomask.files import locked_folder
     from protomask.inference.sinks.lists import CocoSink, JsonLinesSink
     from protomask.inference.sinks.pictures import OverlaySink
-    from protomask.inference.sinks.sink import Sinks
+    from protomask.inference.sinks.sink import Sinks, make_folder
     from protomask.inference.sources import open_source
 
     rows, timings = [], []
+    make_folder(folder)
     with (
         locked_folder(folder, "save_dir"),
         as_file(files("protomask") / "samples") as samples,

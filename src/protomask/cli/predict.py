@@ -77,7 +77,7 @@ def run(
     from protomask.files import locked_folder
     from protomask.inference.pipeline import map_ahead, predict_frames
     from protomask.inference.sinks.pictures import LabelMapSink, OverlaySink, PolygonSink
-    from protomask.inference.sinks.sink import Sinks
+    from protomask.inference.sinks.sink import Sinks, make_folder
     from protomask.inference.sources import open_source
 
     source = open_source(inputs)
@@ -102,6 +102,7 @@ def run(
     total = len(source) if isinstance(source, Sized) else None
     summary: list[dict[str, Any]] = []
     failed = 0
+    make_folder(folder)
     with (
         locked_folder(folder, "save_dir"),
         Sinks(list(sinks())) as sink,

@@ -97,7 +97,7 @@ def _plain_id(name: str, value: Any) -> Any:
         value = value.item()  # of an array or tensor
     if isinstance(value, str):
         return str(value)
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and float(value).is_integer():
+    if (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer()):
         return int(value)
     raise DataError(f"{name}: expected a whole number or a text, got {shown(value)}")
 
