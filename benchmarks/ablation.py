@@ -118,8 +118,9 @@ def prepare(options: argparse.Namespace) -> Path:
     annotations = folder / "val.json"
     annotations.write_text(json.dumps(content), encoding="utf-8")
     parts = {**asdict(paths), "val_annotations": annotations}
+    described = {"exif_orientation": parts.pop("orientation"), **{name: str(p.resolve()) for name, p in parts.items()}}
     file = folder / "data.yaml"
-    file.write_text(yaml.safe_dump({name: str(path.resolve()) for name, path in parts.items()}), encoding="utf-8")
+    file.write_text(yaml.safe_dump(described), encoding="utf-8")
     return file
 
 

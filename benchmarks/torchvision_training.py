@@ -130,7 +130,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     paths = open_dataset(options.data)
-    train_images = CocoDataset(paths.train_annotations, paths.train_images)
+    train_images = CocoDataset.of_split(paths, "train")
     geometry = ShortSideGeometry(
         image_size=options.image_size, max_image_size=2 * options.image_size, mean=(124, 116, 104), std=(58, 57, 57)
     )
@@ -181,7 +181,7 @@ def main() -> None:
     minutes = (perf_counter() - started) / 60
     if options.weights is not None:
         torch.save(model.state_dict(), options.weights)
-    val_images = CocoDataset(paths.val_annotations, paths.val_images, class_names=train_images.class_names)
+    val_images = CocoDataset.of_split(paths, "val", class_names=train_images.class_names)
     row = {
         "model": "torchvision mask_rcnn_resnet50_fpn",
         "images": steps * options.batch_size,

@@ -199,7 +199,7 @@ def test_image_unknown_to_the_annotation_file(run: Run, weights: Path, scenes: P
         (["--score-threshold", "2"], 2, "score_threshold: expected a number from 0 to 1, got 2"),
         (["--iou-threshold", "-1"], 2, "iou_threshold"),
         (["--device", "toaster"], 2, "device: expected auto, cpu, cuda"),
-        (["--annotations", "{text}"], 1, "text.jpg: cannot be read as JSON"),
+        (["--annotations", "{text}"], 1, "text.jpg: line 1 column 1: not valid JSON"),
         (["--save-dir", "{text}"], 1, "text.jpg: cannot be written"),
         (["--save-dir", "{folder}"], 2, "save_dir: expected a folder other than that of the images"),
     ],
