@@ -40,8 +40,8 @@ from protomask.detection.options import PredictOptions
 from protomask.engine.config import TrainConfig
 from protomask.engine.run import train
 from protomask.errors import DataError
+from protomask.evaluation.coco import CocoEvaluator
 from protomask.evaluation.evaluate import evaluate
-from protomask.evaluation.evaluator import CocoEvaluator
 from protomask.evaluation.quality import QualityMeter
 from protomask.evaluation.tables import CocoMetrics
 from protomask.models.families import read_output

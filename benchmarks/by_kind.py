@@ -8,8 +8,8 @@ import torch
 
 from measuring import argument_parser, positive, report
 from protomask.api import load
+from protomask.evaluation.coco import CocoEvaluator
 from protomask.evaluation.evaluate import check_classes, open_split
-from protomask.evaluation.evaluator import CocoEvaluator
 
 
 def main() -> None:

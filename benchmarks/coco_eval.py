@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from measuring import argument_parser, milliseconds, report
-from protomask.evaluation.evaluator import evaluate_coco
+from protomask.evaluation.coco import evaluate_coco
 from protomask.evaluation.match import Backend
 from protomask.evaluation.tables import CocoMetrics
 from protomask.masks.rle import encode_rle, rle_area

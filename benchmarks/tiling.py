@@ -18,8 +18,8 @@ from torch import Tensor
 from measuring import argument_parser, positive, report
 from protomask import PredictOptions, Predictor, load
 from protomask.data.coco.dataset import CocoDataset
+from protomask.evaluation.coco import CocoEvaluator
 from protomask.evaluation.evaluate import open_split, predict_dataset
-from protomask.evaluation.evaluator import CocoEvaluator
 from protomask.images.decode import Pixels
 from protomask.masks.rle import encode_rle
 from protomask.masks.runs import boxes_of_masks

@@ -27,7 +27,7 @@ from protomask.data.coco.layout import open_dataset
 from protomask.data.training.augmentation import AugmentationConfig
 from protomask.data.training.loader import training_batches
 from protomask.data.training.mixing import TrainingImages
-from protomask.evaluation.evaluator import CocoEvaluator
+from protomask.evaluation.coco import CocoEvaluator
 from protomask.ops.geometry import ShortSideGeometry
 from protomask.structures.instances import Instances
 from protomask.structures.target import Target

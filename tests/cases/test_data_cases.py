@@ -22,7 +22,7 @@ from protomask.data.doctor.check import check_dataset
 from protomask.data.doctor.report import CheckReport
 from protomask.data.formats.convert import convert_dataset
 from protomask.errors import DataError
-from protomask.evaluation.evaluator import CocoEvaluator, evaluate_coco
+from protomask.evaluation.coco import CocoEvaluator, evaluate_coco
 from protomask.evaluation.quality import QualityMeter
 from protomask.evaluation.truth import GroundTruth
 from protomask.structures.coco_json import ImageIds, read_coco_ids

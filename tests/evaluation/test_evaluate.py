@@ -12,8 +12,8 @@ from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.schema import DataWarning
 from protomask.detection.options import PredictOptions
 from protomask.errors import DataError
+from protomask.evaluation.coco import CocoEvaluator
 from protomask.evaluation.evaluate import average_precisions, check_classes, evaluate, open_split, predict_dataset
-from protomask.evaluation.evaluator import CocoEvaluator
 from protomask.evaluation.quality import QualityMeter
 from protomask.images.decode import Pixels
 from protomask.structures.instances import Instances

@@ -10,7 +10,7 @@ import pytest
 
 from coco_records import BACKENDS, annotation, official, random_results, random_truth, truth_as_results, values
 from protomask.errors import DataError
-from protomask.evaluation.evaluator import evaluate_coco
+from protomask.evaluation.coco import evaluate_coco
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -8,7 +8,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from protomask.errors import ConfigError, DataError
-from protomask.evaluation.evaluator import CocoEvaluator
+from protomask.evaluation.coco import CocoEvaluator
 from protomask.evaluation.quality import QualityMeter
 from protomask.evaluation.quality_report import QualityReport
 from protomask.structures.instances import Instances

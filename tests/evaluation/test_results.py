@@ -9,8 +9,8 @@ import pytest
 
 from coco_records import random_results, truth_as_results
 from protomask.errors import ConfigError, DataError
+from protomask.evaluation.coco import CocoEvaluator, evaluate_coco
 from protomask.evaluation.evaluate import evaluate_results
-from protomask.evaluation.evaluator import CocoEvaluator, evaluate_coco
 from protomask.evaluation.quality import QualityMeter
 from protomask.evaluation.results import SavedResults, diagram_path, named_after
 from protomask.evaluation.truth import GroundTruth

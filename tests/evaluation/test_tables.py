@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from coco_records import BACKENDS, SUMMARY, truth_as_results, values
-from protomask.evaluation.evaluator import evaluate_coco
+from protomask.evaluation.coco import evaluate_coco
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

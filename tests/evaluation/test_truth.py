@@ -7,7 +7,7 @@ import pytest
 from coco_records import recall, truth_as_results
 from protomask.data.coco.schema import DataWarning
 from protomask.errors import DataError
-from protomask.evaluation.evaluator import CocoEvaluator, evaluate_coco
+from protomask.evaluation.coco import CocoEvaluator, evaluate_coco
 from protomask.evaluation.truth import GroundTruth
 
 

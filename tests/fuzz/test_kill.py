@@ -60,7 +60,7 @@ FORKS = """
 import json, os, sys
 import torch
 import accelerate, torch.utils.tensorboard
-import protomask.cli.train, protomask.engine.run, protomask.evaluation.evaluator
+import protomask.cli.train, protomask.engine.run, protomask.evaluation.coco
 from protomask.cli.main import main
 torch.set_num_threads(1)
 for line in sys.stdin:

@@ -95,9 +95,9 @@ def test_a_config_has_no_names_of_its_own() -> None:
     [
         ({"class_names": ["a", "b"], "num_classes": 3}, "num_classes: expected 2"),
         ({"class_names": []}, "class_names: expected at least one"),
-        ({"num_classes": 0}, "expected at least one"),
+        ({"num_classes": 0}, "num_classes: expected a whole number of at least 1"),
         ({"class_names": ["a", "b", "a"]}, r"repeated \['a'\]"),
-        ({"class_names": "person"}, "class_names: expected a list of names, got the string 'person'"),
+        ({"class_names": "person"}, "class_names: expected a list of names, got 'person'"),
         ({"image_size": 8}, "image_size"),
         ({"backbone": "vgg16"}, "backbone: expected one of .*, got 'vgg16'"),
         ({"sise": 8}, "YolactConfig: unknown sise"),

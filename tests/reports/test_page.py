@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from protomask.evaluation.coco import evaluate_coco
 from protomask.evaluation.confusion import ImageScore, measure_confusion
-from protomask.evaluation.evaluator import evaluate_coco
 from protomask.evaluation.quality import QualityMeter
 from protomask.evaluation.truth import GroundTruth
 from protomask.reports.examples import choose_examples, rows_of_images

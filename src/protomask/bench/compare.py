@@ -155,8 +155,8 @@ def _open_data(data: str, limit: int | None, predictors: Mapping[str, Predictor]
 
 def _average_precision(predictor: Predictor, dataset: CocoDataset, step: Callable[[], None]) -> dict[str, float | None]:
     """box_AP, box_AP50, box_AP75, mask_AP, mask_AP50 and mask_AP75."""
+    from protomask.evaluation.coco import CocoEvaluator
     from protomask.evaluation.evaluate import predict_dataset
-    from protomask.evaluation.evaluator import CocoEvaluator
 
     evaluator = CocoEvaluator(dataset.annotation_file, category_ids=dataset.category_ids)
     predict_dataset(predictor, dataset, evaluator, on_image=lambda *_: step())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from protomask.evaluation.evaluator import CocoEvaluator
+    from protomask.evaluation.coco import CocoEvaluator
     from protomask.evaluation.quality_report import Population, QualityReport
     from protomask.evaluation.tables import CocoMetrics
 
@@ -65,8 +65,8 @@ def run(
     from protomask.cli.output import dump_json, progress
     from protomask.detection.options import PredictOptions
     from protomask.errors import ConfigError
+    from protomask.evaluation.coco import CocoEvaluator
     from protomask.evaluation.evaluate import evaluate, evaluate_results, open_split, split_paths
-    from protomask.evaluation.evaluator import CocoEvaluator
     from protomask.evaluation.quality import QualityMeter
     from protomask.evaluation.results import SavedResults, diagram_path
     from protomask.files import check_writable

@@ -26,7 +26,7 @@ from protomask.structures.target import Target
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from protomask.evaluation.evaluator import CocoEvaluator
+    from protomask.evaluation.coco import CocoEvaluator
     from protomask.evaluation.tables import CocoMetrics
 
 Criterion = Callable[[Any, Sequence[Target]], dict[str, Tensor]]

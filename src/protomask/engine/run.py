@@ -383,7 +383,7 @@ class _Run:
             self._truth = GroundTruth.load(dataset, masks=True)
 
     def _measure(self, dataset: CocoDataset) -> CocoMetrics:
-        from protomask.evaluation.evaluator import CocoEvaluator
+        from protomask.evaluation.coco import CocoEvaluator
 
         config, geometry, device = self.config, self.network.geometry, self.accelerator.device
         batches = validation_batches(

@@ -13,7 +13,7 @@ from protomask.data.coco.schema import DataWarning
 from protomask.data.training.loader import image_batches
 from protomask.detection.options import PredictOptions
 from protomask.errors import DataError
-from protomask.evaluation.evaluator import CocoEvaluator, evaluate_coco
+from protomask.evaluation.coco import CocoEvaluator, evaluate_coco
 from protomask.evaluation.quality import QualityMeter
 from protomask.evaluation.results import SavedResults
 from protomask.evaluation.tables import CocoMetrics

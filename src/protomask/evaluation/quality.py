@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protomask.errors import ConfigError, DataError
-from protomask.evaluation.evaluator import evaluate_coco
+from protomask.evaluation.coco import evaluate_coco
 from protomask.evaluation.match import prepare_results
 from protomask.evaluation.quality_report import MATCHED_IOU, Floats, QualityReport, RankedAP, judge_population
 from protomask.evaluation.rows import fit_row
@@ -52,7 +52,7 @@ class QualityMeter:
     this module.
 
     Args:
-        ground_truth: as for `protomask.evaluation.evaluator.CocoEvaluator`.
+        ground_truth: as for `protomask.evaluation.coco.CocoEvaluator`.
         category_ids: category id of each label (index = label), which `update` needs.
         min_class_score: detections count for correlation and calibration if their class score is above this, [0, 1).
             AP always counts all of them.

@@ -19,9 +19,9 @@ from protomask.engine.config import TrainConfig
 from protomask.engine.folder import RunFolder
 from protomask.engine.log import read_metrics
 from protomask.errors import ConfigError
+from protomask.evaluation.coco import CocoEvaluator
 from protomask.evaluation.confusion import Confusion, measure_confusion
 from protomask.evaluation.evaluate import check_classes, predict_dataset
-from protomask.evaluation.evaluator import CocoEvaluator
 from protomask.evaluation.quality import QualityMeter
 from protomask.evaluation.quality_report import QualityReport
 from protomask.evaluation.tables import CocoMetrics

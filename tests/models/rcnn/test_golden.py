@@ -47,6 +47,11 @@ LEVELS = ("P2", "P3", "P4", "P5", "P6")
 MMDET = {"mask_rcnn_r50_fpn": "mask_rcnn_resnet50_fpn", "ms_rcnn_r50_caffe_fpn": "ms_rcnn_resnet50_fpn"}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def golden_threads(two_threads: None) -> None:
+    """These networks are large enough for two."""
+
+
 # Without its last head it is the official Mask R-CNN, whose goldens are the same numbers up to there.
 @pytest.fixture(
     scope="module", params=["ms_rcnn_resnet50_fpn", pytest.param("mask_rcnn_resnet50_fpn", marks=pytest.mark.slow)]

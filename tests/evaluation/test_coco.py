@@ -22,7 +22,7 @@ from coco_records import (
     values,
 )
 from protomask.errors import ConfigError, DataError
-from protomask.evaluation.evaluator import CocoEvaluator, evaluate_coco
+from protomask.evaluation.coco import CocoEvaluator, evaluate_coco
 from protomask.masks.runs import boxes_of_masks
 from protomask.structures.instances import Instances
 
