@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from protomask.models.layers.backbone import build_backbone
 
 def test_torchvision_file(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    classifier = get_model("resnet18").eval()
+    classifier: Any = get_model("resnet18").eval()
     torch.save(classifier.state_dict(), tmp_path / "resnet18.pth")
     backbone = build_backbone("resnet18").eval()
     load_backbone(backbone, tmp_path / "resnet18.pth")

@@ -79,8 +79,8 @@ class ModulatedDeformConv2d(nn.Module):
         # In float32 also where the rest has less: offsets are coordinates, and the CPU knows nothing else.
         offsets, weights = self.conv_offset_mask(x).float().split([2 * points, points], dim=1)
         out: Tensor = deform_conv2d(
-            x.float(), offsets, self.weight, self.bias, stride=self.stride, padding=self.padding,
-            dilation=self.dilation, mask=weights.sigmoid(),
+            x.float(), offsets, self.weight, self.bias, stride=(self.stride, self.stride),
+            padding=(self.padding, self.padding), dilation=(self.dilation, self.dilation), mask=weights.sigmoid(),
         )  # fmt: skip
         return out
 

@@ -221,7 +221,7 @@ class MaskRCNN(nn.Module):
 
         The last layer is only computed for the class in question.
         """
-        predictor = self.mask_predictor
+        predictor: Any = self.mask_predictor  # layers by name
         x = predictor.relu(predictor.conv5_mask(self.mask_head(roi_features)))
         last = predictor.mask_fcn_logits
         weight, bias = last.weight[labels + 1, :, 0, 0], last.bias[labels + 1]
