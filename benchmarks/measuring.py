@@ -14,13 +14,13 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-import torch
-
 from protomask.bench.machine import describe_machine
 
 
 def argument_parser(description: str, *, rounds: int) -> argparse.ArgumentParser:
     """The options every benchmark has."""
+    import torch  # light_half.py needs none, and would count it: the peak of a process begins with its parent's
+
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--rounds", type=positive, default=rounds, help="timed runs of every candidate")
     parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="threads a runtime may use")

@@ -7,6 +7,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+# Threads of small networks wait for each other longer than they compute. Read when PyTorch is imported, here and in
+# processes that a test starts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 # In continuous integration a run gives the same result each time; elsewhere Hypothesis looks for new examples.

@@ -18,13 +18,19 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 
 
-def tiny_yolact(**changes: Any) -> TorchPredictor:
-    """On the CPU, as `protomask.load` gives it; its scores differ enough to have an order. The same each time."""
+def tiny_yolact(*, sharpness: float = 4, **changes: Any) -> TorchPredictor:
+    """On the CPU, as `protomask.load` gives it; the same each time.
+
+    Args:
+        sharpness: factor of the head's weights, by which scores differ enough to have an order, but are not all 1.
+        changes: fields of the config.
+
+    """
     torch.manual_seed(0)
     network = build_yolact("yolact_nano", **{**TINY, **changes})
     with torch.no_grad():
         for parameter in network.head.parameters():
-            parameter.mul_(4)
+            parameter.mul_(sharpness)
     return ready(TorchPredictor(network), "cpu")
 
 

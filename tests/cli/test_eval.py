@@ -171,7 +171,7 @@ def test_folders_that_cannot_be_written_are_told_before_the_work(
     [
         (["--quality-plot", "plot.jpg"], 2, "quality_plot: expected a file name ending in .svg, got 'plot.jpg'"),
         (["--quality", "--quality-min-score", "1"], 2, "quality_min_score: expected a number from 0 to below 1"),
-        (["--results", "nosuch.json"], 1, "nosuch.json: cannot be read as JSON"),
+        (["--results", "nosuch.json"], 1, "nosuch.json: the file cannot be read"),
         (["--results", "{annotations}"], 1, "expected a list of COCO result objects"),
         (["--results", "{annotations}", "--weights", "x"], 2, "results: expected alone"),
         (

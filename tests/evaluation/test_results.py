@@ -96,10 +96,10 @@ def test_errors(truth: dict[str, Any], rows: list[dict[str, Any]], tmp_path: Pat
 @pytest.mark.parametrize(
     ("path", "save_results", "expected"),
     [
-        (None, None, "reliability.png"),
-        (None, "out/found.json", "out/found_reliability.png"),
-        (None, "out/found.v2", "out/found.v2_reliability.png"),
-        ("a/plot.PNG", "out/found.json", "a/plot.PNG"),
+        (None, None, "reliability.svg"),
+        (None, "out/found.json", "out/found_reliability.svg"),
+        (None, "out/found.v2", "out/found.v2_reliability.svg"),
+        ("a/plot.SVG", "out/found.json", "a/plot.SVG"),
     ],
 )
 def test_diagram_path(path: str | None, save_results: str | None, expected: str) -> None:
@@ -107,10 +107,10 @@ def test_diagram_path(path: str | None, save_results: str | None, expected: str)
 
 
 def test_diagram_path_that_cannot_be(tmp_path: Path) -> None:
-    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "folder.svg").mkdir()
     for path, message in (
-        ("plot.jpg", "ending in .png, got 'plot.jpg'"),
-        (str(tmp_path / "folder.png"), "is a folder"),
+        ("plot.jpg", "ending in .svg, got 'plot.jpg'"),
+        (str(tmp_path / "folder.svg"), "is a folder"),
     ):
         with pytest.raises(ConfigError, match=rf"quality_plot: .*{message}"):
             diagram_path(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,7 @@ SUFFIXES = (".onnx", ".xml")
 EVERYTHING = PredictOptions(score_threshold=0)
 PLUS: dict[str, Any] = {
     "backbone": "resnet18", "deformable_layers": (0, 0, 0, 1), "rescoring_channels": (4, 8), "antialias": False,
+    "sharpness": 1,
 }  # fmt: skip
 IMAGES = block_images((64, 64), (50, 91), (120, 300))
 
@@ -252,7 +254,8 @@ def test_the_layout_of_the_weights_does_not_change_the_file(suffix: str, tmp_pat
         model, folder = tiny_yolact(), tmp_path / str(memory_format)
         model.to(memory_format=memory_format)
         export(model, folder / f"tiny{suffix}", images=IMAGES[:1])
-        written.append({file.name: file.read_bytes() for file in folder.iterdir()})
+        # OpenVINO numbers the names of operations on through all files of a process.
+        written.append({file.name: re.sub(rb' name="[^"]*"', b"", file.read_bytes()) for file in folder.iterdir()})
     assert written[0] == written[1]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import ceil, floor, isfinite, log10
 
 _ROUND = (1, 2, 5)
+_TINY = 1e-300  # spans below this have no logarithm to rely on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +107,8 @@ def _write(value: float, size: float) -> str:
 
 def _linear_ends(low: float, high: float) -> tuple[float, float]:
     """Round numbers around the values."""
-    if high <= low:
-        high = low + (abs(low) or 1.0)
+    if high - low < _TINY:
+        high = low + (abs(low) if abs(low) > _TINY else 1.0)
     step = _round_step(low, high, 6)
     return _times(floor(low / step + 1e-9), step), _times(ceil(high / step - 1e-9), step)
 

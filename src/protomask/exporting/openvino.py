@@ -60,6 +60,7 @@ def write_openvino(
             batch = -1 if info.form == "candidates" else 1
             shape = openvino.PartialShape([batch, 3, *(info.input_size or (-1, -1))])
             model = openvino.convert_model(graph, example_input=example, input=shape)
+    model.set_friendly_name(info.model)  # otherwise a number that differs from run to run
     model.inputs[0].tensor.set_names({"image"})
     for output, name in zip(model.outputs, output_names, strict=True):
         output.tensor.set_names({name})

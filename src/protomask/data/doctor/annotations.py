@@ -10,8 +10,10 @@ import numpy as np
 
 from protomask.data.coco.dataset import EncodedObject
 from protomask.data.coco.schema import AnnotationProblem, wxh
-from protomask.data.coco.segmentation import box_of_rle, decode_masks
 from protomask.data.doctor.split import Split
+from protomask.errors import DataError
+from protomask.masks.rle import rle_to_runs
+from protomask.masks.runs import runs_to_window
 from protomask.structures.coco_json import Fault, few
 
 _OVERHANG = 1.0  # px of an outline outside the image that rounding explains
@@ -103,7 +105,7 @@ def _check_objects(split: Split, index: int, kept: list[EncodedObject]) -> None:
         else:
             try:
                 euler = _euler_number(item)
-            except ValueError as error:
+            except DataError as error:
                 add("error", "segmentation", place, f"segmentation cannot be decoded: {error}")
                 continue
         if annotation.is_crowd:
@@ -145,12 +147,11 @@ def _euler_number(item: EncodedObject) -> int:
     """Parts of the mask less its holes (Gray 1971): 1 for a plain shape. Pixels that share a corner belong together.
 
     Raises:
-        ValueError: the run-length code is damaged.
+        DataError: the run-length code is damaged.
 
     """
-    x1, y1, x2, y2 = map(int, box_of_rle(item.rle) or (0, 0, 0, 0))
-    mask = np.zeros((y2 - y1 + 2, x2 - x1 + 2), dtype=np.uint8)
-    mask[1:-1, 1:-1] = decode_masks([item.rle])[0, y1:y2, x1:x2]
+    runs, (height, _) = rle_to_runs(item.rle)
+    mask = np.pad(runs_to_window(runs, height).mask.astype(np.uint8), 1)
     # The four pixels about each corner of the pixel grid: how many belong to the mask, and are two of them diagonal?
     left_upper, right_lower = mask[:-1, :-1], mask[1:, 1:]
     filled = left_upper + mask[:-1, 1:] + mask[1:, :-1] + right_lower

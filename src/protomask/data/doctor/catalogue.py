@@ -132,7 +132,7 @@ _HEADINGS: dict[Severity, str] = {"error": "Errors", "warning": "Warnings", "not
 _INTRODUCTION = """# What happens to odd data
 
 Annotation files come from many tools, and few follow the format to the letter. Training, evaluation, prediction with
-the ids of a file (`--annotations`), conversion and the check read them by one schema with one list of repairs: what
+the ids of a file, conversion and the check read them by one schema with one list of repairs: what
 `protomask data check` accepts, every command accepts in the same sense, and what training drops, evaluation does not
 count. Everything that is dropped or changed is told in a warning that names file, image and annotation.
 
