@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
+import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
 from protomask.detection.prototypes import PrototypeRule
 from protomask.runtimes.info import METADATA_KEY, AnyInput, ExportInfo, FixedInput, Thresholds
+
+onnx = pytest.importorskip("onnx")  # who imports this module is skipped without it
+helper, numpy_helper, TensorProto = onnx.helper, onnx.numpy_helper, onnx.TensorProto
 
 NAMES = ("nut", "bolt")
 SIDE = 32

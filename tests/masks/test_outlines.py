@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pycocotools import mask as mask_codec
 
-from protomask.data.coco.segmentation import NoMask, encode
 from protomask.masks.outlines import MAX_COORDINATE, outline_runs
 from protomask.masks.rle import encode_runs
+
+mask_codec = pytest.importorskip("pycocotools.mask")
+segmentation = pytest.importorskip("protomask.data.coco.segmentation")
 
 near = st.one_of(st.integers(-30, 60), st.floats(-30, 60, width=32), st.integers(-300, 600).map(lambda n: n / 10))
 far = st.floats(-3000, 3000, width=32)
@@ -30,7 +31,7 @@ far = st.floats(-3000, 3000, width=32)
 def test_pixel_for_pixel_as_the_coco_api(parts: list[list[float]], size: tuple[int, int]) -> None:
     expected = mask_codec.merge(mask_codec.frPyObjects(parts, *size))["counts"].decode()
     assert encode_runs([outline_runs(parts, size)], size)[0]["counts"] == expected
-    assert encode(parts, size, size)["counts"].decode() == expected
+    assert segmentation.encode(parts, size, size)["counts"].decode() == expected
 
 
 def test_a_large_outline_takes_the_other_way_to_the_same_mask() -> None:
@@ -39,7 +40,7 @@ def test_a_large_outline_takes_the_other_way_to_the_same_mask() -> None:
     points = np.stack([1000 + radius * np.cos(angles), 900 + radius * np.sin(angles)], axis=1).ravel().tolist()
     size = (1800, 2000)
     expected = mask_codec.merge(mask_codec.frPyObjects([points], *size))["counts"]
-    assert encode([points], size, size)["counts"] == expected
+    assert segmentation.encode([points], size, size)["counts"] == expected
 
 
 @pytest.mark.parametrize(
@@ -50,14 +51,14 @@ def test_coordinates_that_cannot_be_meant(value: Any, place: int) -> None:
     part: list[Any] = [1.0, 1, 9, 1, 9, 9]
     part[place] = value
     for parts in ([part], [[1.0, 1, 9, 1, 9, 9], part]):
-        with pytest.raises(NoMask, match="not finite or absurdly large"):
-            encode(parts, (20, 20), (20, 20))
+        with pytest.raises(segmentation.NoMask, match="not finite or absurdly large"):
+            segmentation.encode(parts, (20, 20), (20, 20))
 
 
 def test_an_endless_outline_is_refused_at_once() -> None:
     points = [-1e5, -1e5, 1e5, 1e5, 1e5, -1e5, -1e5, 1e5] * 100_000
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    with pytest.raises(NoMask, match="longer than any"):
-        encode([points], (32, 32), (32, 32))
+    with pytest.raises(segmentation.NoMask, match="longer than any"):
+        segmentation.encode([points], (32, 32), (32, 32))
     assert time.process_time() - start < 2
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000

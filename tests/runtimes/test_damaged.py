@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 import protomask
 from onnx_files import CANDIDATES, DETECTIONS, candidates, detections, write_candidates, write_detections
@@ -18,6 +16,9 @@ from protomask.errors import CheckpointError, ConfigError
 from protomask.inference.predictor import Predictor
 from protomask.runtimes.info import METADATA_KEY, ExportInfo, FixedInput
 from protomask.runtimes.load import load_exported
+
+onnx = pytest.importorskip("onnx")
+helper, numpy_helper, TensorProto = onnx.helper, onnx.numpy_helper, onnx.TensorProto
 
 IMAGE = np.zeros((40, 60, 3), dtype=np.uint8)
 

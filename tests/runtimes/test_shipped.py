@@ -24,6 +24,7 @@ SCENES = sorted(Path(str(files("protomask"))).joinpath("samples").glob("*.jpg"))
 NUCLEI = 4  # images
 
 pytest.importorskip("onnxruntime")
+pytest.importorskip("torch")
 
 
 @cache
