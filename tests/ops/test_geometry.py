@@ -20,6 +20,7 @@ from protomask.ops.geometry import (
     padded_size,
     preprocess_pixels,
 )
+from short_sides import SHORT_SIDES
 
 CPU = torch.device("cpu")
 
@@ -153,19 +154,7 @@ def test_sizes_are_torchvisions(height: int, width: int) -> None:
         assert mine == theirs or (abs(mine - theirs) == 1 and abs(product - round(product)) < 1e-4)
 
 
-@pytest.mark.parametrize(
-    ("rounding", "size", "wanted"),
-    [
-        ("floor", (480, 640), (800, 1066)),
-        ("half_up", (480, 640), (800, 1067)),
-        ("short_side", (480, 640), (800, 1066)),
-        ("short_side", (352, 640), (733, 1332)),
-        ("short_side", (640, 200), (1334, 417)),
-        ("floor", (1, 5000), (1, 1333)),
-        ("half_up", (5000, 1), (1333, 1)),
-        ("floor", (800, 800), (800, 800)),
-    ],
-)
+@pytest.mark.parametrize(("rounding", "size", "wanted"), SHORT_SIDES)
 def test_size_of_the_short_side(rounding: Any, size: tuple[int, int], wanted: tuple[int, int]) -> None:
     geometry = make_short_side(image_size=800, max_image_size=1333, rounding=rounding)
     assert geometry.resized_size(size) == wanted

@@ -19,7 +19,19 @@ from protomask.structures.instances import ColorBy, Instances
 from protomask.structures.serialise import describe
 
 
-class OverlaySink(Sink):
+class _FolderSink(Sink):
+    """What writes files of its own for each frame into one folder, which must not be that of the images."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = make_folder(Path(folder))
+        self._names = Names()
+
+    def check(self, frame: Frame) -> None:
+        """See `Sink.check`."""
+        check_not_among_inputs(frame, self.folder)
+
+
+class OverlaySink(_FolderSink):
     """``NAME.png`` or ``NAME.jpg``: each image with masks, boxes, classes and scores drawn on it.
 
     Args:
@@ -38,14 +50,9 @@ class OverlaySink(Sink):
     ) -> None:
         if format not in ("png", "jpg"):
             raise ConfigError(f"overlay_format: expected png or jpg, got {format!r}")
-        self.folder = make_folder(Path(folder))
+        super().__init__(folder)
         self.format = format
         self.color_by: ColorBy = color_by
-        self._names = Names()
-
-    def check(self, frame: Frame) -> None:
-        """See `Sink.check`."""
-        check_not_among_inputs(frame, self.folder)
 
     def write(self, frame: Frame) -> list[Path]:
         """See `Sink.write`."""
@@ -54,21 +61,13 @@ class OverlaySink(Sink):
         return [path]
 
 
-class PolygonSink(Sink):
+class PolygonSink(_FolderSink):
     """``NAME.geojson``: one feature per object, parts and holes kept.
 
     Args:
         folder: where they go; made if needed.
 
     """
-
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = make_folder(Path(folder))
-        self._names = Names()
-
-    def check(self, frame: Frame) -> None:
-        """See `Sink.check`."""
-        check_not_among_inputs(frame, self.folder)
 
     def write(self, frame: Frame) -> list[Path]:
         """See `Sink.write`."""
@@ -78,21 +77,13 @@ class PolygonSink(Sink):
         return [path]
 
 
-class LabelMapSink(Sink):
+class LabelMapSink(_FolderSink):
     """``NAME.png``, 16 bits: each pixel is the number of the object seen there; ``NAME.json``: what the numbers are.
 
     Args:
         folder: where they go; made if needed.
 
     """
-
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = make_folder(Path(folder))
-        self._names = Names()
-
-    def check(self, frame: Frame) -> None:
-        """See `Sink.check`."""
-        check_not_among_inputs(frame, self.folder)
 
     def write(self, frame: Frame) -> list[Path]:
         """See `Sink.write`."""
