@@ -104,7 +104,7 @@ def read_yaml(path: Path) -> Any:
     """
     import yaml
 
-    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
+    class Loader(yaml.SafeLoader):
         """Refuses aliases: a few of them make a short file endless."""
 
         def compose_node(self, parent: Any, index: Any) -> Any:
