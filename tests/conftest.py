@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,13 @@ import pytest
 # Threads of small networks wait for each other longer than they compute. Read when PyTorch is imported, here and in
 # processes that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A machine that runs the tests in the background may have told them to ignore Ctrl-C (as nohup does for SIGHUP), and a
+# run that inherits this goes on ignoring it. Tests send these signals.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for _name in ("SIGTERM", "SIGHUP"):
+    if hasattr(signal, _name):
+        signal.signal(getattr(signal, _name), signal.SIG_DFL)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
