@@ -1,7 +1,7 @@
 """Number of prototypes k: AP after the same short training for each k, and time per image (YOLACT, table 2b).
 
 Every k starts from the same weights; the two layers that depend on k, the last of the Protonet and the mask
-coefficients of the head, are made anew for all of them.
+coefficients of the head, are re-initialised for all of them.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def without_prototypes(weights: str, counts: list[int], file: Path) -> Path:
     """The weights with a number of prototypes that no candidate has, so that none finds layers of its own in them."""
     source = load_yolact(weights)
     network = build_network(source.config.override(num_prototypes=max(counts) + 1), class_names=source.class_names)
-    made_anew = load_matching(network, source.state_dict())
-    note(f"made anew for every k: {', '.join(made_anew)}")
+    re_initialised = load_matching(network, source.state_dict())
+    note(f"re-initialised for every k: {', '.join(re_initialised)}")
     return save_weights(network, file)
 
 

@@ -118,7 +118,7 @@ def load(
         if runtime == "torch":
             raise ConfigError(f"runtime: expected auto, onnx or openvino for the exported file {name}, got torch")
         if wrong:
-            raise ConfigError(f"{', '.join(wrong)}: expected none with the exported file {name}, which has settled it")
+            raise ConfigError(f"{', '.join(wrong)}: expected none with the exported file {name}, which has them fixed")
         return load_exported(name, runtime=runtime, precision=precision, threads=threads)
     if name in SHIPPED and (runtime in ("onnx", "openvino") or (runtime == "auto" and not any(needs_torch.values()))):
         if wrong:

@@ -20,7 +20,7 @@ class CheckpointError(ProtomaskError):
 
 
 class ExportError(ProtomaskError):
-    """An exported file does not do what the model does; the message tells the difference. Nothing is left behind."""
+    """An exported file does not do what the model does; the message states the difference. Nothing is left behind."""
 
 
 class MissingExtraError(ProtomaskError, ImportError):

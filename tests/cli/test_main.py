@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,17 @@ def test_help_of_every_verb(run: Run, verb: str, monkeypatch: pytest.MonkeyPatch
     # Nothing but the example and a long list of choices may be wider than the terminal.
     wide = [line for line in outcome.out.splitlines() if len(line) > 80]
     assert all(line.startswith("  protomask") or "{" in line for line in wide)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_help_capitalises_a_value(run: Run, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    entries = re.findall(r"^  (--.+?)(?:\n  +|  +)(\w+)(.*)$", run(*verb.split(), "--help").out, re.MULTILINE)
+    assert entries
+    for option, first, rest in entries:
+        choices = re.findall(r"[\w.]+", " ".join(re.findall(r"{(.+?)}", option)))
+        default = re.findall(r"\(default: (.+)\)$", rest)
+        assert first.lower() not in [*choices, *default], f"{option}: {first}{rest}"
 
 
 def test_help_shows_type_and_default_once(run: Run) -> None:

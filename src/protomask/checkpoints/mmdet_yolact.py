@@ -57,7 +57,7 @@ def recognises(tensors: Mapping[str, Tensor]) -> bool:
 
 
 def model_of(tensors: Mapping[str, Tensor]) -> str | None:
-    """Zoo name of the network, told by the depth of its backbone; None for a depth that no published file has."""
+    """Zoo name of the network, recognised by the depth of its backbone; None for a depth that no published file has."""
     blocks = {match[1] for key in tensors if (match := re.match(r"backbone\.layer3\.(\d+)\.", key))}
     return MODEL_OF_BLOCKS.get(len(blocks))
 

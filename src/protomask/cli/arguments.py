@@ -149,7 +149,7 @@ class _Parser(ArgumentParser):  # type: ignore[misc]  # the library is untyped h
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the message to standard error and leave with the code of bad usage."""
         print(f"{self.prog}: {self._in_plain_words(message)}", file=sys.stderr)
-        print(f"{self.prog} --help tells the options", file=sys.stderr)
+        print(f"{self.prog} --help lists the options", file=sys.stderr)
         raise SystemExit(BAD_USAGE)
 
     def _in_plain_words(self, message: str) -> str:

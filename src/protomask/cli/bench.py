@@ -43,7 +43,7 @@ def run(
         score_threshold: find only what scores above this; AP counts everything.
         precision: number type of the models that name none.
         threads: threads PyTorch may use; its own choice by default.
-        device: auto, cpu, cuda, cuda:N or mps.
+        device: device that runs the networks: auto, cpu, cuda, cuda:N or mps.
         save_dir: write bench.json and bench.svg to this folder.
         json: print one JSON document instead of tables.
     """

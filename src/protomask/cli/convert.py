@@ -43,9 +43,9 @@ def run(
     network = load_network(source, model=model, class_names=class_names)
     if model_options:
         changed = build_network(network.config.override(**model_options), class_names=network.class_names)
-        anew = load_matching(changed, network.state_dict())
-        if anew:
-            raise ConfigError(f"model_options: expected some that keep the weights, got others for {', '.join(anew)}")
+        others = load_matching(changed, network.state_dict())
+        if others:
+            raise ConfigError(f"model_options: expected some that keep the weights, got others for {', '.join(others)}")
         network = changed
     origin = read_header(source)["provenance"] if source.endswith(".safetensors") else {}
     provenance = {**origin, "converted_from": Path(source).name}

@@ -50,8 +50,8 @@ def run(
         tile_overlap: least overlap of neighbouring tiles: below 1 a share of the tile, from 1 on pixels.
         num_workers: processes that load images; 0 loads them in this one.
         runtime: what runs the network, as for predict.
-        device: auto, cpu, cuda, cuda:N or mps.
-        precision: of the network's arithmetic; bf16 is faster on processors that know it.
+        device: device that runs the network: auto, cpu, cuda, cuda:N or mps.
+        precision: number type of the network's arithmetic; bf16 is faster on processors that know it.
         save_results: write COCO results NAME_bbox.json and NAME_segm.json for this NAME.json.
         quality: also report how well the scores know the IoU of the masks, and draw a reliability diagram.
         quality_min_score: detections count for --quality if their class score is above this.

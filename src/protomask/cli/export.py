@@ -40,11 +40,11 @@ def run(
 
     Args:
         model: zoo name or weights file. With --weights, the zoo name of the network in that file.
-        format: onnx (also for TensorRT) or openvino (an .xml and a .bin).
+        format: file format: onnx (also for TensorRT) or openvino (an .xml and a .bin).
         output: file to write; the model's name with the ending of the format by default.
         weights: weights file (.safetensors, or official .pth).
-        form: detections goes from the pixels of an image to masks, for any runtime; candidates ends before NMS, and
-            protomask does the rest with whatever options a prediction has.
+        form: where the graph ends: detections goes from the pixels of an image to masks, for any runtime; candidates
+            ends before NMS, and protomask does the rest with whatever options a prediction has.
         half: store the weights of an ONNX file of candidates in half precision, which halves it.
         images: images, or a folder of them, to verify the file with; the shipped scenes by default.
         mask_size: height and width of the masks in the file, for example [480,640]; the prototypes' by default.
@@ -57,7 +57,7 @@ def run(
         max_detections: maximum number of instances that the file finds; the model's own by default.
         nms: kind of non-maximum suppression; the model's own by default.
         candidate_threshold: anchors below this class score are not looked at; the model's own by default.
-        licence: of the weights, to be written into the file; known for models of the zoo.
+        licence: licence of the weights, to be written into the file; known for models of the zoo.
         json: print one JSON document instead of text.
     """
     from pathlib import Path

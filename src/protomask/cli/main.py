@@ -49,7 +49,7 @@ def _top_level(arguments: Sequence[str]) -> int:
     verbs = "\n".join(f"  {verb:<14}{summary}" for verb, (_, summary) in VERBS.items())
     parser = argparse.ArgumentParser(
         prog="protomask",
-        usage="protomask VERB [options]   (protomask VERB --help tells more)",
+        usage="protomask VERB [options]   (protomask VERB --help says more)",
         description=f"Real-time instance segmentation.\n\nverbs:\n{verbs}",
         epilog="example: protomask predict street.jpg --save-dir out",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -59,7 +59,7 @@ def run(*, json: bool = False) -> int:
     print("AP: published mask AP in percent:")
     for letter, source in zip(_LETTERS, sources, strict=False):
         print(f"  {letter}  {source}")
-    print("Weights are downloaded once from where they are; --json tells the address.")
+    print("Weights are downloaded once from where they are; --json shows the address.")
     print(f"{DEFAULT_MODEL} is what predict uses when no model is named.")
     return 0
 

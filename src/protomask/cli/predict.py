@@ -54,8 +54,8 @@ def run(
         weights: weights file (.safetensors, or official .pth).
         runtime: what runs the network; auto takes ONNX Runtime for shipped models and .onnx files, OpenVINO for .xml
             files, PyTorch for everything else.
-        device: auto, cpu, cuda, cuda:N or mps.
-        precision: of the network's arithmetic; bf16 is faster on processors that know it.
+        device: device that runs the network: auto, cpu, cuda, cuda:N or mps.
+        precision: number type of the network's arithmetic; bf16 is faster on processors that know it.
         compile: translate the network first, which takes a minute and pays in long runs.
         save_dir: folder to write to.
         save_overlay: write each image with masks, boxes, classes and scores drawn on it.

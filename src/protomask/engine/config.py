@@ -42,7 +42,7 @@ class TrainConfig(Settings):
             timm), for machines without internet.
         add: A part that the model gets in addition, which estimates how good each mask is: "mask_rescoring" for
             YOLACT, "mask_iou" for Mask R-CNN.
-        train_only: Train this part alone and leave everything else as it is in the weights.
+        train_only: Train only this part and leave everything else as it is in the weights.
         output: Run folder, made by the run. An existing run is only touched with resume.
         resume: Continue the run in the output folder where it stopped.
         image_size: Side of the network input in pixels, of a Mask R-CNN the short side; the model's own by default.
@@ -73,7 +73,7 @@ class TrainConfig(Settings):
             stride 4 (layer1 of a ResNet), up to 5 for all.
         freeze_bn: Fix batch norm: true, false, or "auto" for the published rule, which does so for batches below 6.
         augmentation: Random changes of the training images.
-        check_data: Look for trouble in the data set before the run starts: errors stop it, warnings are told. The verb
+        check_data: Look for trouble in the data set before the run starts: errors stop it, warnings are shown. The verb
             "data check" looks at everything.
         overfit: Check that training works: learn the first so many training images, unchanged, and validate on the
             same. Their mask AP should come close to 1.

@@ -121,7 +121,7 @@ def match_results(
         nothing = np.full((10, 101, num_categories, num_areas, num_limits), -1.0)
         return nothing, nothing[:, 0]
 
-    # Numbered anew in their order: the libraries cannot hold every number that a file may.
+    # Numbered again in their order: the libraries cannot hold every number that a file may.
     image_number = {key: number for number, key in enumerate(sorted(truth.images), start=1)}
     category_number = {key: number for number, key in enumerate(sorted(truth.category_names), start=1)}
     frame = {

@@ -75,7 +75,7 @@ RULES = (
     Rule("error", "file_name", "a name is empty, absolute, too long, holds NUL, or leaves the folder with `..`"),
     Rule("error", "image size", "a width or height is not positive, or larger than any image that can be read"),
     Rule("error", "image folder", "the folder of the images does not exist"),
-    Rule("error", "missing files", "image files do not exist; the nearest name is told"),
+    Rule("error", "missing files", "image files do not exist; the message names the nearest file"),
     Rule("error", "unreadable image", "an image file is empty, damaged, a dead link or in a format that is not read"),
     Rule("error", "category", "a category lacks an integer id or a name"),
     Rule("error", "category id twice", "two categories have one id"),
@@ -134,7 +134,7 @@ _INTRODUCTION = """# What happens to odd data
 Annotation files come from many tools, and few follow the format to the letter. Training, evaluation, prediction with
 the ids of a file, conversion and the check read them by one schema with one list of repairs: what
 `protomask data check` accepts, every command accepts in the same sense, and what training drops, evaluation does not
-count. Everything that is dropped or changed is told in a warning that names file, image and annotation.
+count. A warning names the file, image and annotation of everything that is dropped or changed.
 
 This page is made from the code (`protomask.data.doctor.catalogue`).
 

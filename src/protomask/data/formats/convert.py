@@ -119,7 +119,7 @@ def convert_dataset(
         source_format: one of ``READERS``, or auto.
         class_names: names in label order, all that occur among them. Where the source has numbers only, their names.
         image_dir: folder of the images of a COCO source, where they are not around its annotation file.
-        split: shares of train, val (and test) for splitting anew, over all images of the source; () keeps its splits.
+        split: shares of train, val (and test) for a new split, over all images of the source; () keeps its splits.
         seed: of the split.
         group_by: see :func:`split_dataset`.
         link_images: make hard links instead of copies.
@@ -169,7 +169,7 @@ def convert_dataset(
     if strange and output_format != "coco":
         raise DataError(
             f"{source}: expected splits called train, val and test, got {', '.join(strange)}; rename the files, "
-            f"convert one at a time, or split anew"
+            f"convert one at a time, or split again"
         )
     _check_crowds(dataset, source, output_format, remarks)
     done = itertools.count(1)

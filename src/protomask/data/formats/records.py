@@ -345,7 +345,7 @@ def paint_numbers(codes: Sequence[Rle], image: ImageRecord, remarks: Remarks) ->
 class ImageWriter:
     """Puts images where a format wants them, as copies or as hard links.
 
-    Files that carry an EXIF orientation are written anew without it, turned if their objects are upright: programs do
+    Files that carry an EXIF orientation are written again without it, turned if their objects are upright: programs do
     not agree on whether annotations follow the tag.
     """
 
@@ -360,7 +360,7 @@ class ImageWriter:
         if isinstance(image.source, bytes):
             target.write_bytes(image.source)
         elif (header := read_header(image.source, image.source)).is_turned:
-            self._remarks.add("images with an EXIF orientation encoded anew without it", image.name)
+            self._remarks.add("images with an EXIF orientation encoded again without it", image.name)
             _write_unturned(image.source, target, header, turn=image.is_upright)
         elif self._link:
             try:

@@ -28,7 +28,7 @@ def check_split(shares: Sequence[float]) -> None:
 def split_dataset(
     dataset: DatasetRecord, shares: Sequence[float], *, seed: int = 0, group_by: str | None = None
 ) -> DatasetRecord:
-    """Pool all images of a data set and split them anew.
+    """Pool all images of a data set and split them again.
 
     Groups of images go, those with the rarest class first, to the split that lacks most of that class ("iterative
     stratification", Sechidis et al. 2011) and is not full yet. The same seed gives the same split.
