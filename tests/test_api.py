@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -165,6 +166,12 @@ def test_what_was_trained_is_loaded_from_its_folder_or_its_file(trained: TrainRe
         assert all(bool((found[key] == value).all()) for key, value in wanted.items())
     with pytest.raises(ConfigError, match=r"^runtime: expected torch for .*run, got onnx; export the model"):
         protomask.load(trained.output, runtime="onnx")
+
+
+def test_a_device_asks_for_pytorch_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(protomask.load(device="cpu"), TorchPredictor)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert not isinstance(protomask.load(device="cpu"), TorchPredictor)
 
 
 def test_settings_come_on_top_of_a_recipe(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

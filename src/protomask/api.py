@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
@@ -83,8 +84,8 @@ def load(
             ``hf://owner/repository/file``; or file of `protomask export` (.onnx, .xml). The shipped default when not
             given.
         runtime: what runs the network. "auto" runs shipped models and .onnx files in ONNX Runtime, .xml files in
-            OpenVINO, and everything else in PyTorch, as it does where a device, precision or compilation is asked for
-            that only PyTorch has.
+            OpenVINO, and everything else in PyTorch. A shipped model runs in PyTorch too where a device, precision or
+            compilation is asked for, which are PyTorch's; where PyTorch is not installed, "cpu" is ONNX Runtime's.
         model: zoo name of the network in a foreign file whose file name does not tell.
         class_names: of a foreign file that was trained on other classes than the zoo's.
         device: auto, cpu, cuda, cuda:1, mps; auto takes the best there is.
@@ -120,7 +121,8 @@ def load(
         if wrong:
             raise ConfigError(f"{', '.join(wrong)}: expected none with the exported file {name}, which has them fixed")
         return load_exported(name, runtime=runtime, precision=precision, threads=threads)
-    if name in SHIPPED and (runtime in ("onnx", "openvino") or (runtime == "auto" and not any(needs_torch.values()))):
+    asks_for_torch = any(needs_torch.values()) or (device == "cpu" and find_spec("torch") is not None)
+    if name in SHIPPED and (runtime in ("onnx", "openvino") or (runtime == "auto" and not asks_for_torch)):
         if wrong:
             raise ConfigError(f"{', '.join(wrong)}: expected none with runtime {runtime}; runtime torch has them")
         with shipped_file(name) as path:
