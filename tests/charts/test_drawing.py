@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from protomask.charts.drawing import Chart, arrange, escaped, shortened, style_sheet, text, text_width, wrapped
+from protomask.charts.drawing import Chart, arrange, escaped, style_sheet, text, text_width, wrapped
 from protomask.charts.keys import Entry, key_chart
 from protomask.charts.plots import Series, line_chart
 from protomask.charts.scales import Axis
@@ -95,18 +95,6 @@ def test_any_name_can_be_drawn(name: str, tmp_path: Path) -> None:
 def test_escaped() -> None:
     assert escaped("a<b & c") == "a&lt;b &amp; c"
     assert escaped("a\nb\x00") == "a\ufffdb\ufffd"
-
-
-@pytest.mark.parametrize("most", [0.0, 5.0, 30.0, 80.0, 1000.0])
-def test_shortened_words_fit(most: float) -> None:
-    words = "runs/mine/best.safetensors@bf16"
-    short = shortened(words, most)
-    assert short == "…" or text_width(short) <= most
-    if most == 1000:
-        assert short == words
-    if most == 80:
-        assert short.startswith("runs")
-        assert short.endswith("bf16")
 
 
 def test_wrapped_words() -> None:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from protomask.errors import ProtomaskError
 from protomask.files import replacing
+from protomask.images.captions import shortened
 
 Anchor = Literal["start", "middle", "end"]
 
@@ -130,7 +131,7 @@ def text(
     """
     place = f'transform="translate({x:.1f} {y:.1f}) rotate(-90)"' if upright else f'x="{x:.1f}" y="{y:.1f}"'
     where = "" if anchor == "start" else f' text-anchor="{anchor}"'
-    shown = words if most is None else shortened(words, most)
+    shown = words if most is None else shortened(words, most, text_width)
     whole = "" if shown == words else f"<title>{escaped(words)}</title>"
     return f'<text class="{kind}" {place}{where}>{whole}{escaped(shown)}</text>'
 
@@ -194,17 +195,6 @@ def _letter_width(letter: str) -> float:
     if letter.isdecimal():
         return 0.64
     return 0.72 if letter.isupper() else 0.61
-
-
-def shortened(words: str, most: float, size: float = TEXT) -> str:
-    """Words with an ellipsis in their middle if they take more pixels than ``most``."""
-    if text_width(words, size) <= most:
-        return words
-    for kept in range(len(words) - 1, 0, -1):
-        shorter = f"{words[: (kept + 1) // 2]}…{words[len(words) - kept // 2 :]}"
-        if text_width(shorter, size) <= most:
-            return shorter
-    return "…"
 
 
 def wrapped(words: str, most: float, size: float = TEXT) -> list[str]:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from protomask.charts.drawing import PADDING, path, shortened, text, text_width, wrapped
+from protomask.charts.drawing import PADDING, path, text, text_width, wrapped
 from protomask.charts.scales import Axis, Scale, write_numbers
+from protomask.images.captions import shortened
 
 _RIGHT = 22.0
 
@@ -82,13 +83,13 @@ def draw_frame(
         parts.append(text(place, bottom + 17, words, anchor="middle"))
     parts.append(path("axis", f"M{left:.1f} {top:.1f}V{bottom:.1f}H{across.end:.1f}"))
     if x.label:
-        words = shortened(x.label, across.end - PADDING)
+        words = shortened(x.label, across.end - PADDING, text_width)
         half = PADDING + text_width(words) / 2
         # In the middle of the plot, unless it is too long for that.
         middle = min(max((left + across.end) / 2, half), width - half)
         parts.append(text(middle, height - 10, words, anchor="middle"))
     if y.label:
-        words = shortened(y.label, bottom - top + 20)
+        words = shortened(y.label, bottom - top + 20, text_width)
         parts.append(text(16, (top + bottom) / 2, words, anchor="middle", upright=True))
     return Frame(x=across, y=upwards, top=top, bottom=bottom, body="".join(parts), height=height)
 

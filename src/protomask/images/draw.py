@@ -11,12 +11,11 @@ from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from protomask.errors import ConfigError
+from protomask.images.labels import Color, draw_labels
 from protomask.masks.runs import Runs, runs_to_window
-
-Color = tuple[int, int, int]
 
 PALETTE: tuple[Color, ...] = (
     (0, 114, 178),  # blue
@@ -35,7 +34,6 @@ PALETTE: tuple[Color, ...] = (
 """Colours told apart by colour-blind eyes too: Okabe and Ito 2008, then the "muted" set of Tol 2021."""
 
 _PIXELS_PER_BLEND = 1 << 18  # keeps the temporary arrays of huge images small
-_LABELLED_SHARE = 0.15  # of the frame; beyond it the labels become the picture
 
 
 def draw_objects(
@@ -52,8 +50,9 @@ def draw_objects(
     """A copy of an image with N objects drawn on it.
 
     Lines and letters scale with the image. A label stands where it covers least: next to its object, inside the frame.
-    One that would have to cover other labels or hide small objects is left out, the lowest scores first. Where all
-    labels together would cover much of the image they give only the score, and then only the best keep theirs.
+    Where it would hide small objects it gets shorter: the name loses its middle, then only the score is left, and if
+    even that has no place there is no label. Where all labels together would cover much of the image, only the best
+    object of each name keeps the name, and only the best objects keep their scores.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -93,7 +92,8 @@ def draw_objects(
             thin = min(line, max(1, min(x2 - x1, y2 - y1) // 6))
             pen.rectangle((x1, y1, x2 - 1, y2 - 1), outline=PALETTE[color_id], width=thin)
     if names is not None:
-        _draw_labels(pen, names, scores, corners, colors, style)
+        fills = [PALETTE[color_id] for color_id in colors.tolist()]
+        draw_labels(pen, names, scores, corners=corners, colors=fills, font_size=style.font_size, frame=style.frame)
     return np.array(picture)
 
 
@@ -178,96 +178,3 @@ def _blend(canvas: NDArray[np.uint8], layer: NDArray[np.uint8], opacity: float) 
         touched = start + np.flatnonzero(codes[start : start + _PIXELS_PER_BLEND])
         code = codes[touched]
         pixels[touched] = (pixels[touched] * (256 - weights[code]) + tints[code]) >> 8  # at most 65408: fits 16 bits
-
-
-def _draw_labels(
-    pen: ImageDraw.ImageDraw,
-    names: Sequence[str],
-    scores: NDArray[np.float32] | None,
-    corners: NDArray[np.int64],
-    color_ids: NDArray[np.int64],
-    style: _Style,
-) -> None:
-    height, width = style.frame
-    font = ImageFont.load_default(style.font_size)
-    pad = max(2, style.font_size // 4)
-    label_height = min(height, style.font_size + pad)
-    order = range(len(names)) if scores is None else np.argsort(-scores, kind="stable").tolist()
-    numbers = [""] * len(names) if scores is None else [f"{score:.2f}" for score in scores.tolist()]
-    texts = [_fit(name, number, font, width - 2 * pad) for name, number in zip(names, numbers, strict=True)]
-    budget = _LABELLED_SHARE * height * width
-    if sum(font.getlength(text) + 2 * pad for text in texts) * label_height > budget:
-        texts = texts if scores is None else numbers
-    taken = np.zeros((0, 4), dtype=np.int64)
-    for index in order:
-        label_width = min(width, round(font.getlength(texts[index])) + 2 * pad)
-        budget -= label_width * label_height
-        if budget < 0 and len(taken):
-            break
-        place = _place_label((label_width, label_height), corners[index], corners, taken, style.frame)
-        if place is None:
-            continue
-        x, y = place
-        taken = np.concatenate((taken, [[x, y, x + label_width, y + label_height]]))
-        color = PALETTE[color_ids[index]]
-        pen.rounded_rectangle((x, y, x + label_width - 1, y + label_height - 1), radius=pad / 2, fill=color)
-        pen.text((x + pad, y + label_height / 2), texts[index], fill=_readable_on(color), font=font, anchor="lm")
-
-
-def _fit(name: str, score: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> str:
-    """``name score``, the name shortened until the text is at most ``room`` pixels wide, then the score alone."""
-    text, kept = f"{name} {score}".strip(), name
-    while font.getlength(text) > room and kept:
-        kept = kept[:-1]
-        text = f"{kept}… {score}".strip() if kept else score
-    return text
-
-
-def _place_label(
-    size: tuple[int, int],
-    box: NDArray[np.int64],
-    boxes: NDArray[np.int64],
-    taken: NDArray[np.int64],
-    frame: tuple[int, int],
-) -> tuple[int, int] | None:
-    """Top left corner (x, y) of a label of ``size`` (w, h) for ``box``, or None where every place hides too much."""
-    w, h = size
-    x1, y1, x2, y2 = box.tolist()
-    spots = np.array(
-        [
-            (x1, y1 - h),  # above
-            (x1, y1),  # inside
-            (x1, y2),  # below
-            (x2 - w, y1 - h),
-            (x2 - w, y1),
-            (x2 - w, y2),
-            (x2, y1),  # beside
-            (x1 - w, y1),
-            (x1, y2 - h),
-            (x2 - w, y2 - h),
-        ]
-    )
-    spots = np.clip(spots, 0, (frame[1] - w, frame[0] - h))
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    # A label may lie on what is much larger than itself; of smaller objects it hides a share.
-    small = areas < 6 * w * h
-    cost = 0.02 * np.arange(len(spots))
-    cost += 3 * _overlaps(spots, size, taken).sum(axis=1) / (w * h)  # half a label cannot be read
-    cost += (_overlaps(spots, size, boxes[small]) / areas[small]).sum(axis=1)
-    best = int(cost.argmin())
-    return (int(spots[best, 0]), int(spots[best, 1])) if cost[best] < 0.7 else None
-
-
-def _overlaps(spots: NDArray[np.int64], size: tuple[int, int], boxes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Pixels that a label of ``size`` (w, h) at each of K ``spots`` (x, y) shares with each of N ``boxes``: (K, N)."""
-    low = np.maximum(spots[:, None], boxes[None, :, :2])
-    high = np.minimum(spots[:, None] + np.array(size), boxes[None, :, 2:])
-    shared: NDArray[np.int64] = np.clip(high - low, 0, None).prod(axis=2)
-    return shared
-
-
-def _readable_on(color: Color) -> Color:
-    """Black or white, whichever has the higher contrast (relative luminance of WCAG 2)."""
-    channels = np.array(color) / 255.0
-    linear = np.where(channels <= 0.03928, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    return (0, 0, 0) if float(linear @ (0.2126, 0.7152, 0.0722)) > 0.179 else (255, 255, 255)
