@@ -275,3 +275,34 @@ def test_photographs(run: Run, weights: Path, data_dir: Path, tmp_path: Path) ->
             assert photo.size == (image["width"], image["height"])
         with Image.open(tmp_path / f"{Path(image['file_name']).stem}.png") as overlay:
             assert overlay.size == (image["width"], image["height"])
+
+
+def test_classes_and_subfolders(run: Run, weights: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "deeper/b.png"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise(24, 40)).save(tmp_path / "photos" / name)
+    arguments = [*options(weights, tmp_path / "out"), "--save-jsonl", "--no-save-overlay", "--classes", "ring,star"]
+    assert run("predict", tmp_path / "photos", "--recursive", *arguments).code == 0
+    lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    assert [Path(line["file"]).name for line in lines] == ["a.png", "b.png"]
+    for line in lines:
+        assert len(line["instances"]) == 3
+        assert {row["class_name"] for row in line["instances"]} <= {"ring", "star"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--classes", "rong"], "classes: expected some of disk"),
+        (["--classes=Ring"], "did you mean 'ring'?"),
+        (["--image-size", "31"], "image_size: expected a whole number of at least 32 pixels"),
+        (["--model", "yolact_nano", "--image-size", "512"], "image_size: expected 256, the only size"),
+    ],
+)
+def test_options_that_the_model_cannot_have_are_refused_first(
+    run: Run, odd_files: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    outcome = run("predict", odd_files / "rgb.png", "--save-dir", tmp_path / "out", *arguments)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert not (tmp_path / "out").exists()

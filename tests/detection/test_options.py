@@ -114,3 +114,36 @@ def test_tiles_overlap_by_less_than_their_side(tile: int, overlap: float) -> Non
     with pytest.raises(ConfigError, match=rf"^tile_overlap: expected .* tile={tile}, got {float(overlap)}$"):
         PredictOptions(tile=tile, tile_overlap=overlap)
     assert PredictOptions(tile_overlap=overlap).tile is None
+
+
+PARTS = ("Person", "car", "traffic light")
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels"),
+    [(None, None), (["car"], [1]), (("traffic light", "Person"), [0, 2]), (["car", "car"], [1])],
+)
+def test_classes_are_labels_of_a_model(classes: list[str] | None, labels: list[int] | None) -> None:
+    found = PredictOptions(classes=classes).labels(PARTS)  # type: ignore[arg-type]
+    assert (None if found is None else found.tolist()) == labels
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("person", "; did you mean 'Person'?"), ("cars", "; did you mean 'car'?"), ("zebra", "")],
+)
+def test_unknown_classes(name: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        PredictOptions(classes=("car", name)).labels(PARTS)
+    assert str(caught.value) == f"classes: expected some of Person, car, traffic light, got {name!r}{hint}"
+
+
+def test_many_classes_are_only_counted() -> None:
+    with pytest.raises(ConfigError, match=r"expected some of 0, 1, .*, 11 and 68 more classes of the model, got 'x'$"):
+        PredictOptions(classes=("x",)).labels(list(map(str, range(80))))
+
+
+@pytest.mark.parametrize("classes", [(), "car", (1,), ("",)])
+def test_classes_are_a_list_of_names(classes: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^classes: expected "):
+        PredictOptions(classes=classes)

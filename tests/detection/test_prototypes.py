@@ -337,3 +337,19 @@ def test_diverged_prototypes_give_some_masks(value: float) -> None:
     found = painted(kept)
     assert found.masks.shape == (4, 50, 70)
     assert (found.boxes <= np.array([70, 50, 70, 50])).all()
+
+
+@pytest.mark.parametrize("nms", NMS_MODES)
+@pytest.mark.parametrize("wanted", [[0], [2], [0, 2], [0, 1, 2]])
+@pytest.mark.parametrize("score_threshold", [0.0, 0.3])
+def test_wanted_classes_are_found_as_with_all(nms: NmsMode, wanted: list[int], score_threshold: float) -> None:
+    logits, boxes = candidates()
+    labels = np.array(wanted)
+    rule = RULE.replace(nms=nms, max_detections=10_000)
+    whole = detect(logits, boxes, rule, score_threshold=score_threshold)
+    expected = some_of(whole, np.isin(whole.labels, labels))
+    assert len(expected.rows) > 5
+    assert_same(detect(logits, boxes, rule, score_threshold=score_threshold, labels=labels), expected)
+    # Others take no places among the best.
+    few = detect(logits, boxes, rule.replace(max_detections=3), score_threshold=score_threshold, labels=labels)
+    assert_same(few, some_of(expected, slice(3)))

@@ -77,6 +77,31 @@ def test_paths(tree: Path, inputs: list[str], expected: list[str], kind: Callabl
         assert [frame.source for frame in open_source(given[0])] == [str(path) for path in found]
 
 
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        ([""], ["a[1].png", "f1.png", "f2.JPG", "f10.jpg", "sub/deep/f4.webp", "sub/f3.jpg"]),
+        (["sub", "f*"], ["sub/deep/f4.webp", "sub/f3.jpg", "f1.png", "f2.JPG", "f10.jpg"]),
+        (["sub/deep", "sub"], ["sub/deep/f4.webp", "sub/f3.jpg"]),
+    ],
+)
+def test_folders_and_below(tree: Path, inputs: list[str], expected: list[str]) -> None:
+    (tree / ".cache").mkdir()
+    (tree / ".cache" / "thumbnail.png").write_bytes(b"x")
+    given = [tree / name for name in inputs]
+    found = iter_image_paths(given, recursive=True)
+    assert [path.relative_to(tree).as_posix() for path in found] == expected
+    assert [frame.source for frame in open_source(given, recursive=True)] == list(map(str, found))
+
+
+def test_images_deeper_down_are_named_in_the_message(tree: Path) -> None:
+    (tree / "sub" / "f3.jpg").unlink()
+    with pytest.raises(DataError, match="without images directly inside it, but 1 in its subfolders, which recursive"):
+        open_source(tree / "sub")
+    with pytest.raises(DataError, match=r"none: folder without images \("):
+        open_source(tree / "none", recursive=True)
+
+
 def test_no_inputs_give_no_paths() -> None:
     assert iter_image_paths([]) == []
     assert list(open_source([])) == list(open_source(())) == list(open_source(iter([]))) == []

@@ -328,3 +328,23 @@ def test_a_file_that_is_not_what_it_says(load: Load, tmp_path: Path) -> None:
         load(write_detections(tmp_path / "a.onnx", CANDIDATES))
     with pytest.raises(CheckpointError, match="of the form detections, lacks labels, class_scores, masks"):
         load(write_candidates(tmp_path / "b.onnx", DETECTIONS))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_classes(free: ExportedPredictor, settled: ExportedPredictor, name: str) -> None:
+    for predictor in (free, settled):
+        whole = predictor.predict(BLACK, score_threshold=0.1)
+        chosen = predictor.predict(BLACK, score_threshold=0.1, classes=[name])
+        assert 0 < len(chosen) < len(whole)
+        assert_same(chosen, whole[name])
+        assert_same(predictor.predict(BLACK, score_threshold=0.1, classes=[name], max_detections=1), whole[name][:1])
+        with pytest.raises(ConfigError, match=r"^classes: expected .*, got 'bold'; did you mean 'bolt'"):
+            predictor.predict(BLACK, classes=["bold"])
+
+
+def test_image_size_is_that_of_the_file(free: ExportedPredictor, settled: ExportedPredictor) -> None:
+    assert_same(free.predict(BLACK, image_size=SIDE), free.predict(BLACK))
+    with pytest.raises(ConfigError, match=rf"^image_size: expected {SIDE}, the only size .* got 64; .* PyTorch"):
+        free.predict(BLACK, image_size=64)
+    with pytest.raises(ConfigError, match=r"^image_size: expected a size that it has settled itself"):
+        settled.check_options(PredictOptions(image_size=64))

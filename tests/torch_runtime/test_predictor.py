@@ -22,16 +22,16 @@ from protomask.structures.instances import Instances
 from protomask.torch_runtime.predictor import TorchPredictor, resolve_device
 
 NAMES = ("nut", "bolt", "gear")
+SMALL: dict[str, Any] = {
+    "backbone": "shufflenet_v2_x1_0", "image_size": 64, "fpn_channels": 16, "protonet_channels": 8, "num_prototypes": 4,
+}  # fmt: skip
 EVERYTHING: dict[str, Any] = {"score_threshold": 0, "candidate_threshold": 0}
 
 
 @pytest.fixture(scope="module")
 def model() -> TorchPredictor:
     torch.manual_seed(0)
-    return build(
-        "yolact_nano", class_names=NAMES, device="cpu", backbone="shufflenet_v2_x1_0", image_size=64, fpn_channels=16,
-        protonet_channels=8, num_prototypes=4,
-    )  # fmt: skip
+    return build("yolact_nano", class_names=NAMES, device="cpu", **SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -358,3 +358,35 @@ def test_shipped_nuclei_are_found_in_small_and_large_images(runtime: Any) -> Non
         distances = np.linalg.norm(centres[:, None] - np.array(places)[:, ::-1], axis=2)
         assert distances.min(axis=0).max() < 3
         assert all(200 < one.area < 700 for one in found)
+
+
+def test_image_size(model: TorchPredictor) -> None:
+    pixels = some_pixels()
+    own = model.predict(pixels, **EVERYTHING)
+    before = {name: value.clone() for name, value in model.network.state_dict().items()}
+    assert_equal(model.predict(pixels, image_size=64, **EVERYTHING), own)
+    larger = model.predict(pixels, image_size=96, **EVERYTHING)
+    assert larger.image_size == own.image_size
+    assert not np.array_equal(larger.boxes, own.boxes)
+    assert_equal(model.predict(pixels, **EVERYTHING), own)
+    # The same as a network of that size with these weights.
+    built = build("yolact_nano", class_names=NAMES, device="cpu", **{**SMALL, "image_size": 96})
+    scales = model.config.override(image_size=96).anchor_scales  # type: ignore[attr-defined]
+    assert built.config.override(image_size=96).anchor_scales == scales  # type: ignore[attr-defined]
+    built.network.load_state_dict(before)
+    assert_close(larger, built.predict(pixels, **EVERYTHING))
+    assert model.config.image_size == 64
+    assert all(value.equal(model.network.state_dict()[name]) for name, value in before.items())
+
+
+def test_image_size_follows_the_weights(model: TorchPredictor) -> None:
+    own, pixels = deepcopy(model), some_pixels()
+    first = own.predict(pixels, image_size=96, **EVERYTHING)
+    with torch.no_grad():
+        own.network.head.classify.bias[1] += 1  # type: ignore[attr-defined]
+    assert not np.array_equal(own.predict(pixels, image_size=96, **EVERYTHING).scores, first.scores)
+
+
+def test_image_size_out_of_range(model: TorchPredictor) -> None:
+    with pytest.raises(ConfigError, match=r"^image_size: expected a whole number of at least 32 pixels"):
+        model.predict(some_pixels(), image_size=8)

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import difflib
 import inspect
+import json
 import re
 import sys
 import textwrap
@@ -58,7 +59,7 @@ def run_verb(verb: str, module: ModuleType, summary: str, arguments: Sequence[st
         parser.add_argument("--recipe", metavar="{" + ",".join(recipes) + "}", help=text)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error.")
     try:
-        values = parser.parse_args(parser.with_recipe(parser.with_hyphens(arguments), recipes)).as_dict()
+        values = parser.parse_args(parser.with_recipe(parser.as_parsed(arguments), recipes)).as_dict()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else BAD_USAGE
     debug = values.pop("debug")
@@ -115,13 +116,41 @@ def _show_warning(message: Warning | str, category: type[Warning], *where: Any, 
 
 
 class _Parser(ArgumentParser):  # type: ignore[misc]  # the library is untyped here
-    """Says in one line what is wrong with the arguments."""
+    """Says in one line what is wrong with the arguments.
+
+    Attributes:
+        lists: type of the items of each option that takes a list.
+
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.lists: dict[str, Any] = {}
+        super().__init__(*arguments, **options)
 
     def flags(self) -> dict[str, list[str]]:
         """The option strings of each setting."""
         return {action.dest: list(action.option_strings) for action in self._actions if action.option_strings}
 
-    def with_hyphens(self, arguments: Sequence[str]) -> list[str]:
+    def as_parsed(self, arguments: Sequence[str]) -> list[str]:
+        """Arguments as people write them in the form that is parsed."""
+        return self._with_brackets(self._with_hyphens(arguments))
+
+    def _with_brackets(self, arguments: Sequence[str]) -> list[str]:
+        """Lists may be written without brackets: person,car."""
+        written: list[str] = []
+        flag = ""
+        for argument in arguments:
+            name, equals, value = argument.partition("=")
+            if flag in self.lists and not argument.startswith("-"):
+                written.append(_bracketed(argument, self.lists[flag]))
+            elif name in self.lists and equals:
+                written.append(f"{name}={_bracketed(value, self.lists[name])}")
+            else:
+                written.append(argument)
+            flag = argument
+        return written
+
+    def _with_hyphens(self, arguments: Sequence[str]) -> list[str]:
         """Options may be written with underscores too, as they are in YAML."""
         known = {flag.replace("-", "_"): flag for flags in self.flags().values() for flag in flags}
         spelled = []
@@ -197,7 +226,7 @@ class _HelpFormatter(DefaultHelpFormatter):  # type: ignore[misc]  # likewise
 
 
 def _add_function(
-    parser: ArgumentParser, run: Callable[..., int], positional: Sequence[str], several: Sequence[str]
+    parser: _Parser, run: Callable[..., int], positional: Sequence[str], several: Sequence[str]
 ) -> dict[str, type[Settings]]:
     """Add every parameter of a function; returns those that are settings."""
     hints = get_type_hints(run)
@@ -206,8 +235,9 @@ def _add_function(
     for name, parameter in inspect.signature(run).parameters.items():
         kind = hints[name]
         text = described.get(name, "")
-        if _is_settings(kind):
+        if _is_settings(kind) and not settings:
             parser.add_argument("--config", action="config", metavar="FILE", help="YAML file with these settings.")
+        if _is_settings(kind):
             _add_fields(parser, kind)
             settings[name] = kind
         elif name in positional and get_origin(kind) is list:
@@ -227,7 +257,7 @@ def _is_settings(kind: Any) -> TypeGuard[type[Settings]]:
     return isinstance(kind, type) and issubclass(kind, Settings)
 
 
-def _add_fields(parser: ArgumentParser, kind: type[Settings], prefix: str = "") -> None:
+def _add_fields(parser: _Parser, kind: type[Settings], prefix: str = "") -> None:
     hints = get_type_hints(kind)
     described = kind.help()
     for field in dataclasses.fields(kind):
@@ -243,9 +273,11 @@ def _add_fields(parser: ArgumentParser, kind: type[Settings], prefix: str = "") 
         _add_option(parser, f"{prefix}{field.name}", hint, default, described[field.name])
 
 
-def _add_option(parser: ArgumentParser, name: str, kind: Any, default: Any, text: str) -> None:
+def _add_option(parser: _Parser, name: str, kind: Any, default: Any, text: str) -> None:
     # A parameter that would be a word of Python has an underscore behind it, as PEP 8 says; its option has none.
     flag = f"--{name.rstrip('_').replace('_', '-')}"
+    if (item := _item_type(kind)) is not None:
+        parser.lists[flag] = item
     if kind is bool:
         parser.add_argument(
             flag, action=ActionYesNo(yes_prefix="", no_prefix="no-"), default=default, help=text, dest=name
@@ -254,6 +286,22 @@ def _add_option(parser: ArgumentParser, name: str, kind: Any, default: Any, text
         parser.add_argument(flag, type=kind, required=True, metavar=_type_name(kind), help=text, dest=name)
     else:
         parser.add_argument(flag, type=kind, default=default, metavar=_type_name(kind), help=text, dest=name)
+
+
+def _item_type(kind: Any) -> Any:
+    """Type of the items of a list of plain values; None for any other type."""
+    for choice in (kind, *get_args(kind)):
+        if get_origin(choice) in (list, tuple) and get_args(choice)[0] in _TYPE_NAMES:
+            return get_args(choice)[0]
+    return None
+
+
+def _bracketed(value: str, item: Any) -> str:
+    """A list of values with commas between them in brackets, which it may have already."""
+    if value.startswith("[") or value in ("", "null"):
+        return value
+    parts = [part.strip() for part in value.split(",")]
+    return f"[{', '.join(json.dumps(part) if item is str else part for part in parts)}]"
 
 
 def _type_name(kind: Any) -> str:

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
 from protomask.errors import ConfigError
-from protomask.settings import AtLeast, Count, NonNegative, Settings, Unit
+from protomask.settings import AtLeast, AtMost, Count, NonNegative, NotEmpty, Settings, Text, Unit
 
 NmsMode = Literal["fast", "cross_class_fast", "batched", "soft_linear", "soft_gaussian"]
 NMS_MODES: tuple[str, ...] = get_args(NmsMode)
 MIN_TILE = 32
 """Least side of a tile, pixels."""
+_CLASSES_NAMED = 12
+"""Number of classes that a message lists before it only counts."""
 
 
 class PredictChanges(TypedDict, total=False):
     """The fields of `PredictOptions` as keyword arguments."""
 
     score_threshold: float
+    classes: Sequence[str] | None
     iou_threshold: float | None
     max_detections: int | None
     nms: NmsMode | None
@@ -28,6 +34,7 @@ class PredictChanges(TypedDict, total=False):
     batch_size: int
     tile: int | None
     tile_overlap: float
+    image_size: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +44,8 @@ class PredictOptions(Settings):
     Attributes:
         score_threshold: return only instances whose final score (class score times mask score where the model has one)
             is above this; 0 returns all of max_detections.
+        classes: names of the classes to return, such as person,car; all by default. Other classes do not count towards
+            max_detections.
         iou_threshold: overlap above which NMS suppresses; the model's own (0.5) by default.
         max_detections: maximum number of instances per image; the model's own (100) by default.
         nms: kind of non-maximum suppression; the model's own by default.
@@ -46,6 +55,8 @@ class PredictOptions(Settings):
             no larger is predicted as it is. Not by default.
         tile_overlap: least overlap of neighbouring tiles: below 1 a share of the tile, from 1 on pixels. Objects up to
             this size are seen whole by some tile.
+        image_size: side of the network's input in pixels, of a Mask R-CNN the short side; the model's own by default. A
+            larger one finds smaller objects and takes longer. Exported files have settled theirs.
 
     Raises:
         ConfigError: a value is out of range or of another type; the message names it.
@@ -53,6 +64,7 @@ class PredictOptions(Settings):
     """
 
     score_threshold: Unit = 0.3
+    classes: Annotated[tuple[Text, ...], NotEmpty()] | None = None
     iou_threshold: Unit | None = None
     max_detections: Count | None = None
     nms: NmsMode | None = None
@@ -60,6 +72,7 @@ class PredictOptions(Settings):
     batch_size: Count = 1
     tile: Annotated[int, AtLeast(MIN_TILE, "pixels")] | None = None
     tile_overlap: NonNegative = 0.25
+    image_size: Annotated[int, AtLeast(32, "pixels"), AtMost(16384)] | None = None
 
     def _check(self) -> None:
         fits = self.tile is None or self.tile_overlap_pixels < self.tile
@@ -70,6 +83,25 @@ class PredictOptions(Settings):
         """Least overlap of neighbouring tiles, in pixels."""
         overlap = self.tile_overlap
         return math.ceil(overlap * (self.tile or 0) if overlap < 1 else overlap)
+
+    def labels(self, class_names: Sequence[str]) -> NDArray[np.int64] | None:
+        """The labels of ``classes`` in ascending order, None for all.
+
+        Args:
+            class_names: of the model, name of each label.
+
+        Raises:
+            ConfigError: the model has no class of one of these names; the message says which it may be.
+
+        """
+        if self.classes is None:
+            return None
+        for name in self.classes:
+            if name not in class_names:
+                raise ConfigError(
+                    f"classes: expected some of {_few(class_names)}, got {name!r}{_near(name, class_names)}"
+                )
+        return np.unique([list(class_names).index(name) for name in self.classes]).astype(np.int64)
 
 
 class Limits(NamedTuple):
@@ -95,3 +127,15 @@ def take_options(options: PredictOptions | None, changes: Mapping[str, Any]) -> 
             hint = f", did you mean {near[0]}?" if near else ""
             raise ConfigError(f"{name}: no such option{hint}; expected some of {', '.join(known)}")
     return (options or PredictOptions()).replace(**changes)
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - _CLASSES_NAMED
+    return ", ".join(names[:_CLASSES_NAMED]) + (f" and {more} more classes of the model" if more > 0 else "")
+
+
+def _near(name: str, names: Sequence[str]) -> str:
+    """The name that is meant, whatever its case, for the end of a message."""
+    spelled = {one.casefold(): one for one in names}
+    near = difflib.get_close_matches(name.casefold(), spelled, n=1)
+    return f"; did you mean {spelled[near[0]]!r}?" if near else ""

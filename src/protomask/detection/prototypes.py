@@ -107,6 +107,7 @@ def detect(
     *,
     score_threshold: float = 0.0,
     anchors: NDArray[np.int64] | None = None,
+    labels: NDArray[np.int64] | None = None,
 ) -> Kept:
     """Candidates, thresholds, NMS.
 
@@ -117,6 +118,8 @@ def detect(
         score_threshold: only class scores above this are of interest; what scores less neither suppresses better boxes
             nor takes their places.
         anchors: (K,) int64, ascending: which anchor each row belongs to, where not all of them are given.
+        labels: (L,) int64, ascending: the classes that are wanted, None for all. The others count towards no limit of
+            detections; they suppress what they would suppress without this choice.
 
     """
     threshold = max(rule.candidate_threshold, score_threshold)
@@ -128,11 +131,13 @@ def detect(
         # It can ask for sides beyond what a float holds.
         finite = np.isfinite(boxes).all(axis=1)
         candidates, boxes, class_scores = candidates[finite], boxes[finite], class_scores[finite]
-        kept, labels, scores = _suppress(boxes, np.ascontiguousarray(class_scores.T), rule, score_threshold)
+        kept, found, scores = _suppress_wanted(
+            boxes, np.ascontiguousarray(class_scores.T), rule, score_threshold, labels
+        )
     if score_threshold > 0:
         above = scores > np.float32(score_threshold)
-        kept, labels, scores = kept[above], labels[above], scores[above]
-    return Kept(candidates[kept], boxes[kept], labels, scores)
+        kept, found, scores = kept[above], found[above], scores[above]
+    return Kept(candidates[kept], boxes[kept], found, scores)
 
 
 def paint(
@@ -219,6 +224,25 @@ def best_of_levels(
         own = np.flatnonzero(level_of == level)
         best[own[np.argsort(-scores[own], kind="stable")[:limit]]] = True
     return best
+
+
+def _suppress_wanted(
+    boxes: NDArray[np.float32],
+    class_scores: NDArray[np.float32],
+    rule: PrototypeRule,
+    score_threshold: float,
+    wanted: NDArray[np.int64] | None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """`_suppress`, of which only some classes are wanted."""
+    if wanted is None:
+        return _suppress(boxes, class_scores, rule, score_threshold)
+    if rule.nms != "cross_class_fast":  # classes do not meet
+        kept, labels, scores = _suppress(boxes, class_scores[wanted], rule, score_threshold)
+        return kept, wanted[labels], scores
+    unlimited = rule.replace(max_detections=max(len(boxes), 1))
+    kept, labels, scores = _suppress(boxes, class_scores, unlimited, score_threshold)
+    chosen = np.flatnonzero(np.isin(labels, wanted))[: rule.max_detections]
+    return kept[chosen], labels[chosen], scores[chosen]
 
 
 def _suppress(

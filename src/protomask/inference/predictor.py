@@ -62,6 +62,16 @@ class Predictor(ABC):
 
         """
 
+    def check_options(self, options: PredictOptions) -> None:
+        """See that this model can have these options, before any image is read.
+
+        Raises:
+            ConfigError: it cannot; the message names the option.
+
+        """
+        options.labels(self.class_names)
+        self.limits(options if options.tile is None else self._within_limit(options))
+
     @property
     def most_detections(self) -> int | None:
         """No ``max_detections`` of one image can be above this; None where any can."""
@@ -106,6 +116,7 @@ class Predictor(ABC):
 
         """
         settled = take_options(options, changes)
+        self.check_options(settled)
         if isinstance(source, list | tuple):
             found: list[Instances] = []
             for start in range(0, len(source), settled.batch_size):
@@ -134,6 +145,7 @@ class Predictor(ABC):
 
         """
         settled = take_options(options, changes)
+        self.check_options(settled)
         return self._stream(source, settled)
 
     def _stream(self, source: AnySource, options: PredictOptions) -> Generator[Frame, None, None]:

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     AnySource = ImageSource | Frame | Iterable[ImageSource | Frame]
 
 _DIGITS = re.compile(r"(\d+)")
+_LOOKED_AT = 10_000
+"""Files below a folder without images among which some are looked for, for the message."""
 
 
 class Source(Protocol):
@@ -59,7 +62,7 @@ class ImageStream:
         return (item if isinstance(item, Frame) else _frame_of(item, index) for index, item in enumerate(self._items))
 
 
-def open_source(source: AnySource) -> Source:
+def open_source(source: AnySource, *, recursive: bool = False) -> Source:
     """The frames that something stands for.
 
     Args:
@@ -72,6 +75,8 @@ def open_source(source: AnySource) -> Source:
             * the bytes of an image, a binary file object, an array, a tensor, a Pillow image, a `Frame`.
             * a list of these, or any iterable of images and frames, which is advanced as frames are asked for.
 
+        recursive: folders give the images in their subfolders, too.
+
     Raises:
         DataError: there is no such file, or a folder or glob gives no image; the message names it.
 
@@ -79,11 +84,11 @@ def open_source(source: AnySource) -> Source:
     if isinstance(source, Frame):
         return [source]
     if isinstance(source, str | Path):
-        return StillImages(_expand_text(source))
+        return StillImages(_expand_text(source, recursive))
     if isinstance(source, list | tuple):
         if any(isinstance(item, Frame) for item in source):
             return ImageStream(source)
-        return StillImages(_distinct(image for item in source for image in _expand_any(item)))
+        return StillImages(_distinct(image for item in source for image in _expand_any(item, recursive)))
     if isinstance(source, Iterable) and not _is_one_image(source):
         return ImageStream(cast("Iterable[ImageSource | Frame]", source))
     return StillImages([cast("ImageSource", source)])  # where it is none, reading it will say what is wrong
@@ -102,14 +107,14 @@ def _frame_of(image: ImageSource, index: int) -> Frame:
     return Frame(partial(read_image, image), source=name, index=index)
 
 
-def _expand_any(item: ImageSource) -> Sequence[ImageSource]:
-    return _expand_text(item) if isinstance(item, str | Path) else [item]
+def _expand_any(item: ImageSource, recursive: bool) -> Sequence[ImageSource]:
+    return _expand_text(item, recursive) if isinstance(item, str | Path) else [item]
 
 
-def _expand_text(text: str | Path) -> Sequence[ImageSource]:
+def _expand_text(text: str | Path, recursive: bool) -> Sequence[ImageSource]:
     if isinstance(text, str) and (text == "-" or is_url(text)):
         return [text]
-    return list(_expand(text))
+    return list(_expand(text, recursive))
 
 
 def _distinct(images: Iterable[ImageSource]) -> list[ImageSource]:
@@ -126,11 +131,11 @@ def _distinct(images: Iterable[ImageSource]) -> list[ImageSource]:
     return kept
 
 
-def iter_image_paths(inputs: Sequence[str | Path]) -> list[Path]:
+def iter_image_paths(inputs: Sequence[str | Path], *, recursive: bool = False) -> list[Path]:
     """The image files that ``inputs`` stand for, each once.
 
     * A file is taken as it is, whatever its ending.
-    * A folder gives the images directly inside it, not those of its subfolders.
+    * A folder gives the images directly inside it; if ``recursive``, those of its subfolders, too.
     * A glob (``photos/*.jpg``) gives the images that match; ``photos/**/*`` reaches into subfolders.
 
     Folders and globs give only files that end like an image (`IMAGE_SUFFIXES`, any case) and are not hidden, in natural
@@ -139,19 +144,19 @@ def iter_image_paths(inputs: Sequence[str | Path]) -> list[Path]:
     Raises:
         DataError: an input gives no image; the message names it.
     """
-    found = _distinct(path for given in inputs for path in _expand(given))
+    found = _distinct(path for given in inputs for path in _expand(given, recursive))
     return [path for path in found if isinstance(path, Path)]
 
 
-def _expand(given: str | Path) -> Iterator[Path]:
+def _expand(given: str | Path, recursive: bool) -> Iterator[Path]:
     try:
         path = Path(given).expanduser()
         is_dir, exists = path.is_dir(), path.exists()
     except (OSError, ValueError, RuntimeError) as error:  # too long a name, a NUL in it, an unknown home
         raise DataError(f"{given}: cannot be read: {error}") from error
     if is_dir:
-        candidates = list(path.iterdir())
-        what = "folder without images directly inside it"
+        candidates = list(_below(path) if recursive else path.iterdir())
+        what = "folder without images" if recursive else f"folder without images directly inside it{_deeper(path)}"
     elif exists:  # before globs: a name may contain brackets
         yield path
         return
@@ -164,6 +169,19 @@ def _expand(given: str | Path) -> Iterator[Path]:
     if not images:
         raise DataError(f"{given}: {what} (endings looked for: {' '.join(sorted(IMAGE_SUFFIXES))})")
     yield from sorted(images, key=_natural_key)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """All files in a folder and below it; hidden folders are left out, links to folders are not followed."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(place) / name for name in names)
+
+
+def _deeper(folder: Path) -> str:
+    """Where images of a folder are that has none itself, for a message."""
+    count = sum(map(_looks_like_image, islice(_below(folder), _LOOKED_AT)))
+    return f", but {count} in its subfolders, which recursive=True looks at" if count else ""
 
 
 def _looks_like_image(path: Path) -> bool:

@@ -6,6 +6,7 @@ A new family is a folder with a config, a network and a criterion, and one more 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -162,6 +163,25 @@ def family_of(config: ModelConfig) -> Family:
             return known
     expected = ", ".join(known.config.__name__ for known in FAMILIES.values())
     raise ConfigError(f"config: expected one of {expected}, got {type(config).__name__}")
+
+
+def at_image_size(network: Network, image_size: int) -> Network:
+    """The same network for another size of its input; it shares every tensor with the one given.
+
+    Args:
+        network: stays as it is.
+        image_size: in the place of its config's, see `ModelConfig.override`.
+
+    Raises:
+        ConfigError: the network cannot have this size.
+
+    """
+    other: Any = copy(network)
+    other.config = network.config.override(image_size=image_size)
+    other.geometry = family_of(network.config).geometry(other.config)
+    other._compiled_call_impl = None  # it would run the network that was copied
+    result: Network = other
+    return result
 
 
 def read_output(

@@ -118,6 +118,7 @@ class ExportedPredictor(Predictor):
 
     def limits(self, options: PredictOptions) -> Limits:
         """See `Predictor.limits`."""
+        self._check_image_size(options)
         if self.info.rule is not None:
             rule = self.info.rule.settle(options)
             return Limits(rule.nms, rule.max_detections)
@@ -134,6 +135,7 @@ class ExportedPredictor(Predictor):
             ConfigError: an option differs from what the file has settled.
 
         """
+        self._check_image_size(options)
         if self.info.rule is not None:
             return self._predict_candidates(images, options, self.info.rule.settle(options), timings)
         self._check_settled(options)
@@ -168,7 +170,9 @@ class ExportedPredictor(Predictor):
             logits, boxes, coefficients, grid = (
                 outputs[name][index] for name in ("class_logits", "boxes", "mask_coefficients", "prototypes")
             )
-            kept = prototypes.detect(logits, boxes, rule, score_threshold=options.score_threshold)
+            kept = prototypes.detect(
+                logits, boxes, rule, score_threshold=options.score_threshold, labels=options.labels(self.class_names)
+            )
             rows = prototypes.PrototypeRows(
                 boxes=kept.boxes,
                 labels=kept.labels,
@@ -219,6 +223,15 @@ class ExportedPredictor(Predictor):
                     f"numbers of shape ({wanted}), got {array.dtype} of shape {array.shape}"
                 )
 
+    def _check_image_size(self, options: PredictOptions) -> None:
+        own = self.info.image_size
+        if options.image_size is not None and options.image_size != own:
+            settled = "a size that it has settled itself" if own is None else f"{own}, the only size it was made for"
+            raise ConfigError(
+                f"image_size: expected {settled}, for {self.source}, got {options.image_size}; "
+                "the same weights take other sizes in PyTorch (runtime torch)"
+            )
+
     def _check_settled(self, options: PredictOptions) -> None:
         own = self.info.thresholds
         limit, wanted = own.max_detections, options.max_detections
@@ -236,7 +249,10 @@ class ExportedPredictor(Predictor):
         self, outputs: Outputs, size: tuple[int, int], given: tuple[int, ...], options: PredictOptions
     ) -> Instances:
         # Rows of no score are padding.
-        rows = np.flatnonzero(outputs["class_scores"] > np.float32(options.score_threshold))[: options.max_detections]
+        kept = outputs["class_scores"] > np.float32(options.score_threshold)
+        if (wanted := options.labels(self.class_names)) is not None:
+            kept &= np.isin(outputs["labels"], wanted)
+        rows = np.flatnonzero(kept)[: options.max_detections]
         chosen = {name: values[rows] for name, values in outputs.items()}
         boxes, labels, class_scores = chosen["boxes"], chosen["labels"], chosen["class_scores"]
         mask_scores, threshold = chosen.get("mask_scores"), options.score_threshold

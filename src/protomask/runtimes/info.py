@@ -164,6 +164,17 @@ class ExportInfo(Settings):
         """(H, W) of every image that the reader gives to the file; None where that depends on the image."""
         return self.input.size if isinstance(self.input, FixedInput) else None
 
+    @property
+    def image_size(self) -> int | None:
+        """The setting ``image_size`` of the network in the file; None where the file does not say it."""
+        if isinstance(self.input, ShortSideInput):
+            return self.input.image_size
+        if isinstance(self.input, FixedInput):
+            height, width = self.input.size
+            return height if height == width else None
+        stated = self.config.get("image_size")
+        return stated if type(stated) is int else None
+
     def to_json(self) -> str:
         """One JSON object."""
         kind = next(name for name, kind in _INPUT_KINDS.items() if type(self.input) is kind)

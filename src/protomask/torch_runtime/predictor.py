@@ -15,7 +15,7 @@ from protomask.errors import ConfigError
 from protomask.images.decode import Pixels
 from protomask.inference.predictor import Clock, Predictor
 from protomask.models.config import ModelConfig
-from protomask.models.families import family_of, read_output
+from protomask.models.families import at_image_size, family_of, read_output
 from protomask.models.layers.folding import prepare_for_inference
 from protomask.models.network import Network
 from protomask.ops.geometry import preprocess_pixels
@@ -55,7 +55,7 @@ class TorchPredictor(Predictor, nn.Module):
         self.precision = precision
         self.compile_network = compile
         # In a tuple, or its weights would count as this module's.
-        self._prepared: tuple[Network, Snapshot] | None = None
+        self._prepared: tuple[Network, Snapshot, dict[int, Network]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_prepared": None}  # copies and pickles make their own
@@ -102,7 +102,8 @@ class TorchPredictor(Predictor, nn.Module):
 
     def limits(self, options: PredictOptions) -> Limits:
         """See `Predictor.limits`."""
-        return family_of(self.config).limits(self.config, options)
+        config = self.config.override_given(image_size=options.image_size)
+        return family_of(config).limits(config, options)
 
     def predict_batch(
         self, images: Sequence[Pixels], options: PredictOptions, *, timings: dict[str, float] | None = None
@@ -110,7 +111,7 @@ class TorchPredictor(Predictor, nn.Module):
         """See `Predictor.predict_batch`."""
         if not images:
             return []
-        network, device = self._for_inference(), self.device
+        network, device = self._for_inference(options.image_size), self.device
         wait = (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else None
         clock = Clock(timings, wait)
         with torch.inference_mode(), self._autocast():
@@ -128,12 +129,24 @@ class TorchPredictor(Predictor, nn.Module):
         # Weights are cast once, when the copy is made, not in every prediction.
         return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32, cache_enabled=False)
 
-    def _for_inference(self) -> Network:
-        """The copy that predicts, made again if the weights are no longer those it was made from."""
+    def _for_inference(self, image_size: int | None) -> Network:
+        """The copy that predicts at an input size, the network's own by default."""
+        network, sizes = self._copy()
+        if image_size is None or image_size == network.config.image_size:
+            return network
+        if image_size not in sizes:
+            other = at_image_size(network, image_size)
+            if self.compile_network and not family_of(other.config).compiled_parts:  # which are compiled already
+                _compile(other)
+            sizes[image_size] = other
+        return sizes[image_size]
+
+    def _copy(self) -> tuple[Network, dict[int, Network]]:
+        """The copy that predicts, and itself at other input sizes; made again when the weights have changed."""
         if self._prepared is not None:
-            network, snapshot = self._prepared
+            network, snapshot, sizes = self._prepared
             if snapshot.holds():
-                return network
+                return network, sizes
         wrong = {tensor.dtype for tensor in self.network.parameters()} - {torch.float32}
         if wrong:
             raise ConfigError(
@@ -145,8 +158,8 @@ class TorchPredictor(Predictor, nn.Module):
         snapshot = Snapshot(self.network, network)
         if self.compile_network:
             _compile(network)
-        self._prepared = (network, snapshot)
-        return network
+        self._prepared = (network, snapshot, {})
+        return network, self._prepared[2]
 
     def save(self, path: str | Path, **details: Any) -> Path:
         """Write the weights to one .safetensors file; see `protomask.checkpoints.io.save_weights`."""

@@ -216,3 +216,21 @@ def test_output_in_training_mode_is_not_read(network: MaskRCNN) -> None:
 def test_class_names_must_fit() -> None:
     with pytest.raises(ConfigError, match=r"class_names: expected 3 names \(num_classes\), got 2"):
         MaskRCNN(CONFIG, ("a", "b"))
+
+
+@pytest.mark.parametrize("nms", NMS_MODES)
+def test_wanted_classes_are_found_as_with_all(plain: MaskRCNN, output: RCNNOutput, nms: NmsMode) -> None:
+    wholes = read(plain, output, nms=nms, max_detections=1000)
+    name = wholes[0].names[-1]
+    assert 0 < len(wholes[0][name]) < sum(map(len, wholes))
+    for whole, chosen, one in zip(
+        wholes,
+        read(plain, output, nms=nms, max_detections=1000, classes=(name,)),
+        read(plain, output, nms=nms, max_detections=1, classes=(name,)),
+        strict=True,
+    ):
+        expected = whole[name]
+        for field in ("boxes", "labels", "scores"):
+            np.testing.assert_array_equal(getattr(chosen, field), getattr(expected, field))
+            np.testing.assert_array_equal(getattr(one, field), getattr(expected, field)[:1])
+        assert (chosen.masks != expected.masks).mean() < 1e-3

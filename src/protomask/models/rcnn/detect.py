@@ -79,19 +79,20 @@ def detect(network: MaskRCNN, output: RCNNOutput, options: PredictOptions) -> li
     config = settle(network.config, options)
     threshold = options.score_threshold
     config = config.override(candidate_threshold=max(config.candidate_threshold, threshold))
+    labels = options.labels(network.class_names)
     found = []
     for proposals, logits, deltas, size in zip(
         output.proposals, output.class_logits, output.box_deltas, output.image_sizes, strict=True
     ):
-        detections = choose(proposals, logits.float().softmax(dim=-1), deltas.float(), size, config)
+        detections = choose(proposals, logits.float().softmax(dim=-1), deltas.float(), size, config, wanted=labels)
         above = detections.scores > threshold if threshold > 0 else slice(None)
         found.append(Detections(*(part[above] for part in detections)))
 
     # All images of the batch together, each with its own masks: their order is that of the boxes.
-    labels = torch.cat([one.labels for one in found])
+    all_labels = torch.cat([one.labels for one in found])
     roi_features = network.roi_features(output.features, [one.boxes for one in found], MASK_ROI_SIZE)
-    mask_logits = network.mask_logits(roi_features, labels)
-    mask_scores = network.mask_scores(roi_features, mask_logits, labels)
+    mask_logits = network.mask_logits(roi_features, all_labels)
+    mask_scores = network.mask_scores(roi_features, mask_logits, all_labels)
     counts = [len(one.labels) for one in found]
     mask_probs = torch.split(mask_logits.float().sigmoid().cpu(), counts)
     scores_by_image = [None] * len(found) if mask_scores is None else torch.split(mask_scores.float().cpu(), counts)
@@ -115,6 +116,8 @@ def choose(
     image_size: tuple[int, int],
     config: RCNNConfig,
     nms: BatchedNms = batched_nms,
+    *,
+    wanted: NDArray[np.int64] | None = None,
 ) -> Detections:
     """Boxes of all classes above the threshold, NMS within each class, the best of them.
 
@@ -125,10 +128,16 @@ def choose(
         image_size: (h, w) of the image within the network's input.
         config: thresholds, NMS, conventions.
         nms: what suppresses where ``config.nms`` is batched.
+        wanted: (L,) the classes that are wanted, None for all; the others count towards no limit of detections.
 
     """
     conventions = config.conventions
-    rows, labels = (class_probs[:, 1:] > config.candidate_threshold).nonzero().unbind(dim=1)
+    likely = class_probs[:, 1:] > config.candidate_threshold
+    if wanted is not None and config.nms != "cross_class_fast":  # elsewhere classes do not meet
+        chosen = torch.zeros_like(likely[0])
+        chosen[torch.from_numpy(wanted)] = True
+        likely = likely & chosen
+    rows, labels = likely.nonzero().unbind(dim=1)
     boxes = decode_deltas(
         box_deltas[rows, labels + 1],
         proposals[rows],
@@ -143,28 +152,36 @@ def choose(
     if config.nms == "batched":
         kept = greedy_nms(boxes, scores, labels, config.iou_threshold, config, nms)[: config.max_detections]
         return Detections(boxes[kept], labels[kept], scores[kept])
-    return _choose_by_other_nms(boxes, labels, scores, config)
+    return _choose_by_other_nms(boxes, labels, scores, config, wanted)
 
 
-def _choose_by_other_nms(boxes: Tensor, labels: Tensor, scores: Tensor, config: RCNNConfig) -> Detections:
+def _choose_by_other_nms(
+    boxes: Tensor, labels: Tensor, scores: Tensor, config: RCNNConfig, wanted: NDArray[np.int64] | None
+) -> Detections:
     """The other kinds of NMS are computed on the CPU; boxes (N, 4), labels and scores (N,)."""
-    kept, kept_scores = _suppress(boxes.cpu().numpy(), labels.cpu().numpy(), scores.cpu().numpy(), config)
+    kept, kept_scores = _suppress(boxes.cpu().numpy(), labels.cpu().numpy(), scores.cpu().numpy(), config, wanted)
     rows = torch.from_numpy(kept).to(boxes.device)
     return Detections(boxes[rows], labels[rows], torch.from_numpy(kept_scores).to(scores))
 
 
 def _suppress(
-    boxes: NDArray[np.float32], labels: NDArray[np.int64], scores: NDArray[np.float32], config: RCNNConfig
+    boxes: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    config: RCNNConfig,
+    wanted: NDArray[np.int64] | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Rows that remain and their scores, best first."""
     if config.nms == "cross_class_fast":
         table = np.zeros((config.num_classes, len(scores)), dtype=np.float32)
         table[labels, np.arange(len(scores))] = scores
         kept, _, kept_scores = cross_class_fast_nms(
-            boxes, table, iou_threshold=config.iou_threshold, max_candidates=max(len(scores), 1),
-            max_detections=config.max_detections,
-        )  # fmt: skip
-        return kept, kept_scores
+            boxes, table, iou_threshold=config.iou_threshold, max_candidates=max(len(scores), 1)
+        )
+        if wanted is not None:
+            chosen = np.isin(labels[kept], wanted)
+            kept, kept_scores = kept[chosen], kept_scores[chosen]
+        return kept[: config.max_detections], kept_scores[: config.max_detections]
     kept_parts, score_parts = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.float32)]
     for label in np.unique(labels).tolist():
         own = np.flatnonzero(labels == label)

@@ -88,6 +88,7 @@ def _detect_one(
         rule,
         score_threshold=options.score_threshold,
         anchors=possible.cpu().numpy(),
+        labels=options.labels(network.class_names),
     )
     chosen = possible[torch.from_numpy(kept.rows).to(possible.device)]
     coefficients = output.mask_coefficients[image, chosen].float()

@@ -84,7 +84,7 @@ class Yolact(nn.Module):
 
     def anchors(self, grid_sizes: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
         """(A, 4) float32 cxcywh relative to the image, made once for every set of grid sizes and device."""
-        key = (*grid_sizes, device)
+        key = (*grid_sizes, self.config.image_size, device)  # networks of other sizes share the dictionary
         if key not in self._anchor_grids:
             # Made by a prediction, they serve training too: ordinary tensors even in inference mode.
             with torch.inference_mode(False):

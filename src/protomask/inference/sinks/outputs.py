@@ -1,0 +1,83 @@
+"""`Outputs`: everything a caller can choose about what is written, in one frozen object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from protomask.inference.sinks.lists import CocoSink, JsonLinesSink, TableSink
+from protomask.inference.sinks.pictures import LabelMapSink, OverlaySink, PolygonSink
+from protomask.inference.sinks.sink import Sink, Sinks, make_folder
+from protomask.settings import Settings, Text
+from protomask.structures.coco_json import CocoIds, read_coco_ids
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs(Settings):
+    """What is written about frames, and where.
+
+    Attributes:
+        save_dir: folder to write to.
+        save_overlay: write each image with masks, boxes, classes and scores drawn on it.
+        overlay_format: file type of the overlays; jpg is smaller.
+        color_by: what a colour stands for; auto is class where the model knows more than one.
+        save_json: write predictions.json (COCO results) and images.json.
+        save_jsonl: write predictions.jsonl, one line per image as it finishes.
+        save_polygons: write polygons/NAME.geojson, exact outlines with holes.
+        save_label_map: write label_maps/NAME.png, 16 bit, pixel = number of the instance.
+        save_table: write predictions.csv or predictions.parquet, one row per instance with class, score, box, area and
+            perimeter.
+        annotations: COCO annotation file whose image and category ids the COCO results shall use.
+
+    Raises:
+        ConfigError: a value is of another type; the message names it.
+
+    """
+
+    save_dir: Text = "predictions"
+    save_overlay: bool = True
+    overlay_format: Literal["png", "jpg"] = "png"
+    color_by: Literal["auto", "class", "instance"] = "auto"
+    save_json: bool = False
+    save_jsonl: bool = False
+    save_polygons: bool = False
+    save_label_map: bool = False
+    save_table: Literal["csv", "parquet"] | None = None
+    annotations: str | None = None
+
+    def open(self, class_names: Sequence[str]) -> Sinks:
+        """The sinks for all that is to be written; their folder is made if needed.
+
+        Args:
+            class_names: of the model.
+
+        Raises:
+            ConfigError: a folder that cannot be written to as chosen.
+            DataError: the annotation file cannot be used.
+            MissingExtraError: a package that writes a format is not installed.
+
+        """
+        ids = None if self.annotations is None else read_coco_ids(self.annotations, class_names)
+        folder = make_folder(Path(self.save_dir))
+        # Lists come last, so that the files that they name are there.
+        return Sinks([*self._files(folder), *self._lists(folder, ids)])
+
+    def _files(self, folder: Path) -> Iterator[Sink]:
+        """Sinks that write files for each frame."""
+        if self.save_overlay:
+            yield OverlaySink(folder, format=self.overlay_format, color_by=self.color_by)
+        if self.save_polygons:
+            yield PolygonSink(folder / "polygons")
+        if self.save_label_map:
+            yield LabelMapSink(folder / "label_maps")
+
+    def _lists(self, folder: Path, ids: CocoIds | None) -> Iterator[Sink]:
+        """Sinks that write one file about all frames."""
+        if self.save_json:
+            yield CocoSink(folder, image_ids=ids and ids.images, category_ids=ids and ids.categories)
+        if self.save_jsonl:
+            yield JsonLinesSink(folder)
+        if self.save_table is not None:
+            yield TableSink(folder, self.save_table)
