@@ -107,3 +107,14 @@ def test_the_description_says_what_can_be_seen() -> None:
     described = root_of(chart).find("{http://www.w3.org/2000/svg}desc")
     assert described is not None
     assert described.text == chart.description
+
+
+@pytest.mark.parametrize("height", [110.0, 150.0, 280.0])
+@pytest.mark.parametrize("top", [3.0, 13.0, 19.0, 95.0, 1e4])
+def test_numbers_of_a_logarithmic_axis_do_not_cover_each_other(top: float, height: float) -> None:
+    y = Axis(label="loss", log=True)
+    chart = line_chart(
+        [Series(name="a", points=[(0, 2.9), (1, top)])], title="", x=Axis(span=(0.0, 1.0)), y=y, height=height
+    )
+    check_readable(chart)
+    assert len(words_of(chart)) > 3

@@ -91,7 +91,7 @@ RECORDS = [
 @pytest.mark.parametrize("records", [[], RECORDS], ids=["no records", "records"])
 def test_a_page_of_little(records: list[dict[str, Any]]) -> None:
     page = Tags(render_page(content(records=records)))
-    assert page.charts == 7
+    assert page.charts == 8
     texts = "".join(page.texts)
     assert "A <run>" in texts
     assert ("no data" in texts) == (not records)

@@ -82,20 +82,24 @@ def style_sheet() -> str:
     return files("protomask.charts").joinpath("charts.css").read_text(encoding="utf-8")
 
 
-def arrange(rows: Sequence[Sequence[Chart]], *, title: str, notes: Sequence[str] = ()) -> Chart:
+def arrange(rows: Sequence[Sequence[Chart]], *, title: str, notes: Sequence[str] = (), heading: bool = True) -> Chart:
     """Several charts as one: rows below each other under a title.
 
     Args:
         rows: charts of a row stand side by side; no row may be empty.
         title: drawn at the top.
         notes: lines of text below the title.
+        heading: draw the title and the notes; without them the rows have titles enough.
 
     """
     width = max(sum(chart.width for chart in row) for row in rows)
-    lines = [line for note in notes for line in wrapped(note, width - 2 * PADDING)]
-    parts = [text(PADDING, 26, title, kind="heading")]
-    parts += [text(PADDING, 46 + 17 * k, line) for k, line in enumerate(lines)]
-    y = 36.0 + 17 * len(lines)
+    parts: list[str] = []
+    y = 0.0
+    if heading:
+        lines = [line for note in notes for line in wrapped(note, width - 2 * PADDING)]
+        parts = [text(PADDING, 26, title, kind="heading")]
+        parts += [text(PADDING, 46 + 17 * k, line) for k, line in enumerate(lines)]
+        y = 36.0 + 17 * len(lines)
     for row in rows:
         x = 0.0
         for chart in row:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from protomask.charts.drawing import PADDING, path, text, text_width, wrapped
+from protomask.charts.drawing import PADDING, TEXT, path, text, text_width, wrapped
 from protomask.charts.scales import Axis, Scale, write_numbers
 from protomask.images.captions import shortened
 
@@ -66,7 +66,7 @@ def draw_frame(
     height += 17 * len(lines)
     bottom = height - (44 if x.label else 26)
     upwards = y.scale(ys, bottom, top, from_zero=True)
-    y_ticks = _ticks(y, upwards, most=max(2, int((bottom - top) / (18 if y.log else 32)) + 1))
+    y_ticks = _upright_ticks(y, upwards, most=max(2, int((bottom - top) / (18 if y.log else 32)) + 1))
     if left is None:
         left = max((text_width(words) for _, words in y_ticks), default=0.0) + (30 if y.label else 14)
     across = x.scale(xs, left, width - _RIGHT)
@@ -104,6 +104,16 @@ def _ticks(axis: Axis, scale: Scale, most: int) -> list[tuple[float, str]]:
         return list(axis.ticks.items())
     values = scale.round_values(most)
     return list(zip(values, write_numbers(values, log=axis.log), strict=True))
+
+
+def _upright_ticks(axis: Axis, scale: Scale, most: int) -> list[tuple[float, str]]:
+    """As many as there is room for below each other; on a logarithmic axis 9 and 10 are close."""
+    for count in range(most, 1, -1):
+        ticks = _ticks(axis, scale, count)
+        places = [scale(value) for value, _ in ticks]
+        if axis.ticks is not None or all(abs(after - before) >= TEXT + 2 for before, after in pairwise(places)):
+            return ticks
+    return _ticks(axis, scale, 2)
 
 
 def _fitting_ticks(axis: Axis, scale: Scale) -> list[tuple[float, str]]:

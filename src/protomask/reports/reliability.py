@@ -32,18 +32,37 @@ def reliability_diagram(report: QualityReport) -> Chart:
     Squares are the class score; circles are the product, where the model has mask scores. Hollow marks stand for fewer
     than 20 detections. The axis of the counts is logarithmic.
     """
-    scores = [name for name in _NAMES if name in report.mask_ap]
-    entries = [Entry(name=_NAMES[name], number=_COLORS[name], look="marked", shape=_SHAPES[name]) for name in scores]
-    entries += [Entry(name="honest", look="reference"), Entry(name=f"hollow: fewer than {_FEW} detections")]
-    titles: dict[Population, str] = {
+    panels = [_panels(report, population, title) for population, title in _titles(report).items()]
+    return arrange(
+        [
+            [key_chart(_key(report), width=2 * _WIDTH)],
+            *([left, right] for left, right in zip(*panels, strict=True)),
+        ],
+        title="How well the score predicts the IoU of the mask",
+    )
+
+
+def reliability_panels(report: QualityReport) -> list[Chart]:
+    """The two halves of `reliability_diagram`, each with its key, for a page that puts them where there is room."""
+    key = key_chart(_key(report), width=_WIDTH)
+    charts = []
+    for population, title in _titles(report).items():
+        curves, counts = _panels(report, population, title)
+        charts.append(arrange([[curves], [counts], [key]], title=title, heading=False))
+    return charts
+
+
+def _titles(report: QualityReport) -> dict[Population, str]:
+    return {
         "all": f"All detections with a class score above {report.min_class_score:g}",
         "matched": f"Matched: measured IoU of {MATCHED_IOU:g} or more",
     }
-    panels = [_panels(report, population, title) for population, title in titles.items()]
-    return arrange(
-        [[key_chart(entries, width=2 * _WIDTH)], *([left, right] for left, right in zip(*panels, strict=True))],
-        title="How well the score predicts the IoU of the mask",
-    )
+
+
+def _key(report: QualityReport) -> list[Entry]:
+    scores = [name for name in _NAMES if name in report.mask_ap]
+    entries = [Entry(name=_NAMES[name], number=_COLORS[name], look="marked", shape=_SHAPES[name]) for name in scores]
+    return [*entries, Entry(name="honest", look="reference"), Entry(name=f"hollow: fewer than {_FEW} detections")]
 
 
 def save_reliability_diagram(report: QualityReport, path: str | Path) -> Path:
