@@ -8,6 +8,7 @@ from typing import Any
 from protomask.errors import DataError
 from protomask.images.decode import Pixels
 from protomask.structures.instances import Instances
+from protomask.structures.zone_report import ZoneReport
 
 
 class Frame:
@@ -22,16 +23,18 @@ class Frame:
         time: seconds from the beginning of its source; None for still images.
         found: what was found in it; None before a prediction.
         error: why the image could not be read; None if it could, or was not tried.
+        zones: what happened in zones and at lines; None where none are watched.
 
     """
 
-    __slots__ = ("_image", "error", "found", "index", "source", "time")
+    __slots__ = ("_image", "error", "found", "index", "source", "time", "zones")
 
     source: str
     index: int
     time: float | None
     found: Instances | None
     error: DataError | None
+    zones: ZoneReport | None
     _image: Pixels | Callable[[], Pixels]
 
     def __init__(
@@ -43,8 +46,12 @@ class Frame:
         time: float | None = None,
         found: Instances | None = None,
         error: DataError | None = None,
+        zones: ZoneReport | None = None,
     ) -> None:
-        values = {"_image": image, "source": source, "index": index, "time": time, "found": found, "error": error}
+        values = {
+            "_image": image, "source": source, "index": index, "time": time, "found": found, "error": error,
+            "zones": zones,
+        }  # fmt: skip
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -87,6 +94,7 @@ class Frame:
             "time": self.time,
             "found": self.found,
             "error": self.error,
+            "zones": self.zones,
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
