@@ -507,7 +507,7 @@ def test_a_plain_dict() -> None:
     assert second["class_score"] == float(found.class_scores[1])
     assert second["mask_score"] == 0.5
     assert second["box"] == found.boxes[1].tolist()
-    assert (second["track_ids"], second["notes"], second["speeds"]) == (1, "b", [1.0, 1.0])
+    assert (second["track_id"], second["notes"], second["speeds"]) == (1, "b", [1.0, 1.0])
     np.testing.assert_array_equal(decode_rle(second["segmentation"]), found.masks[1])
     assert "segmentation" not in found.to_dict(masks=False)["instances"][0]
     assert make_instances(0).to_dict() == {"size": list(SIZE), "instances": []}
@@ -527,6 +527,16 @@ def test_coco_rows(number: type) -> None:
         assert row["score"] == float(score)
         assert row["class_score"] == float(class_score)
     assert [row["segmentation"] for row in rows] == found.rle()
+    assert not any("track_id" in row for row in rows)
+    tracked = found.replace(track_ids=np.array([9, 8, 7, 6])).to_coco(42)
+    assert plain_types(tracked) <= JSON_TYPES
+    assert [row["track_id"] for row in tracked] == [9, 8, 7, 6]
+
+
+@pytest.mark.parametrize("track_ids", [np.ones(4), np.ones((4, 1), dtype=np.int64), [1, 2, 3]], ids=str)
+def test_track_ids_are_whole_numbers(track_ids: Any) -> None:
+    with pytest.raises(DataError, match="track_ids: expected int64"):
+        make_instances().replace(track_ids=track_ids)
 
 
 def test_coco_rows_without_category_ids_or_mask_scores() -> None:
@@ -555,7 +565,7 @@ def test_geojson() -> None:
             [[4, 3], [4, 4], [5, 4], [5, 3], [4, 3]],
         ],
     }
-    assert first["properties"]["track_ids"] == 5
+    assert first["properties"]["track_id"] == 5
     assert (first["properties"]["number"], first["properties"]["class_name"]) == (1, "cat")
     assert second["geometry"]["type"] == "MultiPolygon"
     assert [len(part[0]) for part in second["geometry"]["coordinates"]] == [5, 5]

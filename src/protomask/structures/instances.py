@@ -47,7 +47,7 @@ class Instances:
         image_size: (H, W) of the original image.
         class_names: name of each label.
         mask_scores: (N,) float32 in [0, 1], estimate of the mask's IoU; None where the model has no such branch.
-        columns: further arrays of N rows by name, such as ``track_ids``; they are indexed along.
+        columns: further arrays of N rows by name; they are indexed along. ``track_ids`` are (N,) int64.
 
     Raises:
         DataError: an array has the wrong shape or dtype.
@@ -98,6 +98,8 @@ class Instances:
         if mask_scores is not None:
             check_array("mask_scores", mask_scores, (count,), "float32")
         extra = {name: as_array(values) for name, values in (columns or {}).items()}
+        if "track_ids" in extra:
+            check_array("track_ids", extra["track_ids"], (count,), "int64")
         for name, column in extra.items():
             if hasattr(Instances, name) and name != "track_ids":
                 raise DataError(f"columns: expected names that Instances do not have otherwise, got {name!r}")

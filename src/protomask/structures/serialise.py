@@ -33,8 +33,11 @@ def to_dict(found: Instances, *, masks: bool = True) -> dict[str, Any]:
 
 
 def describe(found: Instances) -> list[dict[str, Any]]:
-    """One JSON object per instance, without its mask: number, label, class_name, scores, box, columns."""
-    columns = {name: values.tolist() for name, values in found.columns.items()}
+    """One JSON object per instance, without its mask: number, label, class_name, scores, box, columns.
+
+    The column ``track_ids`` becomes ``track_id``.
+    """
+    columns = {"track_id" if name == "track_ids" else name: values.tolist() for name, values in found.columns.items()}
     return [
         {
             "number": number,
@@ -54,7 +57,7 @@ def to_coco(found: Instances, image_id: int, category_ids: Sequence[int] | None 
     """COCO result rows (https://cocodataset.org/#format-results).
 
     ``score`` is the final score; ``class_score`` is added where the two differ, because COCO ranks boxes by the
-    class score.
+    class score. ``track_id`` is added where there are tracks.
 
     Args:
         found: the instances of one image.
@@ -81,6 +84,8 @@ def to_coco(found: Instances, image_id: int, category_ids: Sequence[int] | None 
         }
         if one.mask_score is not None:
             row["class_score"] = one.class_score
+        if one.track_id is not None:
+            row["track_id"] = one.track_id
         rows.append(row)
     return rows
 

@@ -135,7 +135,7 @@ def test_json_lines_of_a_video_say_when_and_who(tmp_path: Path) -> None:
     [line] = (tmp_path / "predictions.jsonl").read_text().splitlines()
     row = json.loads(line)
     assert (row["frame"], row["time"], row["file"]) == (12, 0.48, "v.mp4")
-    assert [one["track_ids"] for one in row["instances"]] == [7, 3, 9]
+    assert [one["track_id"] for one in row["instances"]] == [7, 3, 9]
 
 
 @pytest.mark.parametrize(

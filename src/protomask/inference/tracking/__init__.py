@@ -1,0 +1,1 @@
+"""Objects followed through the frames of a video: a tracker that compares masks, and others behind its interface."""
