@@ -77,14 +77,14 @@ def draw_objects(
     height, width = canvas.shape[:2]
     colors = np.arange(len(boxes)) if color_ids is None else np.asarray(color_ids, dtype=np.int64)
     colors = colors % len(PALETTE)
-    style = _Style.for_frame(height, width)
+    style = Style.for_frame(height, width)
     if masks is not None:
         _draw_masks(canvas, boxes, masks, colors, style, opacity)
     if not draw_boxes and names is None:
         return canvas
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
-    corners = _pixel_corners(boxes, height, width)
+    corners = pixel_corners(boxes, height, width)
     if draw_boxes:
         # Around an outlined mask a thin box is enough; without one it has to carry the colour.
         line = max(1, style.line // 2) if masks is not None else style.line
@@ -103,7 +103,7 @@ def _check_opacity(value: object) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Style:
+class Style:
     """Sizes in pixels that suit one frame."""
 
     frame: tuple[int, int]  # (H, W)
@@ -111,7 +111,7 @@ class _Style:
     font_size: int
 
     @classmethod
-    def for_frame(cls, height: int, width: int) -> _Style:
+    def for_frame(cls, height: int, width: int) -> Style:
         side = float(np.sqrt(height * width))
         return cls(
             frame=(height, width),
@@ -121,7 +121,7 @@ class _Style:
         )
 
 
-def _pixel_corners(boxes: NDArray[np.float32], height: int, width: int) -> NDArray[np.int64]:
+def pixel_corners(boxes: NDArray[np.float32], height: int, width: int) -> NDArray[np.int64]:
     """Boxes (N, 4) as whole pixels inside the frame, at least one pixel wide and high, the far side excluded."""
     boxes = np.nan_to_num(boxes.astype(np.float64))
     low = np.clip(np.floor(boxes[:, :2]), 0, (width - 1, height - 1))
@@ -134,7 +134,7 @@ def _draw_masks(
     boxes: NDArray[np.float32],
     masks: Sequence[Runs],
     color_ids: NDArray[np.int64],
-    style: _Style,
+    style: Style,
     opacity: float,
 ) -> None:
     """Tint the pixels of ``canvas`` (H, W, 3) in place: small objects over large ones, outlines over everything."""

@@ -42,7 +42,7 @@ def draw_labels(
     """
     height, width = frame
     font = ImageFont.load_default(font_size)
-    pad = max(2, font_size // 4)
+    pad = _pad(font_size)
     label_height = min(height, font_size + pad)
     texts = _Texts(names, scores, font, room=width - 2 * pad, short=max(_LONG_SHARE * width, 6 * font_size))
     budget = _LABELLED_SHARE * height * width
@@ -50,7 +50,7 @@ def draw_labels(
     taken = np.zeros((0, 4), dtype=np.int64)
     for index, choices in texts.in_order(is_crowded):
         for text in choices:
-            label_width = min(width, round(font.getlength(text)) + 2 * pad)
+            label_width, label_height = label_size(text, font, font_size, frame)
             place = _place_label((label_width, label_height), corners[index], corners, taken, frame)
             if place is not None:
                 break
@@ -59,11 +59,24 @@ def draw_labels(
         budget -= label_width * label_height
         if budget < 0 and len(taken):
             break
-        x, y = place
-        taken = np.concatenate((taken, [[x, y, x + label_width, y + label_height]]))
-        color = colors[index]
-        pen.rounded_rectangle((x, y, x + label_width - 1, y + label_height - 1), radius=pad / 2, fill=color)
-        pen.text((x + pad, y + label_height / 2), text, fill=_readable_on(color), font=font, anchor="lm")
+        taken = np.concatenate((taken, [[*place, place[0] + label_width, place[1] + label_height]]))
+        write_label(pen, place, (label_width, label_height), text, color=colors[index], font=font)
+
+
+def label_size(text: str, font: Font, font_size: int, frame: tuple[int, int]) -> tuple[int, int]:
+    """(w, h) of a label in pixels, no larger than the frame (H, W)."""
+    pad = _pad(font_size)
+    return min(frame[1], round(font.getlength(text)) + 2 * pad), min(frame[0], font_size + pad)
+
+
+def write_label(
+    pen: ImageDraw.ImageDraw, place: tuple[int, int], size: tuple[int, int], text: str, *, color: Color, font: Font
+) -> None:
+    """Draw one label of ``size`` (w, h) with its top left corner at ``place`` (x, y), pixels."""
+    (x, y), (w, h) = place, size
+    left = (w - font.getlength(text)) / 2
+    pen.rounded_rectangle((x, y, x + w - 1, y + h - 1), radius=h // 10, fill=color)
+    pen.text((x + left, y + h / 2), text, fill=_readable_on(color), font=font, anchor="lm")
 
 
 class _Texts:
@@ -116,6 +129,14 @@ def _place_label(
     frame: tuple[int, int],
 ) -> tuple[int, int] | None:
     """Top left corner (x, y) of a label of ``size`` (w, h) for ``box``, or None where every place hides too much."""
+    spots = label_spots(size, box, frame)
+    cost = label_costs(spots, size, boxes, taken)
+    best = int((cost + 0.02 * np.arange(len(spots))).argmin())
+    return (int(spots[best, 0]), int(spots[best, 1])) if cost[best] < _HIDDEN else None
+
+
+def label_spots(size: tuple[int, int], box: NDArray[np.int64], frame: tuple[int, int]) -> NDArray[np.int64]:
+    """(10, 2) places (x, y) around ``box`` (xyxy) for the top left corner of a label of ``size`` (w, h), best first."""
     w, h = size
     x1, y1, x2, y2 = box.tolist()
     spots = np.array(
@@ -132,14 +153,26 @@ def _place_label(
             (x2 - w, y2 - h),
         ]
     )
-    spots = np.clip(spots, 0, (frame[1] - w, frame[0] - h))
+    inside: NDArray[np.int64] = np.clip(spots, 0, (frame[1] - w, frame[0] - h))
+    return inside
+
+
+def label_costs(
+    spots: NDArray[np.int64], size: tuple[int, int], boxes: NDArray[np.int64], taken: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(K,) how much a label of ``size`` (w, h) hides at each of K spots: of other labels ``taken`` and small boxes."""
+    w, h = size
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     # A label may lie on what is much larger than itself; of smaller objects it hides a share.
     small = areas < 6 * w * h
-    cost = 3.0 * _overlaps(spots, size, taken).sum(axis=1) / (w * h)  # half a label cannot be read
-    cost += (_overlaps(spots, size, boxes[small]) / areas[small]).sum(axis=1)
-    best = int((cost + 0.02 * np.arange(len(spots))).argmin())
-    return (int(spots[best, 0]), int(spots[best, 1])) if cost[best] < _HIDDEN else None
+    hidden = (_overlaps(spots, size, boxes[small]) / areas[small]).sum(axis=1)
+    cost: NDArray[np.float64] = hidden + 3 * _overlaps(spots, size, taken).sum(axis=1) / (w * h)  # half cannot be read
+    return cost
+
+
+def _pad(font_size: int) -> int:
+    """Pixels around the text of a label."""
+    return max(2, font_size // 4)
 
 
 def _overlaps(spots: NDArray[np.int64], size: tuple[int, int], boxes: NDArray[np.int64]) -> NDArray[np.int64]:
