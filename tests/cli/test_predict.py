@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -305,4 +306,39 @@ def test_options_that_the_model_cannot_have_are_refused_first(
     outcome = run("predict", odd_files / "rgb.png", "--save-dir", tmp_path / "out", *arguments)
     assert outcome.code == 2
     assert message in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_crops(run: Run, weights: Path, odd_files: Path, tmp_path: Path) -> None:
+    outcome = run("predict", odd_files / "rgb.png", *options(weights, tmp_path), "--save-crops", "--json")
+    files = sorted((tmp_path / "crops").iterdir())
+    assert set(map(str, files)) < set(outcome.json["images"][0]["written"])
+    assert all(Image.open(file).mode == "RGBA" and file.name.startswith("rgb_00") for file in files)
+    assert files
+
+
+def test_show(run: Run, weights: Path, odd_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr("protomask.structures.overlays.show_image", lambda pixels, title: shown.append(pixels))
+    assert run("predict", odd_files / "rgb.png", *options(weights, tmp_path), "--show").code == 0
+    np.testing.assert_array_equal(shown[0], np.asarray(Image.open(tmp_path / "rgb.png")))
+
+
+def test_nothing_is_shown_without_a_display(
+    run: Run, weights: Path, odd_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    outcome = run("predict", odd_files / "rgb.png", *options(weights, tmp_path), "--show")
+    assert outcome.code == 0
+    assert outcome.err.startswith("note: show: expected a display, found none")
+    assert (tmp_path / "rgb.png").is_file()
+
+
+def test_several_images_are_not_shown(run: Run, odd_files: Path, tmp_path: Path) -> None:
+    outcome = run("predict", odd_files, "--save-dir", tmp_path / "out", "--show")
+    assert outcome.code == 2
+    assert "show: expected one image, got " in outcome.err
     assert not (tmp_path / "out").exists()

@@ -128,7 +128,7 @@ def test_options_reach_the_network() -> None:
         ({"tile": 31}, "^tile: expected"),
         ({"tile": 64, "tile_overlap": 64}, "^tile_overlap: expected"),
         ({"score_treshold": 0.5}, "^score_treshold: no such option, did you mean score_threshold?; expected some of "),
-        ({"colour": "red"}, "^colour: no such option; expected some of score_threshold, iou_threshold, "),
+        ({"colour": "red"}, "^colour: no such option; expected some of score_threshold, classes, "),
         ({"options": {"score_threshold": 0.5}}, "^options: expected PredictOptions, got dict"),
     ],
 )
@@ -248,3 +248,21 @@ def test_a_clock_waits_only_for_those_who_want_to_know() -> None:
     assert waited == [1, 1]
     assert timings["network"] > 5
     assert set(timings) == {"network", "postprocess"}
+
+
+def test_the_image_is_known_where_it_can_be_read_again(tmp_path: Path) -> None:
+    predictor = FakePredictor()
+    path = tmp_path / "a.png"
+    Image.fromarray(IMAGE).save(path)
+    found = predictor.predict(path)
+    assert found.image_source == str(path)
+    np.testing.assert_array_equal(found.draw(), found.draw(IMAGE))
+    assert predictor.predict(IMAGE).image_source is None
+    assert predictor.predict(path.read_bytes()).image_source is None
+    several: list[Any] = [path, IMAGE, str(path)]
+    batches = predictor.predict(several, batch_size=2)
+    assert [one.image_source for one in batches] == [str(path), None, str(path)]
+    streamed = [frame.found.image_source for frame in predictor.stream([path, IMAGE]) if frame.found is not None]
+    assert streamed == [str(path), None]
+    frames = [Frame(IMAGE, source=str(path), time=0.5)]  # of a video, whose path gives no image
+    assert [frame.found.image_source for frame in predictor.stream(frames) if frame.found is not None] == [None]

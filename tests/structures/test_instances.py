@@ -5,6 +5,7 @@ import json
 import pickle
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -683,3 +684,89 @@ def test_dense_masks_are_not_copied() -> None:
     masks = np.zeros((4, *SIZE), dtype=np.bool_)
     assert np.shares_memory(make_instances(masks=masks).masks, masks)
     assert isinstance(make_instances(masks=DenseMasks(masks)).masks, np.ndarray)
+
+
+# The image, where it is known
+
+
+def test_the_image_of_a_path_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(gray()).save(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    found = two(image_source="a.png")
+    monkeypatch.chdir(tmp_path.parent)
+    assert found.image_source == str(tmp_path / "a.png")
+    np.testing.assert_array_equal(found.draw(), found.draw(gray()))
+    Image.fromarray(gray()[:50]).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"as predicted, got \(50, 200\)"):
+        found.draw()
+    assert found.draw(gray()).shape == (*WIDE, 3)
+
+
+def test_an_unknown_image_must_be_given() -> None:
+    with pytest.raises(ConfigError, match=r"^image: expected the image that was predicted, got none"):
+        two().draw()
+
+
+def test_the_image_stays_known() -> None:
+    found = make_instances(image_source="https://example.org/a.jpg")
+    assert found.image_source == "https://example.org/a.jpg"
+    for other in (found[:2], found["cat"], found.best_first(), found.replace(age=np.arange(4)), copy.deepcopy(found),
+                  pickle.loads(pickle.dumps(found)), Instances.cat([found, found[:1]]), found.from_image(None),
+                  found.of_classes(["owl"])):  # fmt: skip
+        assert other.image_source == found.image_source
+    assert Instances.cat([found, found.replace(image_source="b.jpg")]).image_source is None
+    assert make_instances().image_source is None
+    with pytest.raises(AttributeError, match="never change"):
+        found.image_source = "b.jpg"
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.JPEG", "a.webp"])
+def test_saving(tmp_path: Path, name: str) -> None:
+    path = two().save(tmp_path / name, gray(), labels=False)
+    assert path == tmp_path / name
+    read = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    drawn = two().draw(gray(), labels=False)
+    assert np.abs(read - drawn).mean() < (0.1 if name == "a.png" else 5)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a", "a.png.json"])
+def test_other_endings_are_refused_before_drawing(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"expected a file that ends in \.png, \.jpg, \.jpeg, \.webp, got"):
+        two().save(tmp_path / name, "missing.jpg")
+    assert not list(tmp_path.iterdir())
+
+
+def test_showing(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[Any, str]] = []
+    monkeypatch.setattr("protomask.structures.overlays.show_image", lambda pixels, title: shown.append((pixels, title)))
+    two().show(gray(), scores=False)
+    two(image_source="/a.png").show(gray())
+    assert [title for _, title in shown] == ["protomask", str(Path("/a.png").absolute())]
+    np.testing.assert_array_equal(shown[0][0], two().draw(gray(), scores=False))
+
+
+@pytest.mark.parametrize("count", [0, 4])
+def test_pandas(count: int) -> None:
+    pandas = pytest.importorskip("pandas")
+    found = make_instances(count, columns={"track_ids": np.arange(count), "colour": np.full(count, "red")})
+    table = found.to_pandas()
+    assert isinstance(table, pandas.DataFrame)
+    assert len(table) == count
+    assert list(table) == [
+        "number", "label", "class_name", "score", "class_score", "mask_score", "x1", "y1", "x2", "y2", "area",
+        "perimeter", "track_id", "colour",
+    ]  # fmt: skip
+    np.testing.assert_array_equal(table[["x1", "y1", "x2", "y2"]].to_numpy().reshape(-1, 4), found.boxes)
+    assert table["class_name"].tolist() == found.names
+    assert table["score"].tolist() == found.scores.tolist()
+    assert table["area"].tolist() == found.areas.tolist()
+    assert table["perimeter"].tolist() == [round(one.perimeter, 2) for one in found]
+    assert table["track_id"].tolist() == list(range(count))
+    assert table["mask_score"].isna().all()
+
+
+def test_without_pandas_the_message_says_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'protomask\[pandas\]'"):
+        make_instances().to_pandas()

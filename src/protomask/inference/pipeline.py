@@ -92,6 +92,8 @@ def predict_frames(
     size = options.batch_size
     with closing(map_ahead(Frame.read, frames, threads=decoders, ahead=size + decoders - 1)) as decoded:
         while batch := list(islice(decoded, size)):
-            found = iter(predictor.predict_images([frame.image for frame in batch if frame.error is None], options))
+            readable = [frame for frame in batch if frame.error is None]
+            found = predictor.predict_images([frame.image for frame in readable], options)
+            known = (one.from_image(frame.image_source) for one, frame in zip(found, readable, strict=True))
             for frame in batch:
-                yield frame if frame.error is not None else frame.replace(found=next(found))
+                yield frame if frame.error is not None else frame.replace(found=next(known))

@@ -14,7 +14,7 @@ from protomask.detection.options import Limits, PredictChanges, PredictOptions, 
 from protomask.errors import ConfigError
 from protomask.images.decode import Pixels, read_image
 from protomask.inference.pipeline import predict_frames
-from protomask.inference.sources import open_source
+from protomask.inference.sources import image_source, open_source
 from protomask.inference.tiling import Tile, Tiling, merge_tiles
 from protomask.structures.frame import Frame
 from protomask.structures.instances import Instances
@@ -120,10 +120,11 @@ class Predictor(ABC):
         if isinstance(source, list | tuple):
             found: list[Instances] = []
             for start in range(0, len(source), settled.batch_size):
-                images = [read_image(item) for item in source[start : start + settled.batch_size]]
-                found += self.predict_images(images, settled)
+                some = source[start : start + settled.batch_size]
+                batch = self.predict_images([read_image(item) for item in some], settled)
+                found += [one.from_image(image_source(item)) for one, item in zip(batch, some, strict=True)]
             return found
-        return self.predict_images([read_image(source)], settled)[0]
+        return self.predict_images([read_image(source)], settled)[0].from_image(image_source(source))
 
     def stream(
         self, source: AnySource, options: PredictOptions | None = None, **changes: Unpack[PredictChanges]

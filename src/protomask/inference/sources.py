@@ -103,8 +103,14 @@ def _is_one_image(source: Any) -> bool:
 def _frame_of(image: ImageSource, index: int) -> Frame:
     if isinstance(image, str) and image == "-":
         return Frame(lambda: read_image(sys.stdin.buffer.read()), source="stdin", index=index)
-    name = str(image) if isinstance(image, str | Path) else str(getattr(image, "name", "") or f"image_{index}")
-    return Frame(partial(read_image, image), source=name, index=index)
+    again = image_source(image)
+    name = again or str(getattr(image, "name", "") or f"image_{index}")
+    return Frame(partial(read_image, image), source=name, index=index, image_source=again)
+
+
+def image_source(image: Any) -> str | None:
+    """The path or address of an image, from which it can be read again; None where it has none."""
+    return str(image) if isinstance(image, str | Path) and image != "-" else None
 
 
 def _expand_any(item: ImageSource, recursive: bool) -> Sequence[ImageSource]:

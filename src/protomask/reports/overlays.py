@@ -12,7 +12,8 @@ from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.segmentation import same_aspect
 from protomask.masks.rle import decode_rle
 from protomask.masks.runs import boxes_of_masks
-from protomask.structures.instances import ColorBy, Instances
+from protomask.structures.instances import Instances
+from protomask.structures.overlays import ColorBy
 from protomask.structures.target import Target
 
 

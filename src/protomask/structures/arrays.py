@@ -70,3 +70,17 @@ def rows_of(index: Any, length: int) -> NDArray[np.int64]:
         wrong = next(row for row in rows.tolist() if not -length <= row < length)
         raise IndexError(f"instance {wrong} of {length}")
     return np.where(rows < 0, rows + length, rows)
+
+
+def frozen(array: Any) -> NDArray[Any]:
+    """A copy that cannot be written to."""
+    copy = np.array(as_array(array))
+    copy.flags.writeable = False
+    return copy
+
+
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """A view that cannot be written to."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

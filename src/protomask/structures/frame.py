@@ -24,10 +24,12 @@ class Frame:
         found: what was found in it; None before a prediction.
         error: why the image could not be read; None if it could, or was not tried.
         zones: what happened in zones and at lines; None where none are watched.
+        image_source: path or address that the image can be read from again; None where there is none, as for a frame
+            of a video.
 
     """
 
-    __slots__ = ("_image", "error", "found", "index", "source", "time", "zones")
+    __slots__ = ("_image", "error", "found", "image_source", "index", "source", "time", "zones")
 
     source: str
     index: int
@@ -35,6 +37,7 @@ class Frame:
     found: Instances | None
     error: DataError | None
     zones: ZoneReport | None
+    image_source: str | None
     _image: Pixels | Callable[[], Pixels]
 
     def __init__(
@@ -47,10 +50,11 @@ class Frame:
         found: Instances | None = None,
         error: DataError | None = None,
         zones: ZoneReport | None = None,
+        image_source: str | None = None,
     ) -> None:
         values = {
             "_image": image, "source": source, "index": index, "time": time, "found": found, "error": error,
-            "zones": zones,
+            "zones": zones, "image_source": image_source,
         }  # fmt: skip
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -95,6 +99,7 @@ class Frame:
             "found": self.found,
             "error": self.error,
             "zones": self.zones,
+            "image_source": self.image_source,
         }
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -4,31 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protomask.errors import ConfigError, DataError
-from protomask.images.decode import read_image
-from protomask.images.draw import draw_objects
+from protomask.images.fetch import is_url
 from protomask.masks.polygons import Polygon, mask_to_polygons
 from protomask.masks.rle import Rle, encode_runs
 from protomask.masks.runs import MaskWindow, Runs, runs_area, runs_to_window
-from protomask.structures import serialise
-from protomask.structures.arrays import as_array, check_array, rows_of
+from protomask.structures import overlays, serialise
+from protomask.structures.arrays import as_array, check_array, frozen, read_only, rows_of
 from protomask.structures.instance import Instance
 from protomask.structures.mask_sources import DenseMasks, MaskSource, RunMasks
 
 if TYPE_CHECKING:
+    import pandas
     import supervision
 
     from protomask.images.decode import ImageSource
+    from protomask.structures.overlays import DrawOptions
 
 Index = Any
 """Whole number, slice, class name, or array, tensor or sequence of whole numbers or truth values."""
-ColorBy = Literal["auto", "class", "instance"]
 _CHUNK_BYTES = 16 << 20
 _MASKS_AT_ONCE = 16
 
@@ -48,6 +49,8 @@ class Instances:
         class_names: name of each label.
         mask_scores: (N,) float32 in [0, 1], estimate of the mask's IoU; None where the model has no such branch.
         columns: further arrays of N rows by name; they are indexed along. ``track_ids`` are (N,) int64.
+        image_source: path or address that the image can be read from again, for drawing; None where there is none. A
+            path is kept as an absolute one.
 
     Raises:
         DataError: an array has the wrong shape or dtype.
@@ -63,6 +66,7 @@ class Instances:
         "class_scores",
         "columns",
         "image_size",
+        "image_source",
         "labels",
         "mask_scores",
     )
@@ -74,6 +78,7 @@ class Instances:
     image_size: tuple[int, int]
     class_names: tuple[str, ...]
     columns: Mapping[str, NDArray[Any]]
+    image_source: str | None
     _masks: MaskSource
     _dense: NDArray[np.bool_] | None
     _runs: tuple[Runs, ...] | None
@@ -89,6 +94,7 @@ class Instances:
         class_names: Sequence[str],
         mask_scores: NDArray[np.float32] | None = None,
         columns: Mapping[str, NDArray[Any]] | None = None,
+        image_source: str | Path | None = None,
     ) -> None:
         count = len(labels)
         height, width = (int(side) for side in image_size)
@@ -112,7 +118,7 @@ class Instances:
                 raise DataError(f"masks: expected {count}, got {len(source)}")
         else:
             check_array("masks", masks, (count, height, width), "bool")
-            dense = _read_only(as_array(masks))
+            dense = read_only(as_array(masks))
             source = DenseMasks(dense)
         labels = as_array(labels)
         if count and not 0 <= int(labels.min()) <= int(labels.max()) < len(class_names):
@@ -121,13 +127,14 @@ class Instances:
                 f"got {int(labels.min())}..{int(labels.max())}"
             )
         values: dict[str, Any] = {
-            "boxes": _frozen(boxes),
-            "labels": _frozen(labels),
-            "class_scores": _frozen(class_scores),
-            "mask_scores": None if mask_scores is None else _frozen(mask_scores),
+            "boxes": frozen(boxes),
+            "labels": frozen(labels),
+            "class_scores": frozen(class_scores),
+            "mask_scores": None if mask_scores is None else frozen(mask_scores),
             "image_size": (height, width),
             "class_names": tuple(class_names),
-            "columns": MappingProxyType({name: _frozen(own) for name, own in extra.items()}),
+            "columns": MappingProxyType({name: frozen(own) for name, own in extra.items()}),
+            "image_source": None if image_source is None else _absolute(image_source),
             "_masks": source,
             "_dense": dense,
             "_runs": None,
@@ -191,6 +198,7 @@ class Instances:
             image_size=first.image_size,
             class_names=first.class_names,
             columns={name: np.concatenate([part.columns[name] for part in parts]) for name in shared},
+            image_source=first.image_source if len({part.image_source for part in parts}) == 1 else None,
         )
 
     def replace(self, **changes: Any) -> Instances:
@@ -205,6 +213,10 @@ class Instances:
         columns.update({name: changes.pop(name) for name in list(changes) if name not in fields})
         return Instances(**{**fields, "columns": columns, **changes})
 
+    def from_image(self, image_source: str | Path | None) -> Instances:
+        """The same, with the path or address of the image they were found in; unchanged for None."""
+        return self if image_source is None else self.replace(image_source=image_source)
+
     def _fields(self) -> dict[str, Any]:
         return {
             "boxes": self.boxes,
@@ -215,6 +227,7 @@ class Instances:
             "image_size": self.image_size,
             "class_names": self.class_names,
             "columns": dict(self.columns),
+            "image_source": self.image_source,
         }
 
     @property
@@ -236,7 +249,7 @@ class Instances:
     def masks(self) -> NDArray[np.bool_]:
         """(N, H, W) bool in the original frame, made on first use and kept."""
         if self._dense is None:
-            object.__setattr__(self, "_dense", _read_only(self._paint(self.runs())))
+            object.__setattr__(self, "_dense", read_only(self._paint(self.runs())))
         assert self._dense is not None
         return self._dense
 
@@ -258,7 +271,7 @@ class Instances:
     def runs(self) -> tuple[Runs, ...]:
         """The masks in order, each as the runs of its pixels (`protomask.masks.runs.Runs`); made once and kept."""
         if self._runs is None:
-            object.__setattr__(self, "_runs", tuple(map(_read_only, self._masks.runs())))
+            object.__setattr__(self, "_runs", tuple(map(read_only, self._masks.runs())))
         assert self._runs is not None
         return self._runs
 
@@ -306,6 +319,7 @@ class Instances:
             image_size=self.image_size,
             class_names=self.class_names,
             columns={name: values[rows] for name, values in self.columns.items()},
+            image_source=self.image_source,
         )
 
     def _label(self, name: str) -> int:
@@ -359,6 +373,10 @@ class Instances:
         """The same as `supervision.Detections`, see `protomask.structures.serialise.to_supervision`."""
         return serialise.to_supervision(self)
 
+    def to_pandas(self) -> pandas.DataFrame:
+        """A table with one row per instance, see `protomask.structures.serialise.to_pandas`."""
+        return serialise.to_pandas(self)
+
     def label_map(self) -> NDArray[np.uint16]:
         """(H, W) uint16, 1-based number of the instance seen at each pixel; the first one wins where they overlap."""
         numbers = np.zeros(self.image_size, dtype=np.uint16)
@@ -367,57 +385,59 @@ class Instances:
             np.copyto(part, number, where=mask & (part == 0))
         return numbers
 
-    def draw(
-        self,
-        image: ImageSource,
-        *,
-        masks: bool = True,
-        boxes: bool = True,
-        labels: bool = True,
-        scores: bool = True,
-        opacity: float = 0.45,
-        color_by: ColorBy = "auto",
-    ) -> NDArray[np.uint8]:
+    def draw(self, image: ImageSource | None = None, **options: Unpack[DrawOptions]) -> NDArray[np.uint8]:
         """The image with masks, boxes, classes and scores drawn on it.
 
         Args:
-            image: what was predicted, in any form `protomask.images.decode.read_image` takes.
-            masks: fill masks and outline them.
-            boxes: draw boxes.
-            labels: write the class, and the track where there is one.
-            scores: write the final score behind it.
-            opacity: of the fill, 0..1; outlines stay opaque.
-            color_by: ``class`` keeps the colour of a class over all images, ``instance`` numbers the objects of this
-                one (or follows their tracks), ``auto`` takes ``instance`` where there are tracks or a single class.
+            image: what was predicted, in any form `protomask.images.decode.read_image` takes; it is read again from
+                ``image_source`` when not given.
+            options: ``masks=False`` draws no masks, ``boxes=False`` no boxes, ``labels=False`` no classes and tracks,
+                ``scores=False`` no scores. ``opacity``, 0..1, is that of the fill (0.45). ``color_by="class"`` keeps
+                the colour of a class over all images, ``"instance"`` numbers the objects of this one (or follows their
+                tracks), ``"auto"`` takes the latter where there are tracks or a single class.
 
         Returns:
             (H, W, 3) uint8 RGB, a new array.
 
         Raises:
             DataError: the image cannot be read or its size is not ``image_size``.
-            ConfigError: ``opacity`` or ``color_by`` has an impossible value.
+            ConfigError: no image is given or known, or ``opacity`` or ``color_by`` has an impossible value.
 
         """
-        if color_by not in ("auto", "class", "instance"):
-            raise ConfigError(f"color_by: expected auto, class or instance, got {color_by!r}")
-        pixels = read_image(image)
-        if pixels.shape[:2] != self.image_size:
-            raise DataError(f"image: expected (H, W) = {self.image_size} as predicted, got {pixels.shape[:2]}")
-        tracks = self.track_ids
-        by_class = color_by == "class" or (color_by == "auto" and tracks is None and len(self.class_names) > 1)
-        names = self.names
-        if tracks is not None:
-            names = [f"{name} #{track}" for name, track in zip(names, tracks.tolist(), strict=True)]
-        return draw_objects(
-            pixels,
-            boxes=self.boxes,
-            masks=self.runs() if masks else None,
-            names=names if labels else None,
-            scores=self.scores if scores else None,
-            color_ids=self.labels if by_class else tracks,
-            draw_boxes=boxes,
-            opacity=opacity,
-        )
+        return overlays.draw(self, image, **options)
+
+    def save(self, path: str | Path, image: ImageSource | None = None, **options: Unpack[DrawOptions]) -> Path:
+        """Write what `draw` gives to an image file, whole or not at all.
+
+        Args:
+            path: a .png, .jpg or .webp file.
+            image: as for `draw`.
+            options: as for `draw`.
+
+        Returns:
+            The path.
+
+        Raises:
+            DataError: as `draw`.
+            ConfigError: as `draw`, or the file has another ending.
+            ProtomaskError: the file cannot be written.
+
+        """
+        return overlays.save(self, path, image, **options)
+
+    def show(self, image: ImageSource | None = None, **options: Unpack[DrawOptions]) -> None:
+        """Open what `draw` gives in the system's image viewer; in a notebook, below the cell.
+
+        Args:
+            image: as for `draw`.
+            options: as for `draw`.
+
+        Raises:
+            DataError: as `draw`.
+            ConfigError: as `draw`, or there is no display.
+
+        """
+        overlays.show(self, image, **options)
 
 
 def _rebuild(fields: dict[str, Any]) -> Instances:
@@ -425,15 +445,6 @@ def _rebuild(fields: dict[str, Any]) -> Instances:
     return Instances(**fields)
 
 
-def _frozen(array: Any) -> NDArray[Any]:
-    """A copy that cannot be written to."""
-    copy = np.array(as_array(array))
-    copy.flags.writeable = False
-    return copy
-
-
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    """A view that cannot be written to."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
+def _absolute(source: str | Path) -> str:
+    """A path that holds wherever the process goes, or an address."""
+    return source if isinstance(source, str) and is_url(source) else str(Path(source).absolute())

@@ -13,9 +13,16 @@ from protomask.masks.polygons import Polygon
 from protomask.settings import shown
 
 if TYPE_CHECKING:
+    import pandas
     import supervision
 
     from protomask.structures.instances import Instances
+
+
+TABLE_COLUMNS = (
+    "number", "label", "class_name", "score", "class_score", "mask_score", "x1", "y1", "x2", "y2", "area", "perimeter",
+)  # fmt: skip
+"""Of the rows of a table, before the columns that instances may have; in pixels of the original image."""
 
 
 def to_dict(found: Instances, *, masks: bool = True) -> dict[str, Any]:
@@ -37,7 +44,7 @@ def describe(found: Instances) -> list[dict[str, Any]]:
 
     The column ``track_ids`` becomes ``track_id``.
     """
-    columns = {"track_id" if name == "track_ids" else name: values.tolist() for name, values in found.columns.items()}
+    columns = {_singular(name): values.tolist() for name, values in found.columns.items()}
     return [
         {
             "number": number,
@@ -51,6 +58,36 @@ def describe(found: Instances) -> list[dict[str, Any]]:
         }
         for number, one in enumerate(found, start=1)
     ]
+
+
+def _singular(column: str) -> str:
+    """What a column is called in the row of one instance."""
+    return "track_id" if column == "track_ids" else column
+
+
+def table_rows(found: Instances) -> list[dict[str, Any]]:
+    """One row per instance, without its mask: number, class, scores, box, area and perimeter in pixels, columns."""
+    rows = []
+    for one, known in zip(found, describe(found), strict=True):
+        x1, y1, x2, y2 = known.pop("box")
+        own = {name: known.pop(name) for name in map(_singular, found.columns)}
+        measures = {"area": one.area, "perimeter": round(one.perimeter, 2)}
+        rows.append({**known, "x1": x1, "y1": y1, "x2": x2, "y2": y2, **measures, **own})
+    return rows
+
+
+def to_pandas(found: Instances) -> pandas.DataFrame:
+    """A table with one row per instance: number, class, scores, box, area and perimeter in pixels, columns.
+
+    Raises:
+        MissingExtraError: pandas is not installed.
+
+    """
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise MissingExtraError("to_pandas needs pandas: pip install 'protomask[pandas]'") from error
+    return pd.DataFrame(table_rows(found), columns=[*TABLE_COLUMNS, *map(_singular, found.columns)])
 
 
 def to_coco(found: Instances, image_id: int, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:

@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from protomask.errors import ConfigError, DataError, ProtomaskError
-from protomask.inference.sinks.pictures import LabelMapSink, OverlaySink, PolygonSink
+from protomask.inference.sinks.pictures import CropSink, LabelMapSink, OverlaySink, PolygonSink
 from protomask.inference.sinks.sink import Sink
 from protomask.masks.polygons import Polygon, polygons_to_mask
 from protomask.structures.frame import Frame
 from sample_frames import NAMES, SIZE, files_in, found, frame, pixels, read_json
 
-KINDS: list[type[Sink]] = [OverlaySink, PolygonSink, LabelMapSink]
+KINDS: list[type[Sink]] = [OverlaySink, PolygonSink, LabelMapSink, CropSink]
 
 
 def test_overlays_are_lossless_and_names_stay_apart(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_disk_errors_name_the_path(tmp_path: Path, kind: Any, monkeypatch: pytes
     with kind(tmp_path / "out") as sink:
         monkeypatch.setattr(Image.Image, "save", full)
         monkeypatch.setattr(Path, "replace", full)
-        with pytest.raises(ProtomaskError, match=r"x\.\w+: cannot be written: No space left on device"):
+        with pytest.raises(ProtomaskError, match=r"x\w*\.\w+: cannot be written: No space left on device"):
             sink.write(frame())
     assert files_in(tmp_path / "out") == []
 
@@ -143,3 +143,40 @@ def test_a_frame_that_was_not_predicted_is_named(tmp_path: Path, kind: Any) -> N
     with kind(tmp_path) as sink, pytest.raises(ConfigError, match=r"x\.jpg: expected a frame that was predicted"):
         sink.write(Frame(pixels(), source="x.jpg"))
     assert files_in(tmp_path) == []
+
+
+def test_crops(tmp_path: Path) -> None:
+    with CropSink(tmp_path) as sink:
+        written = sink.write(frame("photos/x.jpg"))
+    assert [path.name for path in written] == ["x_001_disc.png", "x_002_ring.png"]  # the third has no pixel
+    assert files_in(tmp_path) == [path.name for path in written]
+    for path, one in zip(written, found(), strict=False):
+        crop = np.asarray(Image.open(path))
+        top, left, mask = one.window
+        assert crop.shape == (*mask.shape, 4)
+        np.testing.assert_array_equal(crop[:, :, 3] == 255, mask)
+        assert set(np.unique(crop[:, :, 3])) <= {0, 255}
+        part = pixels()[top : top + mask.shape[0], left : left + mask.shape[1]]
+        np.testing.assert_array_equal(crop[mask][:, :3], part[mask])
+        assert not crop[~mask].any()
+
+
+@pytest.mark.parametrize(
+    ("class_names", "names"),
+    [
+        (("traffic light", "a/b"), ["x_001_traffic-light", "x_002_a-b"]),
+        (("../..", "猫"), ["x_001_object", "x_002_猫"]),
+    ],
+)
+def test_names_of_crops(tmp_path: Path, class_names: tuple[str, str], names: list[str]) -> None:
+    renamed = found().replace(class_names=class_names)
+    assert [path.stem for path in CropSink(tmp_path).write(frame(instances=renamed))] == names
+
+
+def test_crops_of_images_whose_names_run_together_stay_apart(tmp_path: Path) -> None:
+    sink = CropSink(tmp_path)
+    first = sink.write(frame("x.jpg", found().replace(class_names=("001_a", "b"))))
+    second = sink.write(frame("x_001.jpg", found().replace(class_names=("a", "b"))))
+    third = sink.write(frame("y/x.jpg", found().replace(class_names=("a", "b"))))
+    assert len({path.name for path in (*first, *second, *third)}) == 6
+    assert third[0].name == "x_2_001_a.png"

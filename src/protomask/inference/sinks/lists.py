@@ -15,7 +15,7 @@ from protomask.inference.sinks.pictures import file_of, found_in, json_line, wri
 from protomask.inference.sinks.sink import Sink, make_folder
 from protomask.structures.coco_json import ImageIds
 from protomask.structures.frame import Frame
-from protomask.structures.serialise import describe
+from protomask.structures.serialise import table_rows
 
 
 class CocoSink(Sink):
@@ -150,14 +150,10 @@ class TableSink(Sink):
         """See `Sink.write`."""
         found = found_in(frame)
         rows = []
-        for one, known in zip(found, describe(found), strict=True):
-            x1, y1, x2, y2 = known["box"]
-            values = {
-                **known, "file": file_of(frame), "frame": frame.index, "time": frame.time,
-                "x1": x1, "y1": y1, "x2": x2, "y2": y2,
-                "area": one.area, "perimeter": round(one.perimeter, 2), "track_id": one.track_id,
-            }  # fmt: skip
-            rows.append([values[name] for name in TABLE_COLUMNS])
+        for known in table_rows(found):
+            known |= {"file": file_of(frame), "frame": frame.index, "time": frame.time}
+            known.setdefault("track_id", None)
+            rows.append([known[name] for name in TABLE_COLUMNS])
         with naming(self.path):
             self._table.extend(rows)
         return []

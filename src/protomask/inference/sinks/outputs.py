@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from protomask.inference.sinks.lists import CocoSink, JsonLinesSink, TableSink
-from protomask.inference.sinks.pictures import LabelMapSink, OverlaySink, PolygonSink
+from protomask.inference.sinks.pictures import CropSink, LabelMapSink, OverlaySink, PolygonSink
 from protomask.inference.sinks.sink import Sink, Sinks, make_folder
 from protomask.settings import Settings, Text
 from protomask.structures.coco_json import CocoIds, read_coco_ids
@@ -27,6 +27,7 @@ class Outputs(Settings):
         save_jsonl: write predictions.jsonl, one line per image as it finishes.
         save_polygons: write polygons/NAME.geojson, exact outlines with holes.
         save_label_map: write label_maps/NAME.png, 16 bit, pixel = number of the instance.
+        save_crops: write crops/NAME_NUMBER_CLASS.png, each instance cut out on a transparent background.
         save_table: write predictions.csv or predictions.parquet, one row per instance with class, score, box, area and
             perimeter.
         annotations: COCO annotation file whose image and category ids the COCO results shall use.
@@ -44,6 +45,7 @@ class Outputs(Settings):
     save_jsonl: bool = False
     save_polygons: bool = False
     save_label_map: bool = False
+    save_crops: bool = False
     save_table: Literal["csv", "parquet"] | None = None
     annotations: str | None = None
 
@@ -72,6 +74,8 @@ class Outputs(Settings):
             yield PolygonSink(folder / "polygons")
         if self.save_label_map:
             yield LabelMapSink(folder / "label_maps")
+        if self.save_crops:
+            yield CropSink(folder / "crops")
 
     def _lists(self, folder: Path, ids: CocoIds | None) -> Iterator[Sink]:
         """Sinks that write one file about all frames."""

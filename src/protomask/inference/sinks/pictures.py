@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from protomask.errors import ConfigError
 from protomask.files import replacing
+from protomask.images.write import write_image
 from protomask.inference.sinks.sink import Names, Sink, check_not_among_inputs, make_folder
 from protomask.structures.frame import Frame
-from protomask.structures.instances import ColorBy, Instances
+from protomask.structures.instances import Instances
+from protomask.structures.overlays import ColorBy
 from protomask.structures.serialise import describe
 
 
@@ -57,7 +58,7 @@ class OverlaySink(_FolderSink):
     def write(self, frame: Frame) -> list[Path]:
         """See `Sink.write`."""
         path = self.folder / f"{self._names.next(frame)}.{self.format}"
-        write_picture(path, found_in(frame).draw(frame.image, color_by=self.color_by))
+        write_image(path, found_in(frame).draw(frame.image, color_by=self.color_by))
         return [path]
 
 
@@ -90,11 +91,45 @@ class LabelMapSink(_FolderSink):
         stem, found = self._names.next(frame), found_in(frame)
         picture, legend = self.folder / f"{stem}.png", self.folder / f"{stem}.json"
         numbers = found.label_map()
-        write_picture(picture, numbers)
+        write_image(picture, numbers)
         visible = np.bincount(numbers.reshape(-1), minlength=len(found) + 1)[1:].tolist()
         rows = [{**row, "pixels": pixels} for row, pixels in zip(describe(found), visible, strict=True)]
         write_json(legend, {"file": file_of(frame), "size": list(found.image_size), "instances": rows})
         return [picture, legend]
+
+
+class CropSink(_FolderSink):
+    """``NAME_NUMBER_CLASS.png``: each object cut out along its mask, RGBA, transparent around it.
+
+    NUMBER is that of the object in every other file, from 001, best first. Objects without a pixel have no file.
+
+    Args:
+        folder: where they go; made if needed.
+
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__(folder)
+        self._crop_names = Names()
+
+    def write(self, frame: Frame) -> list[Path]:
+        """See `Sink.write`."""
+        stem, image, written = self._names.next(frame), frame.image, []
+        for number, one in enumerate(found_in(frame), start=1):
+            top, left, mask = one.window
+            if not mask.any():
+                continue
+            height, width = mask.shape
+            colors = image[top : top + height, left : left + width] * mask[:, :, None]
+            name = self._crop_names.unique(f"{stem}_{number:03d}_{_as_file_name(one.name)}")
+            written.append(self.folder / f"{name}.png")
+            write_image(written[-1], np.dstack([colors, mask * np.uint8(255)]))
+        return written
+
+
+def _as_file_name(name: str) -> str:
+    """The name of a class without what file systems or shells give a meaning to."""
+    return re.sub(r"[^\w-]+", "-", name).strip("-") or "object"
 
 
 def found_in(frame: Frame) -> Instances:
@@ -112,15 +147,6 @@ def found_in(frame: Frame) -> Instances:
 def file_of(frame: Frame) -> str:
     """The source of a frame as files record it, with forward slashes."""
     return Path(frame.source).as_posix() if "://" not in frame.source else frame.source
-
-
-def write_picture(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
-    """Write a PNG or JPEG, whole or not at all."""
-    with replacing(path) as file:
-        if path.suffix == ".jpg":
-            Image.fromarray(pixels).save(file, format="JPEG", quality=92)
-        else:  # level 1: a third larger than the default and several times faster
-            Image.fromarray(pixels).save(file, format="PNG", compress_level=1)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

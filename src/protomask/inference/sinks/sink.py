@@ -99,7 +99,11 @@ class Names:
         """The name for one more frame."""
         # Of an address without its query.
         path = re.split("[?#]", frame.source)[0] if "://" in frame.source else frame.source
-        first = stem = Path(path).stem or "image"
+        return self.unique(Path(path).stem or "image")
+
+    def unique(self, first: str) -> str:
+        """A name that no other one was given, ``first`` if it can be."""
+        stem = first
         # Some file systems do not tell A.png from a.png.
         count = self._counts.get(first.casefold(), 1)
         while stem.casefold() in self._taken:
