@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-EXAMPLE = "protomask data convert labelled/ dataset/ --split [0.8,0.2]"
+EXAMPLE = "protomask data convert labelled/ dataset/ --split 0.8,0.2"
 POSITIONAL = ("source", "output")
 
 
@@ -12,7 +12,9 @@ def run(
     source: str,
     output: str,
     *,
-    from_: Literal["auto", "coco", "yolo", "labelme", "voc", "via", "masks"] = "auto",
+    from_: Literal[
+        "auto", "coco", "yolo", "labelme", "voc", "via", "cvat", "label-studio", "supervisely", "panoptic", "masks"
+    ] = "auto",
     to: Literal["coco", "yolo", "labelme", "voc", "masks", "label-maps"] = "coco",
     class_names: list[str] | None = None,
     image_dir: str | None = None,
@@ -20,24 +22,26 @@ def run(
     seed: int = 0,
     group_by: str | None = None,
     link_images: bool = False,
+    skip_missing: bool = False,
     json: bool = False,
 ) -> int:
     """Turn a data set into another format, split it, or both.
 
     Args:
-        source: folder of the data set, or its .json (COCO) or .yaml (COCO, YOLO).
+        source: folder of the data set, or its annotation file.
         output: folder to make; nothing is left there if the work fails.
         from_: format of the source; auto looks at the files.
         to: format to write; masks is one PNG per object, label-maps one per image.
-        class_names: names in label order, for example [cat,dog]; for sources that have numbers only, or to change the
+        class_names: names in label order, for example cat,dog; for sources that have numbers only, or to change the
             order.
-        image_dir: folder of the images of a COCO file, where they are not beside it.
-        split: shares of the images for train and val, or train, val and test, for example [0.8,0.2]; splits of the
-            source are put together before. Every class gets its share where possible.
+        image_dir: folder of the images, where they are not around the annotation file.
+        split: shares of the images for train and val, or train, val and test, for example 0.8,0.2 or 80,20; splits of
+            the source are put together before. Every class gets its share where possible.
         seed: another seed gives another split.
         group_by: regular expression; images in whose file names it finds the same text go to the same split, for
             example ^[^_]+ for all before the first underscore.
         link_images: make hard links to the images instead of copies.
+        skip_missing: leave out images that are listed and not there, and count them, instead of an error.
         json: print one JSON summary instead of text.
     """
     import sys
@@ -58,6 +62,7 @@ def run(
             seed=seed,
             group_by=group_by,
             link_images=link_images,
+            skip_missing=skip_missing,
             progress=bar.update,
         )
     if json:
@@ -69,5 +74,5 @@ def run(
     counts = ", ".join(f"{name} {done.images[name]} images with {done.objects[name]} objects" for name in done.images)
     print(f"{done.output}: {done.output_format}, {len(done.class_names)} classes, {counts}")
     if list(done.images) == ["train"]:
-        print("all images are in one split; --split [0.8,0.2] makes a validation split")
+        print("all images are in one split; --split 0.8,0.2 makes a validation split")
     return 0

@@ -280,7 +280,7 @@ def read_coco_ids(annotation_file: str | Path | CocoFile, class_names: Sequence[
         raise faults.found[0]
     used = used_ids(file, "category_id")
     by_name: dict[str, int] = {}
-    for category_id, name in without_unused_twins(names, used).items():
+    for category_id, name in without_unused(names, used, category_entries, class_names).items():
         if name in by_name:
             raise Fault(file.path, "category name twice", "", f"category names occur more than once: {name}")
         by_name[name] = category_id
@@ -304,19 +304,50 @@ def used_ids(file: CocoFile, key: str) -> set[int]:
     }
 
 
-def without_unused_twins(names: Mapping[int, str], used: set[int]) -> dict[int, str]:
-    """The categories without those of the same name as another one that have no object, as exports add parents."""
+def without_unused(
+    names: Mapping[int, str],
+    used: set[int],
+    entries: Iterable[tuple[int, Mapping[str, Any]]],
+    class_names: Sequence[str] | None = None,
+) -> dict[int, str]:
+    """The categories without parents of the classes that have no object, as Roboflow writes them.
+
+    Left out are a category that is the ``supercategory`` of all others and has itself "none", and those that have the
+    name of another one.
+
+    Args:
+        names: name of each category by id.
+        used: ids that annotations refer to.
+        entries: the entries of the categories.
+        class_names: classes that are asked for; they stay.
+
+    """
+    kept = dict(names)
+    root = _unused_root(names, used, entries)
+    if root is not None and names[root] not in (class_names or ()):
+        del kept[root]
     ids_of: dict[str, list[int]] = {}
-    for category_id, name in names.items():
+    for category_id, name in kept.items():
         ids_of.setdefault(name, []).append(category_id)
-    dropped: set[int] = set()
     for ids in ids_of.values():
         if len(ids) > 1:
-            having = [category_id for category_id in ids if category_id in used]
             # A parent comes before its classes.
-            kept = having or [max(ids)]
-            dropped |= set(ids) - set(kept) if len(kept) == 1 else set()
-    return {category_id: name for category_id, name in names.items() if category_id not in dropped}
+            having = [category_id for category_id in ids if category_id in used] or [max(ids)]
+            for category_id in set(ids) - set(having) if len(having) == 1 else ():
+                del kept[category_id]
+    return kept
+
+
+def _unused_root(
+    names: Mapping[int, str], used: set[int], entries: Iterable[tuple[int, Mapping[str, Any]]]
+) -> int | None:
+    """Id of the category that has no object and no parent and is the parent of all others."""
+    parents = {whole_number(entry.get("id")): entry.get("supercategory") for _, entry in entries}
+    for root in (number for number in names if number not in used and parents.get(number) == "none"):
+        others = [parents.get(number) for number in names if number != root]
+        if others and all(parent == names[root] for parent in others):
+            return root
+    return None
 
 
 class ImageIds:

@@ -78,6 +78,11 @@ class FileNames:
     def __len__(self) -> int:
         return len(self._names)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """As they were given."""
+        return self._names
+
     def find(self, wanted: str) -> str | None:
         """The name that ``wanted`` means; None if there is none, or if several fit equally well."""
         if wanted in self._exact:

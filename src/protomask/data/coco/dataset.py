@@ -76,6 +76,7 @@ class CocoDataset(Dataset[Sample]):
         problems: what was dropped or repaired before decoding.
         notes: what was left out without a loss.
         respelled: names of images in the file whose files are spelled in another way, with the file's.
+        elsewhere: names of images in the file whose files lie in another folder, with the file's.
 
     Raises:
         DataError: the annotation file cannot be read, is not COCO instance JSON or contradicts itself, or image files
@@ -102,6 +103,7 @@ class CocoDataset(Dataset[Sample]):
         found_files = find_images(schema.file_names, self.image_dir, self.annotation_file)
         _refuse(found_files.faults, faults)
         self._image_files, self.respelled = found_files.files, found_files.respelled
+        self.elsewhere = found_files.elsewhere
         self.problems, self.notes = tuple(schema.problems), tuple(schema.notes)
         self.orientation: Orientation = orientation
         if orientation != "auto":

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple, get_args
 
+from protomask.data.recognition import conversion_hint
 from protomask.errors import DataError
 from protomask.structures.coco_json import NAMED, Fault, few, shown
 from protomask.structures.file_names import FileNames, with_slashes
@@ -58,14 +58,14 @@ def open_dataset(path: str | Path) -> DatasetPaths:
             for split in ("train", "val")
             for kind in ("annotations", "images")
         }
-        hint = _hint(path)
+        hint = conversion_hint(path)
     elif path.suffix.lower() in (".yaml", ".yml"):
         parts, orientation = _read_dataset_yaml(path)
     else:
         raise DataError(
             f"dataset {path}: expected a folder with annotations/{{train,val}}.json and images/{{train,val}}/, "
             f"or a .yaml file naming these four paths; got "
-            f"{'a file of another kind' if path.exists() else 'a path that does not exist'}{_hint(path)}"
+            f"{'a file of another kind' if path.exists() else 'a path that does not exist'}{conversion_hint(path)}"
         )
     for name, part in parts.items():
         try:
@@ -76,23 +76,6 @@ def open_dataset(path: str | Path) -> DatasetPaths:
             kind = "file" if name.endswith("annotations") else "folder"
             raise DataError(f"dataset {path}: {name} is missing, expected the {kind} {part}{hint}")
     return DatasetPaths(**parts, orientation=orientation)
-
-
-def _hint(path: Path) -> str:
-    """How to make a data set of what looks like one of another layout, for the end of a message."""
-    if path.is_file():
-        if path.suffix.lower() == ".zip":
-            return f"; unpack the archive, then `protomask data convert FOLDER {path.stem}`"
-        seen = path.suffix.lower() in (".json", ".yaml", ".yml")
-    else:
-        endings = (".json", ".txt", ".xml", ".yaml", ".yml", ".png")
-        seen = any(Path(name).suffix.lower() in endings for name in islice(_files_below(path), 1000))
-    if not seen:
-        return ""
-    return (
-        f"; what labelling tools export (COCO, CVAT, Roboflow, Label Studio, VIA, YOLO, LabelMe, Pascal VOC, masks) "
-        f"becomes such a folder by `protomask data convert {path} OUTPUT`"
-    )
 
 
 def read_yaml(path: Path) -> Any:
@@ -134,7 +117,7 @@ def _read_dataset_yaml(path: Path) -> tuple[dict[str, Path], Orientation]:
         raise DataError(f"dataset {path}: {_ORIENTATION_KEY}: expected one of {known}; got {shown(orientation)}")
     if set(content) != set(_PATHS) or not all(isinstance(content[key], str) for key in _PATHS):
         keys = few(sorted(map(str, content)))
-        hint = _hint(path) if path.is_file() else ""
+        hint = conversion_hint(path) if path.is_file() else ""
         raise DataError(f"dataset {path}: expected the keys {list(_PATHS)}, each with one path; got {keys}{hint}")
     return {key: path.parent / content[key] for key in _PATHS}, orientation
 
@@ -146,18 +129,21 @@ class FoundImages(NamedTuple):
         files: path of each image relative to the folder.
         faults: one fault if any file is missing.
         respelled: names whose files are spelled in another way, with the file's.
+        elsewhere: names whose files lie in another folder than they say, with the file's.
 
     """
 
     files: list[str]
     faults: list[Fault]
     respelled: list[tuple[str, str]]
+    elsewhere: list[tuple[str, str]]
 
 
 def find_images(file_names: Sequence[str], image_dir: Path, annotation_file: Path) -> FoundImages:
     """Look for image files; each folder is listed once instead of asking for every file.
 
-    A file is also found without the subfolders of its name, and in another spelling (`FileNames`) if only one fits.
+    A file is also found without the subfolders of its name, in another spelling (`FileNames`), and in any folder below
+    ``image_dir``, if only one fits.
 
     Args:
         file_names: as the annotation file has them, with or without subfolders.
@@ -183,25 +169,52 @@ def find_images(file_names: Sequence[str], image_dir: Path, annotation_file: Pat
     found: list[str] = []
     missing: list[str] = []
     respelled: list[tuple[str, str]] = []
-    every: FileNames | None = None
+    elsewhere: list[tuple[str, str]] = []
+    every: _Below | None = None
     for name in file_names:
         path = PurePosixPath(with_slashes(name))
         choices = (path, PurePosixPath(path.name))
         choice = next((one for one in choices if one.name in listing(str(one.parent))), None)
         if choice is None:
-            every = every or FileNames(_files_below(image_dir))
-            spelled = every.find(str(path)) or every.find(path.name)
-            if spelled is None:
-                close = every.close_to(path.name) if len(missing) < NAMED else None
-                missing.append(f"{name} (is {close} meant?)" if close else name)
-            else:
+            every = every or _Below(image_dir)
+            spelled = every.paths.find(str(path)) or every.paths.find(path.name)
+            deeper = [] if spelled else every.named(path.name)
+            if spelled is not None:
                 respelled.append((name, spelled))
                 choice = PurePosixPath(spelled)
+            elif len(deeper) == 1:
+                elsewhere.append((name, deeper[0]))
+                choice = PurePosixPath(deeper[0])
+            else:
+                missing.append(f"{name}{every.hint(path.name, deeper) if len(missing) < NAMED else ''}")
         found.append(str(choice or path))
     if not missing:
-        return FoundImages(found, [], respelled)
+        return FoundImages(found, [], respelled, elsewhere)
     reason = f"{len(missing)} of {len(file_names)} image files are missing in {image_dir}: {few(missing)}"
-    return FoundImages(found, [Fault(annotation_file, "missing files", "", reason, missing)], respelled)
+    return FoundImages(found, [Fault(annotation_file, "missing files", "", reason, missing)], respelled, elsewhere)
+
+
+class _Below:
+    """All files in a folder and below it, by path and by name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.paths = FileNames(_files_below(folder))
+        self._of_name: dict[str, list[str]] = {}
+        for path in self.paths.names:
+            self._of_name.setdefault(path.rpartition("/")[2], []).append(path)
+        self._names = FileNames(self._of_name)
+
+    def named(self, name: str) -> list[str]:
+        """Paths of the files of this name, however it is spelled."""
+        spelled = self._names.find(name)
+        return [] if spelled is None else self._of_name[spelled]
+
+    def hint(self, name: str, several: Sequence[str]) -> str:
+        """What to say of a name that is missing."""
+        if several:
+            return f" (there are {few(several)})"
+        close = self.paths.close_to(name) or self._names.close_to(name)
+        return f" (is {close} meant?)" if close else ""
 
 
 def _files_below(folder: Path) -> Iterator[str]:

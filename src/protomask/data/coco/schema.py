@@ -27,13 +27,14 @@ from protomask.structures.coco_json import (
     shown,
     used_ids,
     whole_number,
-    without_unused_twins,
+    without_unused,
 )
 
 Box = tuple[float, float, float, float]
 Size = tuple[int, int]
 
 _NO_SIZE = (0, 0)
+_ROOT = "is the parent of all others"
 _MAX_MASK_BYTES = 1 << 33  # of the masks of one image, a byte per pixel
 _RLE_SCALE = 64  # an RLE may be of an image with so many times as many pixels
 _RLE_PIXELS = 1 << 22  # ... and of so many more
@@ -143,10 +144,11 @@ def read_schema(
     image_entries, category_entries, annotation_entries = (read_entries(content, key, faults) for key in keys)
     found = read_categories(category_entries, faults, needs_names=needs_files)
     used = used_ids(content, "category_id")
-    categories = without_unused_twins(found, used)
+    categories = without_unused(found, used, category_entries, class_names)
     notes = [
-        f"category {category_id} ({found[category_id]}) has the name of another one and no object, left out"
-        for category_id in found
+        f"category {category_id} ({name}) {'has the name of another one' if name in categories.values() else _ROOT} "
+        f"and no object, left out"
+        for category_id, name in found.items()
         if category_id not in categories
     ]
     if not needs_files:

@@ -34,6 +34,8 @@ def check_annotations(split: Split) -> None:
         split.findings.add("note", "category without objects", "", note)
     for name, file in dataset.respelled:
         split.findings.add("note", "file name spelled otherwise", name, f"the file is {file}")
+    for name, file in dataset.elsewhere:
+        split.findings.add("note", "file in another folder", name, f"the file is {file} in {dataset.image_dir}")
     crowds_of: Counter[int] = Counter()
     for index in range(len(dataset)):
         if index % split.decode_every == 0:

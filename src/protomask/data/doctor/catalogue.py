@@ -61,8 +61,14 @@ REPAIRS = (
     Repair("an RLE of another size than the image", "scaled, or cut and padded", "the RLE is"),
     Repair("an image file of another size than the JSON says", "annotations scaled, or cut and padded", "the file is"),
     Repair("a category without objects that has the name of another one", "left out", "has the name of another one"),
+    Repair(
+        "a category without objects that is the `supercategory` of all others, its own being `none`",
+        "left out",
+        "is the parent of all others",
+    ),
     Repair("a file name with other slashes, Unicode form, percent-encoding or case", "found, if only one file fits"),
     Repair("a file name with folders that are not there", "found by its last part"),
+    Repair("an image in a folder below the one it should be in", "found, if only one file has its name"),
 )
 """The same for training, evaluation, prediction with the ids of a file, conversion and the check."""
 
@@ -115,7 +121,8 @@ RULES = (
     Rule("warning", "more objects than detections", "an image has more objects than the network can find"),
     Rule("warning", "anchors", "the anchors of the network do not fit the objects"),
     Rule("note", "file name spelled otherwise", "a file was found in another spelling of its name"),
-    Rule("note", "category without objects", "a category with the name of another one was left out"),
+    Rule("note", "file in another folder", "a file was found in a folder below the one that its name says"),
+    Rule("note", "category without objects", "a parent of the classes that has no object was left out"),
     Rule("note", "class without objects", "a class has no object in either split"),
     Rule("note", "category ids differ", "the splits number the classes differently; names decide"),
     Rule("note", "crowd", "crowd regions: they excuse detections, and nothing is learned from them"),

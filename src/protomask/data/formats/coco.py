@@ -14,87 +14,48 @@ from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.layout import Orientation, open_dataset
 from protomask.data.coco.schema import DataWarning
 from protomask.data.coco.segmentation import box_of_rle, encode_segmentation
+from protomask.data.folders import split_name
 from protomask.data.formats.records import (
     DatasetRecord,
     ImageRecord,
     ImageWriter,
     ObjectRecord,
+    Reading,
     Remarks,
     read_header,
     rle_of,
-    split_name,
 )
+from protomask.data.recognition import coco_files
 from protomask.errors import DataError
 from protomask.masks.rle import Rle, rle_area
-from protomask.structures.coco_json import CocoFile, shown
+from protomask.structures.coco_json import CocoFile, Fault, shown
 from protomask.structures.file_names import FileNames, name_flaw, with_slashes
 
-_ROBOFLOW = "_annotations.coco.json"
 _MAX_FOLDERS = 1000  # that are searched for images
 
 
-def detect(source: Path) -> str | None:
-    """What shows that ``source`` is COCO, or None."""
-    if source.is_file():
-        if source.suffix.lower() == ".json":
-            keys = set(CocoFile.read(source).content)
-            return "a JSON with images and annotations" if {"images", "annotations"} <= keys else None
-        return "a YAML with train_annotations" if _names_annotations(source) else None
-    files = _annotation_files(source)
-    return str(files[0][1].relative_to(source)) if files else None
-
-
-def _names_annotations(source: Path) -> bool:
-    return source.suffix.lower() in (".yaml", ".yml") and "train_annotations" in source.read_text(errors="replace")
-
-
-def _annotation_files(folder: Path) -> list[tuple[str, Path]]:
-    """Splits and files: ``annotations/*.json``, Roboflow's one per split folder, or the only JSON of its kind."""
-    files = sorted((folder / "annotations").glob("*.json"))
-    # COCO's own folder has captions and keypoints beside the instances.
-    files = [file for file in files if file.stem.startswith("instances")] or files
-    named = [(file.stem, file) for file in files]
-    named = named or [(file.parent.name, file) for file in sorted(folder.glob(f"*/{_ROBOFLOW}"))]
-    named = named or [(file.stem, file) for file in _root_files(folder)]
-    return [(split_name(name) or (name if len(named) > 1 else "train"), file) for name, file in named]
-
-
-def _root_files(folder: Path) -> list[Path]:
-    files = sorted(folder.glob("*.json"))
-    # More are LabelMe's, one per image.
-    return [file for file in files if {"images", "annotations"} <= _keys(file)] if len(files) <= 4 else []
-
-
-def _keys(file: Path) -> set[str]:
-    try:
-        return set(CocoFile.read(file).content)
-    except DataError:
-        return set()
-
-
-def read(
-    source: Path, class_names: Sequence[str] | None, remarks: Remarks, image_dir: Path | None = None
-) -> DatasetRecord:
+def read(source: Path, reading: Reading) -> DatasetRecord:
     """Read a COCO data set.
 
     Args:
         source: a folder or YAML as :func:`open_dataset` takes it, COCO's or Roboflow's folder, or one JSON.
-        class_names: not used, the file has them.
-        remarks: gets what the reader dropped or repaired.
-        image_dir: folder of the images, looked for around the annotation files by default.
+        reading: its class names are not used, the file has them. Images are looked for around the annotation files.
 
     Raises:
         DataError: as :class:`CocoDataset`.
 
     """
+    remarks = reading.remarks
     splits: dict[str, list[ImageRecord]] = {}
     first: CocoDataset | None = None
     categories: tuple[dict[str, Any], ...] = ()
-    for split, file, folder, orientation in _parts(source, image_dir):
+    for split, file, folder, orientation in _parts(source, reading.image_dir):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # they are in problems, too
             names = first.class_names if first else None
-            dataset = CocoDataset(file, folder, class_names=names, orientation=orientation)
+            faults: list[Fault] = []
+            dataset = CocoDataset(file, folder, class_names=names, orientation=orientation, faults=faults)
+        kept = _present(dataset, faults, reading)
         if first is None:
             first = dataset
             by_id = {category["id"]: category for category in file.content["categories"]}
@@ -105,16 +66,39 @@ def read(
             remarks.add("file names spelled otherwise than the files", f"{file.path}: {shown(name)} is {found}")
         for problem in dataset.problems:
             remarks.add("annotations dropped or repaired", f"{file.path}: {problem}")
+        for name, found in dataset.elsewhere:
+            remarks.add("images in another folder than the file says", f"{file.path}: {shown(name)} is {found}")
         entries = {
             "images": {entry["id"]: entry for entry in file.content["images"]},
             "annotations": {entry["id"]: entry for entry in file.content["annotations"]},
         }
         splits.setdefault(split, []).extend(
-            _read_image(dataset, index, entries, remarks) for index in range(len(dataset))
+            _read_image(dataset, index, entries, remarks) for index in reading.each(kept)
         )
     if first is None:
         raise DataError(f"{source}: expected annotations/*.json with images and annotations, found none")
     return DatasetRecord(class_names=first.class_names, splits=splits, categories=categories)
+
+
+def _present(dataset: CocoDataset, faults: Sequence[Fault], reading: Reading) -> list[int]:
+    """Indices of the images whose files are there.
+
+    Raises:
+        DataError: anything else is wrong, or missing images are not to be skipped.
+
+    """
+    for fault in faults:
+        if fault.kind != "missing files":
+            raise fault
+    indices = list(range(len(dataset)))
+    if not faults:
+        return indices
+    kept = [index for index in indices if dataset.image_path(index).is_file()]
+    for index in sorted(set(indices) - set(kept)):
+        if not reading.skip_missing:
+            raise DataError(f"{faults[0]}; skip_missing leaves them out")
+        reading.missing(dataset.annotation_file, f"image {dataset.image_ids[index]} ({dataset.image_path(index).name})")
+    return kept
 
 
 def _parts(source: Path, image_dir: Path | None) -> Iterator[tuple[str, CocoFile, Path, Orientation]]:
@@ -124,7 +108,7 @@ def _parts(source: Path, image_dir: Path | None) -> Iterator[tuple[str, CocoFile
         yield "train", CocoFile.read(paths.train_annotations), paths.train_images, paths.orientation
         yield "val", CocoFile.read(paths.val_annotations), paths.val_images, paths.orientation
         return
-    files = [(split_name(source.stem) or "train", source)] if source.is_file() else _annotation_files(source)
+    files = [(split_name(source.stem) or "train", source)] if source.is_file() else coco_files(source)
     for split, path in files:
         file = CocoFile.read(path)
         yield split, file, image_dir or _image_folder(file, split), "auto"
@@ -146,11 +130,12 @@ def _image_folder(annotations: CocoFile, split: str) -> Path:
         if any((place / one).is_file() for one in (path, PurePosixPath(path).name)):
             return place
     # Another spelling, or a folder of another name: the one below the root that has the file.
-    best = next((place for place in places if place.is_dir()), file.parent)
+    likely = [place for place in places if place.is_dir()]
     for folder, _, files in islice(os.walk(root), _MAX_FOLDERS):
         if FileNames(files).find(PurePosixPath(path).name) is not None:
-            return Path(folder)
-    return best
+            # Not that folder itself: other images may lie in folders beside it.
+            return next(place for place in likely if Path(folder).is_relative_to(place))
+    return likely[0]
 
 
 def _read_image(dataset: CocoDataset, index: int, entries: dict[str, dict[int, Any]], remarks: Remarks) -> ImageRecord:

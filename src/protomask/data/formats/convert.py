@@ -6,14 +6,23 @@ import itertools
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
-from protomask.data.formats import coco, labelme, masks, via, voc, yolo
-from protomask.data.formats.records import DatasetRecord, ImageWriter, Reader, Remarks, Writer, with_unique_names
-from protomask.data.formats.splitting import SPLIT_NAMES, check_split, split_dataset
+from protomask.data.formats import coco, cvat, label_studio, labelme, masks, panoptic, supervisely, via, voc, yolo
+from protomask.data.formats.records import (
+    DatasetRecord,
+    ImageWriter,
+    Progress,
+    Reader,
+    Reading,
+    Remarks,
+    Writer,
+    with_unique_names,
+)
+from protomask.data.formats.splitting import SPLIT_NAMES, split_dataset, split_shares
+from protomask.data.recognition import recognise
 from protomask.errors import ConfigError, DataError
 
 READERS: dict[str, Reader] = {
@@ -22,6 +31,10 @@ READERS: dict[str, Reader] = {
     "labelme": labelme.read,
     "voc": voc.read,
     "via": via.read,
+    "cvat": cvat.read,
+    "label-studio": label_studio.read,
+    "supervisely": supervisely.read,
+    "panoptic": panoptic.read,
     "masks": masks.read,
 }
 WRITERS: dict[str, Writer] = {
@@ -32,14 +45,8 @@ WRITERS: dict[str, Writer] = {
     "masks": masks.write,
     "label-maps": masks.write_label_maps,
 }
-_DETECTORS = {
-    "coco": coco.detect,
-    "yolo": yolo.detect,
-    "labelme": labelme.detect,
-    "voc": voc.detect,
-    "via": via.detect,
-    "masks": masks.detect,
-}
+# Formats with one annotation file, whose images may be anywhere.
+_ONE_FILE = ("coco", "panoptic", "via", "cvat", "label-studio")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +86,15 @@ def detect_format(source: str | Path) -> tuple[str, str]:
         raise DataError(f"{source}: no such file or folder")
     if source.is_file() and source.suffix.lower() == ".zip":
         raise DataError(f"{source}: expected a folder or an annotation file; unpack the archive and convert its folder")
-    found = {name: evidence for name, detect in _DETECTORS.items() if (evidence := detect(source)) is not None}
+    found = recognise(source)
     if len(found) > 1:
         seen = ", ".join(f"{name} ({evidence})" for name, evidence in found.items())
         raise DataError(f"{source}: more than one format fits: {seen}; say which it is")
     if not found:
         raise DataError(
             f"{source}: no format fits; expected COCO (annotations/*.json), YOLO (data.yaml, labels/*.txt), LabelMe (a "
-            f"JSON beside each image), Pascal VOC (JPEGImages/, SegmentationObject/), VIA (a JSON with regions) or "
+            f"JSON beside each image), Pascal VOC (JPEGImages/, SegmentationObject/), VIA (JSON or CSV with regions), "
+            f"CVAT (annotations.xml), Label Studio (a JSON of tasks), Supervisely (ann/ and img/), COCO panoptic or "
             f"masks (IMAGE/images/ and IMAGE/masks/, or images/ and masks/); export COCO from others"
         )
     ((name, evidence),) = found.items()
@@ -105,7 +113,8 @@ def convert_dataset(
     seed: int = 0,
     group_by: str | None = None,
     link_images: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    skip_missing: bool = False,
+    progress: Progress | None = None,
 ) -> Conversion:
     """Write a data set in another format, or split it.
 
@@ -118,12 +127,14 @@ def convert_dataset(
         output_format: one of ``WRITERS``.
         source_format: one of ``READERS``, or auto.
         class_names: names in label order, all that occur among them. Where the source has numbers only, their names.
-        image_dir: folder of the images of a COCO source, where they are not around its annotation file.
-        split: shares of train, val (and test) for a new split, over all images of the source; () keeps its splits.
+        image_dir: folder of the images, where they are not around the one annotation file of all.
+        split: shares of train, val (and test) over all images of the source, with the sum 1 or 100; () keeps its
+            splits.
         seed: of the split.
         group_by: see :func:`split_dataset`.
         link_images: make hard links instead of copies.
-        progress: called as ``progress(done, total)`` after each image that is written.
+        skip_missing: leave out images that are listed and not there, and count them, instead of an error.
+        progress: called as ``progress(done, total, what)`` after each image that is read or written.
 
     Raises:
         ConfigError: impossible settings, or an output that exists.
@@ -137,7 +148,7 @@ def convert_dataset(
     if output_format not in WRITERS:
         raise ConfigError(f"output_format: expected one of {', '.join(WRITERS)}; got {output_format!r}")
     if split:
-        check_split(split)
+        split = split_shares(split)
     elif group_by is not None:
         raise ConfigError("group_by: expected a split that it decides, got none")
     if output.exists():
@@ -148,16 +159,20 @@ def convert_dataset(
         evidence = "as said"
     else:
         raise DataError(f"{source}: no such file or folder")
-    if source_format in ("labelme", "voc", "masks") and not source.is_dir():
+    if source_format in ("labelme", "voc", "masks", "supervisely") and not source.is_dir():
         raise DataError(f"{source}: expected a folder of {source_format} data, got a file")
-    if image_dir is not None and source_format != "coco":
-        raise ConfigError(f"image_dir: expected it with a COCO source only, got one of {source_format}")
+    if image_dir is not None and source_format not in _ONE_FILE:
+        known = ", ".join(_ONE_FILE)
+        raise ConfigError(f"image_dir: expected it with a source of {known} only, got one of {source_format}")
 
-    remarks = Remarks()
-    read: Reader = READERS[source_format]
-    if image_dir is not None:
-        read = partial(coco.read, image_dir=Path(image_dir))
-    dataset = read(source, class_names, remarks)
+    reading = Reading(
+        class_names=class_names,
+        image_dir=None if image_dir is None else Path(image_dir),
+        skip_missing=skip_missing,
+        progress=progress or _no_progress,
+    )
+    remarks = reading.remarks
+    dataset = READERS[source_format](source, reading)
     dataset = replace(dataset, splits={name: images for name, images in dataset.splits.items() if images})
     if not dataset.splits:
         raise DataError(f"{source}: expected images, found none")
@@ -175,7 +190,7 @@ def convert_dataset(
     done = itertools.count(1)
     total = sum(map(len, dataset.splits.values()))
     writer = ImageWriter(
-        link=link_images, remarks=remarks, written=lambda: progress(next(done), total) if progress else None
+        link=link_images, remarks=remarks, written=lambda: reading.progress(next(done), total, "write")
     )
     _write(with_unique_names(dataset), output, WRITERS[output_format], writer, remarks)
     return Conversion(
@@ -188,6 +203,10 @@ def convert_dataset(
         objects={name: sum(len(image.objects) for image in images) for name, images in dataset.splits.items()},
         remarks=remarks.lines(),
     )
+
+
+def _no_progress(done: int, total: int, what: str) -> None:
+    pass
 
 
 def _with_class_names(dataset: DatasetRecord, class_names: Sequence[str], source: Path) -> DatasetRecord:

@@ -7,38 +7,33 @@ export are up to a pixel larger; here outlines are rasterised as COCO does. A sh
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from protomask.data.coco.segmentation import encode_segmentation
+from protomask.data.folders import is_inside, list_images, split_folders
 from protomask.data.formats.records import (
     DatasetRecord,
     ImageRecord,
     ImageWriter,
     ObjectRecord,
+    Reading,
     Remarks,
-    Segmentation,
-    is_inside,
-    list_images,
     read_class_names,
     read_header,
     rle_of,
     segmentation_of_mask,
-    split_folders,
     write_class_names,
 )
+from protomask.data.formats.shapes import Part, ellipse, read_base64, read_patch, union
 from protomask.errors import DataError
 from protomask.masks.outlines import MAX_COORDINATE
-from protomask.masks.rle import Rle, decode_rle, encode_rle, rle_area
+from protomask.masks.rle import Rle, decode_rle, rle_area
 from protomask.masks.runs import boxes_of_masks
 from protomask.structures.coco_json import read_json_object, shown, whole_number
 from protomask.structures.file_names import FileNames, name_flaw, with_slashes
@@ -46,27 +41,10 @@ from protomask.structures.file_names import FileNames, name_flaw, with_slashes
 _OUTLINES = ("polygon", "oriented_rectangle", "rotation")
 _WITHOUT_AREA = ("point", "points", "line", "linestrip")
 _CROWD_FLAG = "iscrowd"
-_ARC_DEVIATION = 0.05  # px between a circle and the polygon that stands for it
 _VERSION = "5.5.0"
-_PATCH_SHARE, _PATCH_PIXELS = 4, 1 << 20  # pixels of a mask, per pixel of the image and more
 
 
-def detect(source: Path) -> str | None:
-    """What shows that ``source`` is LabelMe, or None."""
-    if source.is_dir():
-        for file in sorted(source.rglob("*.json"))[:20]:
-            try:
-                with file.open("rb") as opened:
-                    start = opened.read(1 << 16)
-            except OSError:
-                continue
-            # An image within may come first; it is base64, so it cannot hold the key.
-            if b'"shapes"' in start or b'"imageData"' in start:
-                return f"{file.relative_to(source)} with shapes"
-    return None
-
-
-def read(source: Path, class_names: Sequence[str] | None, remarks: Remarks) -> DatasetRecord:
+def read(source: Path, reading: Reading) -> DatasetRecord:
     """Read a folder of LabelMe files, and those below it.
 
     Shapes of one label with the same ``group_id`` are one object. Points and lines have no area and are left out;
@@ -75,8 +53,7 @@ def read(source: Path, class_names: Sequence[str] | None, remarks: Remarks) -> D
 
     Args:
         source: folder; its subfolders ``train``, ``val``, ``test`` are splits.
-        class_names: not used, the files have them.
-        remarks: gets the shapes and images that are left out.
+        reading: its class names are not used, the files have them.
 
     Raises:
         DataError: naming file and key.
@@ -93,11 +70,12 @@ def read(source: Path, class_names: Sequence[str] | None, remarks: Remarks) -> D
     }
     names += sorted(labels - set(names))
     for split, described in contents.items():
-        splits[split] = [_read_image(file, content, names, source, remarks) for file, content in described]
+        read = (_read_image(file, content, names, source, reading) for file, content in reading.each(described))
+        splits[split] = [image for image in read if image is not None]
         used = {image.source.resolve() for image in splits[split] if isinstance(image.source, Path)}
         for path in list_images(split_folders(source)[split]):
             if path.resolve() not in used:
-                remarks.add("images without a JSON left out", path)
+                reading.remarks.add("images without a JSON left out", path)
     if not any(splits.values()):
         raise DataError(f"{source}: expected LabelMe JSON files, found none")
     return DatasetRecord(class_names=tuple(names), splits=splits)
@@ -113,8 +91,13 @@ def _shapes(file: Path, content: dict[str, Any]) -> list[dict[str, Any]]:
     return shapes
 
 
-def _read_image(file: Path, content: dict[str, Any], names: Sequence[str], root: Path, remarks: Remarks) -> ImageRecord:
-    source, name = _find_image(file, content, root)
+def _read_image(
+    file: Path, content: dict[str, Any], names: Sequence[str], root: Path, reading: Reading
+) -> ImageRecord | None:
+    found = _find_image(file, content, root, reading)
+    if found is None:
+        return None
+    source, name = found
     size = read_header(source, f"{file}: imagePath {content.get('imagePath')}").upright_size
     stated = (content.get("imageHeight"), content.get("imageWidth"))
     if None not in stated and tuple(map(whole_number, stated)) != size:
@@ -129,18 +112,20 @@ def _read_image(file: Path, content: dict[str, Any], names: Sequence[str], root:
     objects = []
     for members in groups.values():
         parts = [
-            part for index, shape in members if (part := _read_shape(file, index, shape, size, remarks)) is not None
+            part
+            for index, shape in members
+            if (part := _read_shape(file, index, shape, size, reading.remarks)) is not None
         ]
         if parts:
             flags = members[0][1].get("flags") or {}
             label = names.index(members[0][1]["label"])
             crowd = bool(flags.get(_CROWD_FLAG)) if isinstance(flags, dict) else False
-            objects.append(ObjectRecord(label=label, segmentation=_union(parts, size), is_crowd=crowd))
+            objects.append(ObjectRecord(label=label, segmentation=union(parts, size), is_crowd=crowd))
     name = (file.parent / name).relative_to(root).as_posix()
     return ImageRecord(source=source, name=name, size=size, objects=objects, is_upright=True)
 
 
-def _find_image(file: Path, content: dict[str, Any], root: Path) -> tuple[Path | bytes, str]:
+def _find_image(file: Path, content: dict[str, Any], root: Path, reading: Reading) -> tuple[Path | bytes, str] | None:
     """The image file or the bytes in the JSON, and a name for it; only files of the data set are looked at."""
     stated = content.get("imagePath")
     if not isinstance(stated, str) or not stated:
@@ -163,22 +148,14 @@ def _find_image(file: Path, content: dict[str, Any], root: Path) -> tuple[Path |
         hint = f"; is {close} meant?" if close else ""
         if not choices:
             hint = f"; {shown(stated)} leads out of the data set {root}"
-        raise DataError(f"{file}: imagePath: the image {file.parent / path.name} does not exist{hint}")
-    pixels = _from_base64(data, f"{file}: imageData")
+        reading.missing(f"{file}: imagePath", f"the image {file.parent / path.name} does not exist{hint}")
+        return None
+    pixels = read_base64(data, f"{file}: imageData")
     ending = {"JPEG": ".jpg", "PNG": ".png"}.get(read_header(pixels, f"{file}: imageData").format, path.suffix)
     return pixels, path.stem + ending
 
 
-def _from_base64(text: Any, where: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, TypeError, ValueError) as error:
-        raise DataError(f"{where}: expected a file in base64: {error}") from error
-
-
-def _read_shape(
-    file: Path, index: int, shape: dict[str, Any], size: tuple[int, int], remarks: Remarks
-) -> list[float] | NDArray[np.bool_] | None:
+def _read_shape(file: Path, index: int, shape: dict[str, Any], size: tuple[int, int], remarks: Remarks) -> Part | None:
     """One polygon, a mask (H, W) bool, or None for what has no area."""
     where = f"{file}: shapes[{index}] ({shape['label']})"
     kind = shape.get("shape_type") or "polygon"
@@ -201,55 +178,17 @@ def _read_shape(
     elif kind in ("rectangle", "circle", "mask") and len(points) != 2:
         raise DataError(f"{where}: points: expected 2 of a {kind}, got {len(points)}")
     elif kind == "circle":
-        points = _circle(points)
+        radius = float(np.hypot(*(points[1] - points[0])))
+        return ellipse((float(points[0, 0]), float(points[0, 1])), (radius, radius))
     elif kind == "mask":
-        return _read_mask(where, points, shape.get("mask"), size)
+        left, top = (int(value) for value in points.min(axis=0).round())
+        content = read_base64(shape.get("mask"), f"{where}: mask")
+        return read_patch(content, f"{where}: mask", corner=(top, left), size=size)
     else:
         known = ", ".join((*_OUTLINES, "rectangle", "circle", "mask", *_WITHOUT_AREA))
         raise DataError(f"{where}: shape_type: expected one of {known}; got {shown(kind)}")
     numbers: list[float] = points.ravel().tolist()
     return numbers
-
-
-def _circle(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Polygon of a circle given by its centre and a point on it."""
-    radius = float(np.hypot(*(points[1] - points[0])))
-    step = 2 * math.acos(1 - min(_ARC_DEVIATION / radius, 0.5)) if radius else math.pi / 2
-    angles = np.linspace(0, 2 * math.pi, max(8, math.ceil(2 * math.pi / step)), endpoint=False)
-    outline: NDArray[np.float64] = points[0] + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    return outline
-
-
-def _read_mask(where: str, points: NDArray[np.float64], data: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
-    try:
-        with Image.open(io.BytesIO(_from_base64(data, f"{where}: mask")), formats=("PNG",)) as opened:
-            if opened.width * opened.height > _PATCH_SHARE * size[0] * size[1] + _PATCH_PIXELS:
-                raise ValueError(f"{opened.width}x{opened.height} px are more than the image has")
-            patch = np.asarray(opened.convert("L")) > 0
-    except DataError:
-        raise
-    except Exception as error:
-        # What a damaged file makes a decoder raise is not documented.
-        raise DataError(f"{where}: mask: expected a PNG in base64: {str(error) or type(error).__name__}") from error
-    mask = np.zeros(size, dtype=np.bool_)
-    left, top = (int(value) for value in points.min(axis=0).round())
-    part = patch[max(-top, 0) :, max(-left, 0) :]
-    window = mask[max(top, 0) : max(top, 0) + part.shape[0], max(left, 0) : max(left, 0) + part.shape[1]]
-    window |= part[: window.shape[0], : window.shape[1]]
-    return mask
-
-
-def _union(parts: Sequence[list[float] | NDArray[np.bool_]], size: tuple[int, int]) -> Segmentation:
-    polygons = [part for part in parts if isinstance(part, list)]
-    masks = [part for part in parts if isinstance(part, np.ndarray)]
-    if not masks:
-        return polygons
-    if polygons:
-        code = encode_segmentation(polygons, size)
-        if code is None:
-            raise DataError("an outline is longer than any in an image of this size")
-        masks.append(decode_rle(code))
-    return encode_rle(np.logical_or.reduce(masks)[None])[0]
 
 
 def write(dataset: DatasetRecord, folder: Path, images: ImageWriter, remarks: Remarks) -> None:

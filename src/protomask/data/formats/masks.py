@@ -17,25 +17,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from protomask.data.folders import list_images, paired_folders, split_folders
 from protomask.data.formats.records import (
     DatasetRecord,
     ImageRecord,
     ImageWriter,
     ObjectRecord,
+    Reading,
     Remarks,
     Segmentation,
-    list_images,
     paint_numbers,
-    paired_folders,
     read_class_names,
     read_header,
     read_index_map,
     segmentation_of_mask,
     segmentations_of_numbers,
     solid_objects,
-    split_folders,
     write_class_names,
 )
+from protomask.data.recognition import folders_of_masks
 from protomask.errors import DataError
 from protomask.masks.rle import decode_rle
 
@@ -45,28 +45,7 @@ _MASK_ENDINGS = ("", "_mask", "_masks")
 _Described = tuple[Path, list[tuple[str | None, Path]]]
 
 
-def detect(source: Path) -> str | None:
-    """What shows that ``source`` holds masks, one PNG per object or one label map per image, or None."""
-    if not source.is_dir():
-        return None
-    for folder in split_folders(source).values():
-        found = next(_image_folders(folder), None)
-        if found is not None:
-            return f"{(found / 'masks').relative_to(source)} with a PNG per object"
-    for images, masks in paired_folders(source, "images", "masks").values():
-        if images.is_dir() and masks.is_dir():
-            return f"{masks.relative_to(source)} with a label map per image"
-    return None
-
-
-def _image_folders(folder: Path) -> Iterator[Path]:
-    """Folders of one image each; several images beside masks are a data set with label maps."""
-    for path in sorted(folder.iterdir()):
-        if (path / "masks").is_dir() and (path / "images").is_dir() and len(list_images(path / "images")) <= 1:
-            yield path
-
-
-def read(source: Path, class_names: Sequence[str] | None, remarks: Remarks) -> DatasetRecord:
+def read(source: Path, reading: Reading) -> DatasetRecord:
     """Read mask PNGs of either layout.
 
     A pixel of a binary PNG belongs to the object if it is brighter than half of the brightest. Images without a
@@ -75,29 +54,31 @@ def read(source: Path, class_names: Sequence[str] | None, remarks: Remarks) -> D
 
     Args:
         source: folder; ``train``, ``val``, ``test`` in it (or in ``images`` and ``masks``) are splits.
-        class_names: name of the only class where there are no class folders and no ``classes.txt``.
-        remarks: gets what is left out.
+        reading: ``class_names`` has the only class where there are no class folders and no ``classes.txt``.
 
     Raises:
         DataError: an image is missing, or a PNG is not of its image's size.
 
     """
-    folders = {split: list(_image_folders(folder)) for split, folder in split_folders(source).items()}
+    folders = {split: list(folders_of_masks(folder)) for split, folder in split_folders(source).items()}
     is_binary = any(folders.values())
     described: dict[str, list[_Described]]
     if is_binary:
-        described = {split: [_describe_folder(path) for path in paths] for split, paths in folders.items()}
+        described = {split: _describe_folders(paths, reading) for split, paths in folders.items()}
     else:
         pairs = paired_folders(source, "images", "masks")
-        described = {split: list(_describe_pair(*pair, remarks)) for split, pair in pairs.items()}
+        described = {split: list(_describe_pair(*pair, reading)) for split, pair in pairs.items()}
     if not any(described.values()):
         raise DataError(
             f"{source}: expected IMAGE/images and IMAGE/masks, or images/ and masks/ with a label map per image"
         )
     used = {name: file for images in described.values() for _, masks in images for name, file in masks}
-    names = _class_names(source, class_names, used, remarks)
+    names = _class_names(source, reading.class_names, used, reading.remarks)
     splits = {
-        split: [_read_image(image, masks, names, source, remarks, is_binary=is_binary) for image, masks in images]
+        split: [
+            _read_image(image, masks, names, source, reading.remarks, is_binary=is_binary)
+            for image, masks in reading.each(images)
+        ]
         for split, images in described.items()
     }
     return DatasetRecord(class_names=names, splits=splits)
@@ -121,18 +102,22 @@ def _class_names(
     return names
 
 
-def _describe_folder(folder: Path) -> _Described:
-    images = list_images(folder / "images")
-    if not images:
-        raise DataError(f"{folder}: expected an image in images/, found none")
-    return images[0], _masks_below(folder / "masks")
+def _describe_folders(folders: Sequence[Path], reading: Reading) -> list[_Described]:
+    described = []
+    for folder in folders:
+        images = list_images(folder / "images")
+        if images:
+            described.append((images[0], _masks_below(folder / "masks")))
+        else:
+            reading.missing(folder, "expected an image in images/, found none")
+    return described
 
 
 def _masks_below(folder: Path) -> list[tuple[str | None, Path]]:
     return [(None if file.parent == folder else file.parent.name, file) for file in list_images(folder)]
 
 
-def _describe_pair(images: Path, masks: Path, remarks: Remarks) -> Iterator[_Described]:
+def _describe_pair(images: Path, masks: Path, reading: Reading) -> Iterator[_Described]:
     if not masks.is_dir():
         raise DataError(f"{images}: expected label maps in {masks}, which does not exist")
     of_stem: dict[str, list[tuple[str | None, Path]]] = {}
@@ -141,12 +126,11 @@ def _describe_pair(images: Path, masks: Path, remarks: Remarks) -> Iterator[_Des
     for image in list_images(images):
         own = next((of_stem.pop(key) for end in _MASK_ENDINGS if (key := image.stem + end) in of_stem), None)
         if own is None:
-            remarks.add("images without a label map left out", image)
+            reading.remarks.add("images without a label map left out", image)
         else:
             yield image, own
-    if of_stem:
-        name, found = next(iter(of_stem.items()))
-        raise DataError(f"{found[0][1]}: no image {name}.* in {images} ({len(of_stem)} label maps have none)")
+    for name, found in of_stem.items():
+        reading.missing(found[0][1], f"no image {name}.* in {images} ({len(of_stem)} label maps have none)")
 
 
 def _read_image(

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import codecs
 import io
 import os
-import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from protomask.data.coco.segmentation import encode_segmentation
+from protomask.data.folders import read_text
 from protomask.errors import DataError
-from protomask.images.pixels import EXIF_ORIENTATION, IMAGE_FORMATS, IMAGE_SUFFIXES
+from protomask.images.pixels import EXIF_ORIENTATION, IMAGE_FORMATS
 from protomask.masks.polygons import mask_to_polygons
 from protomask.masks.rle import Rle, decode_rle, encode_rle, encode_runs, rle_area
 from protomask.masks.runs import mask_runs, move_runs, unite_runs
@@ -27,14 +26,10 @@ from protomask.masks.runs import mask_runs, move_runs, unite_runs
 Segmentation = list[list[float]] | Rle
 """As COCO has it: polygons [x1, y1, x2, y2, ...] in px, each part of one object, or a run-length code."""
 
+T = TypeVar("T")
 _JPEG_QUALITY = 95
 _MAX_EDGES = 1 << 18  # of pixels along the outline of a mask that becomes polygons
 _WINDOW_SHARE = 64  # times the pixels of a map that its objects may span together
-_SPLITS = {
-    "train": "train", "training": "train", "trainval": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
 # Files with one class name per line, as YOLO, LabelMe and their converters call them.
 _NAME_FILES = ("classes.txt", "labels.txt", "class_names.txt")
 _NO_CLASSES = ("__ignore__", "_background_", "background")
@@ -105,48 +100,52 @@ class Remarks:
         return tuple(f"{count} {what} (first: {first})" for what, (count, first) in self._found.items())
 
 
-Reader = Callable[[Path, Sequence[str] | None, Remarks], DatasetRecord]
+Progress = Callable[[int, int, str], None]
+"""Called with how much is done, of how much, and what is being done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What a reader is asked for, and where it says what it meets.
+
+    Attributes:
+        class_names: names in label order, for sources that have numbers only.
+        image_dir: folder of the images, where they are not around the annotation file.
+        skip_missing: leave out images that are listed and not there.
+        remarks: gets what is left out or guessed.
+        progress: called after each image.
+
+    """
+
+    class_names: Sequence[str] | None = None
+    image_dir: Path | None = None
+    skip_missing: bool = False
+    remarks: Remarks = field(default_factory=Remarks)
+    progress: Progress = lambda done, total, text: None
+
+    def each(self, items: Sequence[T]) -> Iterator[T]:
+        """The items, with progress after each."""
+        for done, item in enumerate(items, start=1):
+            yield item
+            self.progress(done, len(items), "read")
+
+    def missing(self, where: str | Path, reason: str) -> None:
+        """Leave an image out that is not there.
+
+        Raises:
+            DataError: missing images are not to be skipped.
+
+        """
+        if not self.skip_missing:
+            raise DataError(f"{where}: {reason}; skip_missing leaves such images out")
+        self.remarks.add("listed images that are not there left out", f"{where}: {reason}")
+
+
+Reader = Callable[[Path, Reading], DatasetRecord]
 Writer = Callable[[DatasetRecord, Path, "ImageWriter", Remarks], None]
 
 
 # Reading
-
-
-def split_name(text: str) -> str | None:
-    """``train``, ``val`` or ``test`` where a folder or file is called so in some usual way, else None."""
-    return _SPLITS.get(re.sub(r"^instances_|\d+$", "", text.lower()))
-
-
-def split_folders(folder: Path) -> dict[str, Path]:
-    """The folders in ``folder`` that are called like splits; the folder itself as ``train`` where there is none."""
-    found = {split_name(path.name): path for path in sorted(folder.iterdir()) if path.is_dir()}
-    named: dict[str, Path] = {split: found[split] for split in ("train", "val", "test") if split in found}
-    return named or {"train": folder}
-
-
-def paired_folders(source: Path, first: str, second: str) -> dict[str, tuple[Path, Path]]:
-    """Two folders per split: ``first/train`` and ``second/train``, or ``train/first`` and ``train/second``."""
-    if (source / first).is_dir():
-        parts = split_folders(source / first)
-        return {split: (part, source / second / part.relative_to(source / first)) for split, part in parts.items()}
-    return {
-        split: (part / first, part / second) for split, part in split_folders(source).items() if (part / first).is_dir()
-    }
-
-
-def is_inside(path: Path, folder: Path) -> bool:
-    """Whether a path, as it is written, names something in a folder; links are not followed."""
-    place, top = (os.path.normpath(Path.cwd() / part) for part in (path, folder))
-    return place == top or place.startswith(top.rstrip(os.sep) + os.sep)
-
-
-def list_images(folder: Path) -> list[Path]:
-    """Image files in a folder and below, sorted; hidden ones are not looked at."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
 
 
 def read_class_names(folder: Path) -> tuple[str, ...] | None:
@@ -158,20 +157,6 @@ def read_class_names(folder: Path) -> tuple[str, ...] | None:
                 raise DataError(f"{file}: a class name occurs twice")
             return tuple(name for name in names if name not in _NO_CLASSES)
     return None
-
-
-def read_text(file: Path) -> str:
-    """Text of a file in UTF-8, or in UTF-16 with a byte order mark.
-
-    Raises: DataError where there is none.
-
-    """
-    try:
-        content = file.read_bytes()
-        is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        return content.decode("utf-16" if is_wide else "utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: cannot be read as text: {error}") from error
 
 
 @dataclass(frozen=True)

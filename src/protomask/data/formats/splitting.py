@@ -17,12 +17,20 @@ from protomask.errors import ConfigError
 SPLIT_NAMES = ("train", "val", "test")
 
 
-def check_split(shares: Sequence[float]) -> None:
-    """Raise ConfigError unless the shares are two or three (train, val, test), above 0, with the sum 1."""
-    if len(shares) not in (2, 3) or not all(0 < share < 1 for share in shares) or abs(sum(shares) - 1) > 1e-6:
+def split_shares(shares: Sequence[float]) -> tuple[float, ...]:
+    """The shares of train, val (and test) with the sum 1, given so or in percent.
+
+    Raises:
+        ConfigError: they are not two or three, not above 0, or their sum is another one.
+
+    """
+    total = next((whole for whole in (1, 100) if abs(sum(shares) - whole) <= 1e-6 * whole), None)
+    if len(shares) not in (2, 3) or total is None or not all(share > 0 for share in shares):
         raise ConfigError(
-            f"split: expected two or three shares above 0 with the sum 1, for train, val and test; got {list(shares)}"
+            f"split: expected two or three shares above 0 with the sum 1 (or 100, in percent), for train, val and "
+            f"test; got {', '.join(f'{share:g}' for share in shares)}"
         )
+    return tuple(share / total for share in shares)
 
 
 def split_dataset(
@@ -35,7 +43,7 @@ def split_dataset(
 
     Args:
         dataset: any splits.
-        shares: of the images, for train, val and maybe test; their sum is 1.
+        shares: of the images, for train, val and maybe test; their sum is 1, or 100.
         seed: decides between equals.
         group_by: regular expression; images in whose file names it finds the same text stay together. By default every
             image is its own group.
@@ -44,7 +52,7 @@ def split_dataset(
         ConfigError: the shares or the expression are impossible, or there are fewer groups than splits.
 
     """
-    check_split(shares)
+    shares = split_shares(shares)
     images = [image for split in dataset.splits.values() for image in split]
     groups = list(_groups(images, group_by).values())
     if len(groups) < len(shares):

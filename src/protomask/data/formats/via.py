@@ -1,78 +1,53 @@
-"""VGG Image Annotator: one JSON about all images, with regions drawn as polygons, rectangles, circles and ellipses.
+"""VGG Image Annotator: one file about all images, with regions drawn as polygons, rectangles, circles and ellipses.
 
-Versions 1 and 2 are read, a saved project or its exported annotations. VIA's export as COCO is read as COCO.
+Versions 1 and 2 are read: a saved project, or annotations exported as JSON or CSV. Its export as COCO is read as COCO.
 """
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from protomask.data.folders import read_text, split_folders
+from protomask.data.formats.image_files import ImageFiles
 from protomask.data.formats.records import (
     DatasetRecord,
     ImageRecord,
     ObjectRecord,
-    Remarks,
-    list_images,
+    Reading,
     read_class_names,
     read_header,
-    split_folders,
 )
+from protomask.data.formats.shapes import ellipse, number
+from protomask.data.recognition import via_files
 from protomask.errors import DataError
-from protomask.masks.outlines import MAX_COORDINATE
-from protomask.structures.coco_json import finite_number, read_json, shown
-from protomask.structures.file_names import FileNames, name_flaw, with_slashes
+from protomask.structures.coco_json import read_json, shown
 
 DEFAULT_CLASS = "object"
 _METADATA = "_via_img_metadata"
 _NAME_KEYS = ("class", "label", "name", "category", "type", "object")
 _WITHOUT_AREA = ("point", "polyline", "line")
-_POINTS = 64  # of the polygon that stands for a circle or an ellipse
-_MAX_BYTES = 1 << 16  # of a file that are looked at to tell the format
+_COLUMNS = ("filename", "region_shape_attributes", "region_attributes")
+_Entry = tuple[str, list[Mapping[str, Any]]]
+"""File name and regions of an image."""
 
 
-def detect(source: Path) -> str | None:
-    """What shows that ``source`` is VIA, or None."""
-    for file in _files(source):
-        return f"{file.name} with regions"
-    return None
-
-
-def _files(source: Path) -> list[Path]:
-    """The annotation files, one for each split at most."""
-    if source.is_file():
-        candidates = [source] if source.suffix.lower() == ".json" else []
-    else:
-        candidates = sorted(source.glob("*.json")) + sorted(source.glob("*/*.json"))
-    found: list[Path] = []
-    for file in candidates:
-        try:
-            with file.open("rb") as opened:
-                start = opened.read(_MAX_BYTES)
-        except OSError:
-            continue
-        is_project = b'"_via_' in start
-        if is_project or (b'"regions"' in start and b'"filename"' in start and b'"file_attributes"' in start):
-            found.append(file)
-    return found
-
-
-def read(source: Path, class_names: Sequence[str] | None, remarks: Remarks) -> DatasetRecord:
+def read(source: Path, reading: Reading) -> DatasetRecord:
     """Read the annotations of VIA.
 
     The class of a region is the value of its attribute called class, label, name, category or type, else of the one
     that most regions have; without any, it is called ``object``. Points and lines have no area and are left out.
 
     Args:
-        source: folder with the JSON and the images (in it, or in folders), or the JSON; ``train``, ``val``, ``test``
-            in the folder are splits.
-        class_names: not used, the regions have them.
-        remarks: gets the regions and images that are left out.
+        source: folder with the JSON or CSV and the images (in it, or in folders), or the file; ``train``, ``val``,
+            ``test`` in the folder are splits.
+        reading: its class names are not used, the regions have them.
 
     Raises:
         DataError: naming file and region.
@@ -80,8 +55,8 @@ def read(source: Path, class_names: Sequence[str] | None, remarks: Remarks) -> D
     """
     root = source.parent if source.is_file() else source
     if source.is_dir():
-        parts = {split: files for split, folder in split_folders(source).items() if (files := _files(folder))}
-        parts = parts or {"train": _files(source)}
+        parts = {split: files for split, folder in split_folders(source).items() if (files := via_files(folder))}
+        parts = parts or {"train": via_files(source)}
     else:
         parts = {"train": [source]}
     described = {split: [(file, _entries(file)) for file in files] for split, files in parts.items()}
@@ -93,19 +68,19 @@ def read(source: Path, class_names: Sequence[str] | None, remarks: Remarks) -> D
     for split, every in described.items():
         splits[split] = []
         for file, entries in every:
-            paths = {path.relative_to(file.parent).as_posix(): path for path in list_images(file.parent)}
-            known = FileNames([*paths])
-            alone = {path.name: path for path in paths.values()}
-            for name, found in entries:
-                image = _find(file, name, known, paths, alone)
-                splits[split].append(_read_image(file, image, root, found, names, key, remarks))
+            images = ImageFiles([reading.image_dir] if reading.image_dir else [file.parent, root], reading)
+            for name, found in reading.each(entries):
+                image = images.find(name, f"{file}: filename")
+                if image is not None:
+                    splits[split].append(_read_image(file, image, root, found, names, key, reading))
     if not any(splits.values()):
         raise DataError(f"{source}: expected images with regions, found none")
     return DatasetRecord(class_names=tuple(names), splits=splits)
 
 
-def _entries(file: Path) -> list[tuple[str, list[Mapping[str, Any]]]]:
-    """File name and regions of each image."""
+def _entries(file: Path) -> list[_Entry]:
+    if file.suffix.lower() == ".csv":
+        return _csv_entries(file)
     content = read_json(file)
     images = content.get(_METADATA, content) if isinstance(content, Mapping) else None
     if not isinstance(images, Mapping):
@@ -121,6 +96,44 @@ def _entries(file: Path) -> list[tuple[str, list[Mapping[str, Any]]]]:
             raise DataError(f"{file}: {shown(key)}: filename: expected the name of the image, got {shown(name)}")
         found.append((name, regions))
     return found
+
+
+def _csv_entries(file: Path) -> list[_Entry]:
+    """Images of a CSV, which has a row for each region, and one for an image without regions."""
+    text = read_text(file)
+    limit = csv.field_size_limit(max(len(text), csv.field_size_limit()))  # an outline is one field
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        raise DataError(f"{file}: cannot be read as CSV: {error}") from error
+    finally:
+        csv.field_size_limit(limit)
+    columns = [name.strip().lstrip("#") for name in rows[0]] if rows else []
+    missing = [name for name in _COLUMNS if name not in columns]
+    if missing:
+        raise DataError(f"{file}: expected the columns {', '.join(_COLUMNS)}, lacks {', '.join(missing)}")
+    places = [columns.index(name) for name in _COLUMNS]
+    images: dict[str, list[Mapping[str, Any]]] = {}
+    for line, row in enumerate(rows[1:], start=2):
+        if not any(row):
+            continue
+        if len(row) <= max(places) or not row[places[0]]:
+            raise DataError(f"{file}: row {line}: expected {len(columns)} fields with a filename, got {len(row)}")
+        regions = images.setdefault(row[places[0]], [])
+        shape, attributes = (_json_field(file, line, columns[place], row[place]) for place in places[1:])
+        if shape:
+            regions.append({"shape_attributes": shape, "region_attributes": attributes})
+    return list(images.items())
+
+
+def _json_field(file: Path, line: int, column: str, text: str) -> Mapping[str, Any]:
+    try:
+        content = json.loads(text or "{}")
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file}: row {line}: {column}: not valid JSON: {error}") from error
+    if not isinstance(content, Mapping):
+        raise DataError(f"{file}: row {line}: {column}: expected an object, got {shown(content)}")
+    return content
 
 
 def _attributes(region: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -143,22 +156,6 @@ def _class_of(region: Mapping[str, Any], key: str | None) -> str:
     return value.strip() or DEFAULT_CLASS if isinstance(value, str) else DEFAULT_CLASS
 
 
-def _find(file: Path, name: str, known: FileNames, paths: Mapping[str, Path], alone: Mapping[str, Path]) -> Path:
-    path = PurePosixPath(with_slashes(name))
-    if (flaw := name_flaw(path.name)) is not None:
-        raise DataError(f"{file}: filename: expected the name of an image, got {shown(name)}: {flaw}")
-    found = known.find_tail(str(path))
-    image = alone.get(path.name) if found is None else paths[found]
-    if image is None:
-        spelled = FileNames(alone).find(path.name)
-        image = None if spelled is None else alone[spelled]
-    if image is None:
-        close = FileNames(alone).close_to(path.name)
-        hint = f"; is {close} meant?" if close else ""
-        raise DataError(f"{file}: filename: no image {shown(name)} in {file.parent} or below{hint}")
-    return image
-
-
 def _read_image(
     file: Path,
     image: Path,
@@ -166,7 +163,7 @@ def _read_image(
     regions: Sequence[Mapping[str, Any]],
     names: Sequence[str],
     key: str | None,
-    remarks: Remarks,
+    reading: Reading,
 ) -> ImageRecord:
     objects = []
     for index, region in enumerate(regions):
@@ -175,42 +172,34 @@ def _read_image(
         if not isinstance(shape, Mapping):
             raise DataError(f"{where}: expected shape_attributes, got {shown(shape)}")
         if shape.get("name") in _WITHOUT_AREA:
-            remarks.add("points and lines left out, they have no area", where)
+            reading.remarks.add("points and lines left out, they have no area", where)
             continue
         label = names.index(_class_of(region, key))
         objects.append(ObjectRecord(label=label, segmentation=[_outline(where, shape)]))
     size = read_header(image, image).upright_size
-    name = image.relative_to(root).as_posix()
+    name = image.relative_to(root).as_posix() if image.is_relative_to(root) else image.name
     return ImageRecord(source=image, name=name, size=size, objects=objects, is_upright=True)
 
 
 def _outline(where: str, shape: Mapping[str, Any]) -> list[float]:
     """Points [x1, y1, x2, y2, ...] of a region, px of the upright image."""
     kind = shape.get("name")
-    if kind in ("polygon", "rect", "circle", "ellipse"):
-        if kind == "polygon":
-            columns = [_numbers(where, shape, side) for side in ("all_points_x", "all_points_y")]
-            if len(columns[0]) != len(columns[1]) or len(columns[0]) < 3:
-                got = f"{len(columns[0])} and {len(columns[1])}"
-                raise DataError(f"{where}: expected 3 points or more with x and y each, got {got}")
-            return [value for point in zip(*columns, strict=True) for value in point]
-        if kind == "rect":
-            x, y, w, h = (_number(where, shape, side) for side in ("x", "y", "width", "height"))
-            return [x, y, x + w, y, x + w, y + h, x, y + h]
-        x, y = (_number(where, shape, side) for side in ("cx", "cy"))
-        radii = [_number(where, shape, side) for side in (("r", "r") if kind == "circle" else ("rx", "ry"))]
+    if kind == "polygon":
+        columns = [_numbers(where, shape, side) for side in ("all_points_x", "all_points_y")]
+        if len(columns[0]) != len(columns[1]) or len(columns[0]) < 3:
+            got = f"{len(columns[0])} and {len(columns[1])}"
+            raise DataError(f"{where}: expected 3 points or more with x and y each, got {got}")
+        return [value for point in zip(*columns, strict=True) for value in point]
+    if kind == "rect":
+        x, y, w, h = (_number(where, shape, side) for side in ("x", "y", "width", "height"))
+        return [x, y, x + w, y, x + w, y + h, x, y + h]
+    if kind == "circle":
+        x, y, radius = (_number(where, shape, side) for side in ("cx", "cy", "r"))
+        return ellipse((x, y), (radius, radius))
+    if kind == "ellipse":
+        x, y, x_radius, y_radius = (_number(where, shape, side) for side in ("cx", "cy", "rx", "ry"))
         turn = _number(where, shape, "theta") if "theta" in shape else 0.0
-        angles = np.linspace(0, 2 * math.pi, _POINTS, endpoint=False)
-        along, across = radii[0] * np.cos(angles), radii[1] * np.sin(angles)
-        points = np.stack(
-            [
-                x + along * math.cos(turn) - across * math.sin(turn),
-                y + along * math.sin(turn) + across * math.cos(turn),
-            ],
-            axis=1,
-        )
-        numbers: list[float] = points.clip(-MAX_COORDINATE, MAX_COORDINATE).ravel().tolist()
-        return numbers
+        return ellipse((x, y), (x_radius, y_radius), math.degrees(turn))
     known = ", ".join(("polygon", "rect", "circle", "ellipse", *_WITHOUT_AREA))
     raise DataError(f"{where}: expected one of {known}; got {shown(kind)}")
 
@@ -219,15 +208,8 @@ def _numbers(where: str, shape: Mapping[str, Any], key: str) -> list[float]:
     values = shape.get(key)
     if not isinstance(values, list):
         raise DataError(f"{where}: {key}: expected a list of numbers, got {shown(values)}")
-    return [_checked(where, key, value) for value in values]
+    return [number(value, f"{where}: {key}") for value in values]
 
 
 def _number(where: str, shape: Mapping[str, Any], key: str) -> float:
-    return _checked(where, key, shape.get(key))
-
-
-def _checked(where: str, key: str, value: Any) -> float:
-    number = finite_number(value)
-    if number is None or abs(number) > MAX_COORDINATE:
-        raise DataError(f"{where}: {key}: expected a number of px, got {shown(value)}")
-    return number
+    return number(shape.get(key), f"{where}: {key}")

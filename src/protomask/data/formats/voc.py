@@ -14,22 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from protomask.data.folders import list_images, read_text, split_name
 from protomask.data.formats.records import (
     DatasetRecord,
     ImageRecord,
     ImageWriter,
     ObjectRecord,
+    Reading,
     Remarks,
-    list_images,
     paint_numbers,
     read_class_names,
     read_header,
     read_index_map,
-    read_text,
     rle_of,
     segmentations_of_numbers,
     solid_objects,
-    split_name,
     write_class_names,
 )
 from protomask.detection.nms import pairwise_iou
@@ -57,15 +56,7 @@ def palette() -> NDArray[np.uint8]:
     return colours.astype(np.uint8)
 
 
-def detect(source: Path) -> str | None:
-    """What shows that ``source`` is Pascal VOC or SBD, or None."""
-    for root in (source, source / "dataset"):
-        if (root / "inst").is_dir() and next(root.glob("inst/*.mat"), None):
-            return "inst/*.mat of SBD"
-    return "JPEGImages" if (source / "JPEGImages").is_dir() else None
-
-
-def read(source: Path, class_names: Sequence[str] | None, remarks: Remarks) -> DatasetRecord:
+def read(source: Path, reading: Reading) -> DatasetRecord:
     """Read Pascal VOC or SBD.
 
     The class of an object is the commonest number that ``SegmentationClass`` has on its pixels; where that has none,
@@ -74,15 +65,14 @@ def read(source: Path, class_names: Sequence[str] | None, remarks: Remarks) -> D
     Args:
         source: folder with ``JPEGImages/`` and ``SegmentationObject/``, or of SBD with ``img/`` and ``inst/``. Splits
             are the lists in ``ImageSets/Segmentation/``, SBD's ``train.txt`` and ``val.txt``, else all is ``train``.
-        class_names: names of the numbers from 1.
-        remarks: gets the void pixels and the images without masks.
+        reading: ``class_names`` are those of the numbers from 1.
 
     Raises:
         DataError: naming the file.
         MissingExtraError: SBD's files need SciPy.
 
     """
-    names = read_class_names(source) or tuple(class_names or VOC_CLASS_NAMES)
+    names = read_class_names(source) or tuple(reading.class_names or VOC_CLASS_NAMES)
     root = source / "dataset" if (source / "dataset" / "inst").is_dir() else source
     if (root / "inst").is_dir():
         stems, images = _stems(root, root / "inst", ".mat"), _images(root / "img")
@@ -96,14 +86,15 @@ def read(source: Path, class_names: Sequence[str] | None, remarks: Remarks) -> D
         listed = {stem for split in stems.values() for stem in split}
         for stem, image in images.items():
             if stem not in listed:
-                remarks.add("images without masks, or in no list of ImageSets/Segmentation, left out", image)
+                reading.remarks.add("images without masks, or in no list of ImageSets/Segmentation, left out", image)
     splits: dict[str, list[ImageRecord]] = {}
     for split, found in stems.items():
         splits[split] = []
-        for stem in found:
-            if stem not in images:
-                raise DataError(f"{masks}: {stem}: the image of these masks does not exist")
-            splits[split].append(load(root, stem, images[stem], names, remarks))
+        for stem in reading.each(found):
+            if stem in images:
+                splits[split].append(load(root, stem, images[stem], names, reading.remarks))
+            else:
+                reading.missing(f"{masks}: {stem}", "the image of these masks does not exist")
     return DatasetRecord(class_names=names, splits=splits)
 
 

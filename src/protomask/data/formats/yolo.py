@@ -7,7 +7,6 @@ back the same way. By the even-odd rule, which the COCO API and OpenCV's fillPol
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,20 +16,19 @@ from numpy.typing import NDArray
 
 from protomask.data.coco.layout import read_yaml
 from protomask.data.coco.segmentation import encode_segmentation
+from protomask.data.folders import is_inside, list_images, paired_folders, read_text
 from protomask.data.formats.records import (
     DatasetRecord,
     ImageRecord,
     ImageWriter,
     ObjectRecord,
+    Reading,
     Remarks,
-    is_inside,
-    list_images,
-    paired_folders,
     read_class_names,
     read_header,
-    read_text,
     solid_objects,
 )
+from protomask.data.recognition import text_files, yolo_yaml
 from protomask.errors import DataError
 from protomask.masks.polygons import mask_to_polygons
 from protomask.masks.rle import Rle, decode_rle
@@ -38,36 +36,10 @@ from protomask.structures.coco_json import shown
 
 _DIGITS = 8  # of shares: 0.00005 px of an image 10,000 px wide
 _PIXEL_DIGITS = 3  # of px read: gives back what COCO files have, which is rarely more than two
-_NAMES_AND_IMAGES = re.compile(r"(?ms)(?=.*^names\s*:)(?=.*^(train|val|test)\s*:)")
 _SHARE_RANGE = (-1.0, 2.0)  # an outline may leave the image a little; numbers beyond were not divided by its size
 
 
-def detect(source: Path) -> str | None:
-    """What shows that ``source`` is YOLO, or None."""
-    file = _yaml_file(source)
-    if file is not None:
-        return f"{file.name} with names"
-    if source.is_dir():
-        for _, labels in paired_folders(source, "images", "labels").values():
-            found = next(_text_files(labels), None)
-            if found is not None:
-                return str(found.relative_to(source))
-    return None
-
-
-def _yaml_file(source: Path) -> Path | None:
-    files = [source] if source.is_file() else sorted(source.glob("*.y*ml"))
-    for file in files:
-        if file.suffix.lower() in (".yaml", ".yml") and _NAMES_AND_IMAGES.match(read_text(file)):
-            return file
-    return None
-
-
-def _text_files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.suffix.lower() == ".txt")
-
-
-def read(source: Path, class_names: Sequence[str] | None, remarks: Remarks) -> DatasetRecord:
+def read(source: Path, reading: Reading) -> DatasetRecord:
     """Read a YOLO-seg data set.
 
     An image without a label file has no objects. A label file without an image, and every line that is not a class and
@@ -75,28 +47,27 @@ def read(source: Path, class_names: Sequence[str] | None, remarks: Remarks) -> D
 
     Args:
         source: folder with ``data.yaml`` (or the file itself), or with ``images/`` and ``labels/``.
-        class_names: names by index, needed where neither ``data.yaml`` nor ``classes.txt`` has them.
-        remarks: gets the splits and label files that are not there.
+        reading: ``class_names`` by index are needed where neither ``data.yaml`` nor ``classes.txt`` has them.
 
     Raises:
         DataError: naming file and line.
 
     """
-    file = _yaml_file(source)
+    file = yolo_yaml(source)
     if file is not None:
-        names, folders = _read_yaml(file, remarks)
+        names, folders = _read_yaml(file, reading.remarks)
         root = file.parent
     else:
         root = source
-        found = read_class_names(source) or (tuple(class_names) if class_names else None)
+        found = read_class_names(source) or (tuple(reading.class_names) if reading.class_names else None)
         if found is None:
             raise DataError(f"{source}: no data.yaml or classes.txt names the classes: give the class names in order")
         names = found
         folders = {split: [images] for split, (images, _) in paired_folders(source, "images", "labels").items()}
     labels = _LabelFiles()
-    splits = {split: _read_split(paths, names, root, labels) for split, paths in folders.items()}
+    splits = {split: _read_split(paths, names, root, labels, reading) for split, paths in folders.items()}
     if labels.missing:
-        remarks.add(
+        reading.remarks.add(
             "images without a label file taken as images without objects", labels.missing[0], len(labels.missing)
         )
     if not any(splits.values()):
@@ -153,7 +124,9 @@ def _not_there(file: Path, entry: str) -> str:
     return f"expected it in the data set at one of {', '.join(map(str, places))}"
 
 
-def _read_split(paths: Sequence[Path], names: Sequence[str], root: Path, labels: _LabelFiles) -> list[ImageRecord]:
+def _read_split(
+    paths: Sequence[Path], names: Sequence[str], root: Path, labels: _LabelFiles, reading: Reading
+) -> list[ImageRecord]:
     images: list[Path] = []
     for path in paths:
         if path.is_dir():
@@ -162,11 +135,12 @@ def _read_split(paths: Sequence[Path], names: Sequence[str], root: Path, labels:
             images += found
         else:
             lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
-            images += [_listed(path, line, root) for line in lines]
-    return [_read_image(image, names, root, labels) for image in images]
+            listed = [_listed(path, line, root, reading) for line in lines]
+            images += [image for image in listed if image is not None]
+    return [_read_image(image, names, root, labels) for image in reading.each(images)]
 
 
-def _listed(file: Path, line: str, root: Path) -> Path:
+def _listed(file: Path, line: str, root: Path, reading: Reading) -> Path | None:
     """The image that a line of a list names; only files of the data set are looked at."""
     try:
         choices = [place for place in (file.parent / line, root / line) if is_inside(place, root)]
@@ -174,8 +148,9 @@ def _listed(file: Path, line: str, root: Path) -> Path:
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: {shown(line)}: {error}") from error
     if found is None:
-        reason = "the image does not exist" if choices else f"it leads out of the data set {root}"
-        raise DataError(f"{file}: {shown(line)}: {reason}")
+        if not choices:
+            raise DataError(f"{file}: {shown(line)}: it leads out of the data set {root}")
+        reading.missing(f"{file}: {shown(line)}", "the image does not exist")
     return found
 
 
@@ -219,7 +194,7 @@ def _find_orphans(folder: Path, images: Sequence[Path]) -> None:
     if labels == folder or not labels.is_dir():
         return
     known = {_label_file(image) for image in images}
-    files = (file for file in sorted(_text_files(labels)) if file.name.lower() != "classes.txt")
+    files = (file for file in sorted(text_files(labels)) if file.name.lower() != "classes.txt")
     orphans = [file for file in files if file.with_suffix(".txt") not in known]
     if orphans:
         raise DataError(f"{orphans[0]}: no image of this name in {folder} ({len(orphans)} label files have none)")
