@@ -38,14 +38,14 @@ def test_there_and_back(run: Run, tmp_path: Path, kind: str) -> None:
 def test_split_and_train_on_it(run: Run, tmp_path: Path) -> None:
     images = {f"{number // 2}_{number % 2}.jpg": [("cell", BLOB)] for number in range(10)}
     source = write_coco(tmp_path / "source", images)
-    assert "--split [0.8,0.2] makes a validation split" in run("data", "convert", source, tmp_path / "same").out
+    assert "--split 0.8,0.2 makes a validation split" in run("data", "convert", source, tmp_path / "same").out
     told = run(
         "data",
         "convert",
         source,
         tmp_path / "out",
         "--split",
-        "[0.8,0.2]",
+        "80,20",
         "--group-by",
         "^[^_]+",
         "--json",

@@ -156,7 +156,7 @@ def read_patch(content: bytes, where: str, *, corner: tuple[int, int], size: tup
             patch = np.asarray(seen) > 0
     except Exception as error:
         # What a damaged file makes a decoder raise is not documented.
-        raise DataError(f"{where}: expected a PNG: {str(error) or type(error).__name__}") from error
+        raise DataError(f"{where}: expected a PNG in base64: {str(error) or type(error).__name__}") from error
     return place_patch(patch, corner, size)
 
 
