@@ -62,7 +62,7 @@ def read(source: Path, reading: Reading) -> DatasetRecord:
         DataError: naming file, task and region.
 
     """
-    files = label_studio_files(source) if source.is_dir() else [source]
+    files = (label_studio_files(source) or sorted(source.glob("*.json"))) if source.is_dir() else [source]
     root = source.parent if source.is_file() else source
     tasks = {file: _tasks(file, reading) for file in files}
     names = sorted({
