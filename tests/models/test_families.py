@@ -25,6 +25,7 @@ from protomask.exporting.graphs import GRAPHS, ExportGraph
 from protomask.exporting.resize import interpolate_as_torch
 from protomask.images.decode import Pixels
 from protomask.models.build import build_criterion, build_network
+from protomask.models.class_layers import ClassLayer
 from protomask.models.config import ModelConfig
 from protomask.models.families import FAMILIES, RCNN, YOLACT, Family, family, family_of, register
 from protomask.models.layers.backbone import build_backbone
@@ -111,7 +112,7 @@ class ToyGraph(nn.Module):
 
 TOY = Family(
     name="toy", config=ToyConfig, network=Toy, criterion=ToyCriterion, geometry=toy_geometry, settle=toy_settle,
-    detect=toy_detect, paint=toy_paint,
+    detect=toy_detect, paint=toy_paint, class_layers=lambda config: (ClassLayer(name="classify", background=False),),
 )  # fmt: skip
 TOY_GRAPH = ExportGraph(graph=ToyGraph)
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from protomask.checkpoints.backbones import load_backbone
-from protomask.checkpoints.io import load_matching
+from protomask.checkpoints.carry import Carried, carry_weights
 from protomask.checkpoints.sources import load_network
 from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.layout import open_dataset
@@ -107,19 +107,24 @@ def network_for(config: TrainConfig, class_names: tuple[str, ...], reporter: Rep
         raise ConfigError(f"add: {config.weights} already has {config.add}; leave this setting out to train it further")
     options = {**_options_of_part(config.add, "add", source.config), **options, "num_classes": len(class_names)}
     network = build_network(source.config.override(**options), class_names=class_names)
-    initialised = load_matching(network, source.state_dict())
-    kept = len(network.state_dict()) - len(initialised)
-    named = f", re-initialised: {', '.join(initialised)}" if initialised else ""
-    reporter.message(f"{config.weights}: {kept} tensors taken{named}")
+    carried = carry_weights(network, source)
+    for line in carried.describe(config.weights):
+        reporter.message(line)
     if config.train_only is not None:
-        own = f"{family_of(network.config).parts[config.train_only].attribute}."
-        foreign = [key for key in initialised if not key.startswith(own)]
-        if foreign:
-            raise ConfigError(
-                f"train_only: {config.weights} does not fit the data set or the options, and only {config.train_only} "
-                f"would learn; re-initialised: {', '.join(foreign)}"
-            )
+        _check_all_else_is_trained(network, carried, config.weights, config.train_only)
     return network
+
+
+def _check_all_else_is_trained(network: Network, carried: Carried, weights: str, part: Part) -> None:
+    """Raise the ConfigError of weights that leave something untrained beside the part that is to learn."""
+    own = f"{family_of(network.config).parts[part].attribute}."
+    untrained = [key for key in (*carried.initialised, *carried.partial) if not key.startswith(own)]
+    if untrained:
+        new = f" (new classes: {', '.join(carried.new)})" if carried.new else ""
+        raise ConfigError(
+            f"train_only: {weights} does not fit the data set{new} or the options, and only {part} would learn; "
+            f"re-initialised: {', '.join(untrained)}"
+        )
 
 
 def _options_of_part(name: Part | None, setting: str, model: ModelConfig) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def build_network(
     elif num_classes is not None or names is None:
         count = config.num_classes if num_classes is None else config.checked("num_classes", num_classes)
         if names is None or len(names) != count:
-            names = [f"class_{index}" for index in range(count)]
+            names = placeholder_names(count)
     if not names:
         raise ConfigError("class_names: expected at least one name")
     if len(set(names)) != len(names):
@@ -64,6 +64,11 @@ def build_network(
     config = config.override(num_classes=len(names), **overrides)
     with _single_precision():
         return family_of(config).network(config, names, pretrained_backbone=pretrained_backbone)
+
+
+def placeholder_names(count: int) -> tuple[str, ...]:
+    """Names of classes that have no names yet: "class_0", "class_1" and so on."""
+    return tuple(f"class_{index}" for index in range(count))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from torchvision.ops import FeaturePyramidNetwork, roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from protomask.errors import ConfigError
+from protomask.models.class_layers import ClassLayer
 from protomask.models.layers.backbone import build_backbone, use_caffe_strides
 from protomask.models.rcnn.config import RCNNConfig
 from protomask.models.rcnn.geometry import image_geometry
@@ -234,3 +235,13 @@ class MaskRCNN(nn.Module):
             return None
         estimates: Tensor = self.mask_iou_head(roi_features, mask_logits.sigmoid())
         return estimates.gather(1, labels[:, None] + 1)[:, 0]
+
+
+def class_layers(config: RCNNConfig) -> tuple[ClassLayer, ...]:
+    """The layers whose output depends on the classes."""
+    return (
+        ClassLayer(name="box_predictor.cls_score"),
+        ClassLayer(name="box_predictor.bbox_pred", rows=4),
+        ClassLayer(name="mask_predictor.mask_fcn_logits"),
+        *((ClassLayer(name="mask_iou_head.iou"),) if config.mask_iou else ()),
+    )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from protomask.errors import ConfigError
+from protomask.models.class_layers import ClassLayer
 from protomask.models.layers.backbone import build_backbone
 from protomask.models.layers.fpn import FeaturePyramid, xavier_convolutions
 from protomask.models.yolact.config import YolactConfig
@@ -116,3 +117,13 @@ class Yolact(nn.Module):
             anchors=self.anchors(grid_sizes, images.device),
             semantic_logits=self.semantic(levels[0]) if self.training else None,
         )
+
+
+def class_layers(config: YolactConfig) -> tuple[ClassLayer, ...]:
+    """The layers whose output depends on the classes."""
+    rescoring = (ClassLayer(name="rescoring.classify", background=False),) if config.rescoring_channels else ()
+    return (
+        ClassLayer(name="head.classify", groups=config.anchors_per_cell),
+        ClassLayer(name="semantic", background=False),
+        *rescoring,
+    )
