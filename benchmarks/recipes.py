@@ -17,7 +17,7 @@ import torch
 import protomask
 from measuring import argument_parser, positive, report
 from protomask.engine.recipes import RECIPES
-from protomask.engine.run import TrainResult
+from protomask.engine.result import TrainResult
 
 PUBLISHED = "published"
 COLUMNS = ("mask AP", "mask AP50", "mask AP75", "box AP")

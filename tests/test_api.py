@@ -15,7 +15,7 @@ import protomask
 from protomask import CocoMetrics, ConfigError, DataError, PredictOptions
 from protomask.checkpoints.io import load_weights
 from protomask.data.synthetic.write import write_dataset
-from protomask.engine.run import TrainResult
+from protomask.engine.result import TrainResult
 from protomask.exporting.verify import Agreement
 from protomask.runtimes.onnx import OnnxPredictor
 from protomask.torch_runtime.predictor import TorchPredictor

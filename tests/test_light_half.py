@@ -19,7 +19,7 @@ from without_torch import NETWORK_HALF
 PACKAGE = Path(str(files("protomask")))
 SCENES = sorted((PACKAGE / "samples").glob("*.jpg"))
 LIGHT_ROOMS = ("masks", "images", "structures", "detection", "inference", "runtimes")
-LIGHT_MODULES = ("errors", "files", "settings", "api", "cli.main")
+LIGHT_MODULES = ("errors", "files", "memory", "settings", "api", "cli.main")
 
 needs_shipped_files = pytest.mark.skipif(
     not all((PACKAGE / "weights" / name).is_file() for name in SHIPPED.values()),

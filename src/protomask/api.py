@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from protomask.data.doctor.report import CheckReport
     from protomask.detection.options import PredictChanges, PredictOptions
     from protomask.engine.log import Reporter
-    from protomask.engine.run import TrainResult
+    from protomask.engine.result import TrainResult
     from protomask.evaluation.tables import CocoMetrics
     from protomask.exporting.verify import Agreement
     from protomask.inference.predictor import Predictor

@@ -101,7 +101,7 @@ def test_interrupted_run_tells_how_to_go_on(
     ("content", "message"),
     [
         ("data: x\nnonsense: 3\n", "nonsense"),
-        ("data: x\nepochs: many\n", "--epochs: expected INT, got 'many'"),
+        ("data: x\nepochs: many\n", "--epochs: expected INT|+N, got 'many'"),
         ("data: x\naugmentation:\n  crop: 3\n", "crop: expected a number from 0 to 1"),
         ("[1, 2]\n", ""),
         ("data: [", ""),

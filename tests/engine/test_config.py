@@ -17,7 +17,7 @@ from protomask.errors import ConfigError
         ("batch_size", 0, "at least 1"),
         ("batch_size", 2.5, "whole number"),
         ("epochs", True, "whole number"),
-        ("iterations", 0, "at least 1 or none"),
+        ("iterations", 0, r"at least 1 or \+N for N more or none"),
         ("learning_rate", -1e-3, "positive number"),
         ("learning_rate", float("nan"), "positive number"),
         ("momentum", 1.0, r"\[0, 1\)"),

@@ -21,7 +21,8 @@ from protomask.data.training.augmentation import AugmentationConfig
 from protomask.data.training.loader import training_batches
 from protomask.engine.config import TrainConfig
 from protomask.engine.folder import Progress, RunFolder, random_state, without_folders
-from protomask.engine.run import TrainResult, train
+from protomask.engine.result import TrainResult
+from protomask.engine.run import train
 from protomask.errors import CheckpointError, ConfigError, ProtomaskError
 from protomask.models.build import build_criterion
 from protomask.structures.target import Target
@@ -182,7 +183,7 @@ def test_resume_is_bit_equal(
     assert_same(tensors(reference.last_weights), tensors(second.last_weights))
     assert second.best_mask_ap == reference.best_mask_ap
 
-    measured = {"images_per_second", "data_wait", "seconds"}
+    measured = {"images_per_second", "data_wait", "seconds", "elapsed_seconds", "remaining_seconds"}
     stripped = [
         [{key: value for key, value in line.items() if key not in measured} for line in lines(result)]
         for result in (reference, second)
@@ -226,10 +227,10 @@ def test_resume_tells_of_a_damaged_state(shapes: Path, tmp_path: Path) -> None:
         train(replace(config, resume=True))
 
 
-def test_fine_tuning_keeps_all_but_the_class_layers(straight: tuple[TrainResult, Recorder], tmp_path: Path) -> None:
+def test_fine_tuning_carries_classes_by_name(straight: tuple[TrainResult, Recorder], tmp_path: Path) -> None:
     data = tmp_path / "three"
-    write_split(data, "train", 2, ("box", "slab", "other"))
-    write_split(data, "val", 2, ("box", "slab", "other"))
+    write_split(data, "train", 2, ("slab", "other", "box"))
+    write_split(data, "val", 2, ("slab", "other", "box"))
     recorder = Recorder()
     config = settings(
         data,
@@ -245,13 +246,18 @@ def test_fine_tuning_keeps_all_but_the_class_layers(straight: tuple[TrainResult,
     )
     result = train(config, reporter=recorder)
     before, after = tensors(straight[0].last_weights), tensors(result.last_weights)
-    anew = {name for name in after if before[name].shape != after[name].shape}
-    assert {name.split(".")[0] for name in anew} == {"head", "semantic"}
-    assert len(anew) == 4
-    for name in after.keys() - anew:
+    differing = {name for name in after if before[name].shape != after[name].shape}
+    assert {name.split(".")[0] for name in differing} == {"head", "semantic"}
+    for name in after.keys() - differing:
         torch.testing.assert_close(before[name], after[name], rtol=0, atol=1e-6)
-    [message] = [message for message in recorder.messages if "re-initialised" in message]
-    assert all(name in message for name in anew)
+    # Of box, slab in the weights to slab, other, box; the head has a background before them.
+    torch.testing.assert_close(after["semantic.weight"][[2, 0]], before["semantic.weight"], rtol=0, atol=1e-6)
+    old, new = (some["head.classify.bias"].reshape(3, -1) for some in (before, after))
+    torch.testing.assert_close(new[:, [0, 3, 1]], old, rtol=0, atol=1e-6)
+    assert (
+        "classes: carried over by name: slab, box; new: other; in the weights but not in the data: none"
+        in recorder.messages
+    )
 
 
 def test_weights_tell_how_they_were_made_but_not_where(straight: tuple[TrainResult, Recorder], shapes: Path) -> None:
@@ -504,7 +510,9 @@ def test_training_a_part_alone_is_refused_where_it_makes_no_sense(
         train(settings(shapes, tmp_path / "run", train_only="mask_rescoring", **weights))
     write_split(tmp_path / "other", "train", 3, ("box", "slab", "rod"))
     write_split(tmp_path / "other", "val", 3, ("box", "slab", "rod"))
-    with pytest.raises(ConfigError, match=r"train_only: .*re-initialised: head\.classify\.weight"):
+    with pytest.raises(
+        ConfigError, match=r"train_only: .*\(new classes: rod\) .*re-initialised: head\.classify\.weight"
+    ):
         train(
             settings(
                 tmp_path / "other",

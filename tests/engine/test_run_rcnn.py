@@ -8,7 +8,8 @@ import torch
 
 from engine.test_run import Recorder, assert_same, settings, tensors, write_split
 from protomask.engine.config import TrainConfig
-from protomask.engine.run import TrainResult, train
+from protomask.engine.result import TrainResult
+from protomask.engine.run import train
 from protomask.errors import ConfigError
 
 LOSSES = {"loss_objectness", "loss_rpn_box", "loss_class", "loss_box", "loss_mask", "loss_total"}

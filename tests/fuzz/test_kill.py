@@ -31,7 +31,7 @@ OPTIONS = [
     "--device", "cpu", "--no-check-data", "--log-every", "2", "--iterations", "9", "--validate-every", "1",
     "--checkpoint-minutes", "0.0001", "--warmup-iterations", "2", "--ema-decay", "0.9",
 ]  # fmt: skip
-TIMES = ("seconds", "images_per_second", "data_wait")
+TIMES = ("seconds", "images_per_second", "data_wait", "elapsed_seconds", "remaining_seconds")
 
 
 @pytest.fixture(scope="module")
@@ -210,10 +210,10 @@ def dies(*arguments, **options):
 module.{name} = dies
 """
 WRITES = [
-    ("protomask.engine.run", "save_weights", 1, True),
-    ("protomask.engine.run", "save_weights", 1, False),
-    ("protomask.engine.run", "save_weights", 4, True),
-    ("protomask.engine.run", "save_weights", 5, True),
+    ("protomask.engine.session", "save_weights", 1, True),
+    ("protomask.engine.session", "save_weights", 1, False),
+    ("protomask.engine.session", "save_weights", 4, True),
+    ("protomask.engine.session", "save_weights", 5, True),
     ("protomask.engine.folder", "_save", 1, True),
     ("protomask.engine.folder", "_save", 5, False),
     ("protomask.engine.log", "MetricsLog.write", 1, True),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -14,6 +13,7 @@ from protomask.bench.latency import time_prediction
 from protomask.bench.machine import limit_threads, loaded_torch
 from protomask.bench.models import ModelSpec
 from protomask.errors import ProtomaskError
+from protomask.memory import peak_mib
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,25 +65,9 @@ def _use_memory(
 ) -> MemoryUse:
     predictor = spec.load(device, threads=threads)
     limit_threads(threads)
-    loaded = _peak_mib()
+    loaded = peak_mib()
     for path in images:
         time_prediction(predictor, path, score_threshold=score_threshold)
     torch = loaded_torch()
     gpu = torch.cuda.max_memory_allocated() / 2**20 if torch is not None and torch.cuda.is_available() else 0
-    return MemoryUse(loaded_mib=loaded, peak_mib=_peak_mib(), gpu_peak_mib=gpu or None)
-
-
-def _peak_mib() -> float | None:
-    """Largest resident set of this process so far."""
-    try:
-        # Not getrusage: on Linux its number includes the process that started this one.
-        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 2**10
-    except OSError:
-        pass
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS counts bytes
+    return MemoryUse(loaded_mib=loaded, peak_mib=peak_mib(), gpu_peak_mib=gpu or None)

@@ -19,6 +19,7 @@ from typing import Any, Literal, NoReturn, TypeGuard, Union, get_args, get_origi
 
 from docstring_parser import Docstring, parse
 from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter
+from jsonargparse.typing import register_type
 
 from protomask.api import needing_torch
 from protomask.cli.codes import BAD_USAGE, FAILED
@@ -41,7 +42,8 @@ def run_verb(verb: str, module: ModuleType, summary: str, arguments: Sequence[st
     The module has a function ``run`` that returns an exit code, gives an ``EXAMPLE``, and may name its ``POSITIONAL``
     parameters, and the options that take ``SEVERAL`` values one after another; a parameter whose type is `Settings`
     becomes one option per field, and a --config file. ``RECIPES`` (name to file) are such files that ship with the
-    package: --recipe NAME.
+    package: --recipe NAME. ``GROUPS`` are the sections of a long help: titles, and the names that stand there in order;
+    a name that ends in a point stands for all that begin with it.
     """
     run: Callable[..., int] = module.run
     positional: tuple[str, ...] = getattr(module, "POSITIONAL", ())
@@ -58,6 +60,7 @@ def run_verb(verb: str, module: ModuleType, summary: str, arguments: Sequence[st
         text = "published settings to begin with; --config and all other options come after it."
         parser.add_argument("--recipe", metavar="{" + ",".join(recipes) + "}", help=text)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error.")
+    parser.group(getattr(module, "GROUPS", {}))
     try:
         values = parser.parse_args(parser.with_recipe(parser.as_parsed(arguments), recipes)).as_dict()
     except SystemExit as stop:
@@ -131,6 +134,23 @@ class _Parser(ArgumentParser):  # type: ignore[misc]  # the library is untyped h
         """The option strings of each setting."""
         return {action.dest: list(action.option_strings) for action in self._actions if action.option_strings}
 
+    def group(self, groups: Mapping[str, Sequence[str]]) -> None:
+        """Divide the help into sections; what none of them names comes last."""
+        if not groups:
+            return
+        rest = self._optionals._group_actions
+        for title, names in groups.items():
+            section = self.add_argument_group(title)._group_actions
+            for name in names:
+                section += [action for action in rest if _is_named(action.dest, name)]
+                rest[:] = [action for action in rest if not _is_named(action.dest, name)]
+        self._optionals.title = "other"
+        self._action_groups.append(self._action_groups.pop(self._action_groups.index(self._optionals)))
+        required = " ".join(
+            f"{action.option_strings[0]} {action.metavar}" for action in self._actions if action.required
+        )
+        self.usage = f"{self.prog} {required} [options]"
+
     def as_parsed(self, arguments: Sequence[str]) -> list[str]:
         """Arguments as people write them in the form that is parsed."""
         return self._with_brackets(self._with_hyphens(arguments))
@@ -200,6 +220,10 @@ class _Parser(ArgumentParser):  # type: ignore[misc]  # the library is untyped h
     def _metavar(self, dest: str) -> str | None:
         found = [action.metavar for action in self._actions if action.dest == dest and action.option_strings]
         return found[0] if found and isinstance(found[0], str) else None
+
+
+def _is_named(dest: str, name: str) -> bool:
+    return dest.startswith(name) if name.endswith(".") else dest == name
 
 
 class _HelpFormatter(DefaultHelpFormatter):  # type: ignore[misc]  # likewise
@@ -278,14 +302,45 @@ def _add_option(parser: _Parser, name: str, kind: Any, default: Any, text: str) 
     flag = f"--{name.rstrip('_').replace('_', '-')}"
     if (item := _item_type(kind)) is not None:
         parser.lists[flag] = item
+    metavar, kind = _type_name(kind), _parsed_as(kind)
     if kind is bool:
         parser.add_argument(
             flag, action=ActionYesNo(yes_prefix="", no_prefix="no-"), default=default, help=text, dest=name
         )
     elif default is inspect.Parameter.empty:
-        parser.add_argument(flag, type=kind, required=True, metavar=_type_name(kind), help=text, dest=name)
+        parser.add_argument(flag, type=kind, required=True, metavar=metavar, help=text, dest=name)
     else:
-        parser.add_argument(flag, type=kind, default=default, metavar=_type_name(kind), help=text, dest=name)
+        parser.add_argument(flag, type=kind, default=default, metavar=metavar, help=text, dest=name)
+
+
+class _More(str):
+    """A number with a plus before it, such as +10: so much more."""
+
+    def __new__(cls, text: str) -> _More:
+        if re.fullmatch(r"\+[0-9.]+", text) is None:
+            raise ValueError
+        return super().__new__(cls, text)
+
+
+def _more_as_text(value: Any) -> str:
+    if isinstance(value, _More):
+        return str(value)
+    raise ValueError  # a number, which is another of the types
+
+
+register_type(_More, _more_as_text, _More, deserializer_exceptions=(ValueError, TypeError))
+
+
+def _parsed_as(kind: Any) -> Any:
+    """The type as the parser needs it: for it, +10 would be the number 10."""
+    return Union[_More, *(choice for choice in get_args(kind) if choice is not str)] if _has_more(kind) else kind
+
+
+def _has_more(kind: Any) -> bool:
+    """Whether a type is a number, or a text such as +10."""
+    return (
+        get_origin(kind) in (Union, UnionType) and str in get_args(kind) and {int, float} & set(get_args(kind)) != set()
+    )
 
 
 def _item_type(kind: Any) -> Any:
@@ -309,6 +364,8 @@ def _type_name(kind: Any) -> str:
     origin, inner = get_origin(kind), [item for item in get_args(kind) if item not in (NoneType, Ellipsis)]
     if origin is Literal:
         return "{" + ",".join(map(str, inner)) + "}"
+    if _has_more(kind):
+        return "|".join("+N" if item is str else _type_name(item) for item in inner)
     if origin in (Union, UnionType):
         return "|".join(map(_type_name, inner)).replace("}|{", ",")
     if origin in (list, tuple):

@@ -36,8 +36,8 @@ class Bar:
         if self._progress is not None:
             self._progress.advance(self._task, steps)
 
-    def update(self, done: int, total: int, text: str | None = None) -> None:
-        """So much work is done in all."""
+    def update(self, done: int, total: int | None, text: str | None = None) -> None:
+        """So much work is done in all; None where it is not known of how much."""
         if self._progress is not None:
             changes = {} if text is None else {"description": text}
             self._progress.update(self._task, completed=done, total=total, **changes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,6 +26,23 @@ Part = Literal["mask_rescoring", "mask_iou"]
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
+@dataclass(frozen=True)
+class _PlusNumber:
+    """A text such as "+10", which prolongs a run."""
+
+    def holds(self, value: str) -> bool:
+        """See `protomask.settings.Bound.holds`."""
+        return re.fullmatch(r"\+\d{1,9}(\.\d{1,9})?", value) is not None and float(value) > 0
+
+    def words(self, noun: str) -> str:
+        """See `protomask.settings.Bound.words`."""
+        return "+N for N more"
+
+
+More = Annotated[str, _PlusNumber()]
+"""How much longer a run is to be than planned."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Settings):
     """Settings of one training run.
@@ -34,8 +52,8 @@ class TrainConfig(Settings):
             four paths.
         model: Name of the model in the zoo (`protomask models` lists them); by default that of the weights, else
             yolact_nano.
-        weights: Weights to start from: a zoo name with published weights or a file. Layers that depend on the number of
-            classes are re-initialised where it differs.
+        weights: Weights to start from: a zoo name with published weights or a file. Classes that both know keep their
+            rows of the class-dependent layers, by name; those of other classes are re-initialised.
         pretrained_backbone: Start the backbone from published ImageNet weights (downloaded once) where no weights
             are given.
         backbone_weights: File with ImageNet weights to start the backbone from (.pth or .safetensors of torchvision or
@@ -47,8 +65,11 @@ class TrainConfig(Settings):
         resume: Continue the run in the output folder where it stopped.
         image_size: Side of the network input in pixels, of a Mask R-CNN the short side; the model's own by default.
         model_options: Further fields of the model's configuration to change, by name.
-        epochs: Length of the run in passes over the training images.
+        epochs: Length of the run in passes over the training images. With resume, "+10" prolongs a run that is at its
+            end by ten more; so do iterations and minutes.
         iterations: Length of the run in optimizer steps; takes the place of epochs.
+        minutes: Length of the run on the clock, validations included; takes the place of epochs. The speed is measured,
+            and the schedule fitted to it.
         batch_size: Images that each process takes at once. The learning rate is multiplied by (images per step) / 8.
         accumulate: Batches of each process that make up one step, where memory is short.
         optimizer: "sgd" with momentum (published) or "adamw".
@@ -103,8 +124,9 @@ class TrainConfig(Settings):
     resume: bool = False
     image_size: Count | None = None
     model_options: dict[str, Any] = field(default_factory=dict)
-    epochs: Count = 50
-    iterations: Count | None = None
+    epochs: Count | More = 50
+    iterations: Count | More | None = None
+    minutes: Positive | More | None = None
     batch_size: Count = 8
     accumulate: Count = 1
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -145,6 +167,7 @@ class TrainConfig(Settings):
         steps = self.lr_steps
         rising = all(0 < step < 1 for step in steps) and list(steps) == sorted(steps)
         self._expect("lr_steps", rising, "rising fractions of the run, each between 0 and 1")
+        self._check_length()
         if self.weights is not None and self.backbone_weights is not None:
             raise ConfigError("backbone_weights: expected none where weights are given, they hold a backbone")
         if self.train_only is not None and self.weights is None:
@@ -153,6 +176,26 @@ class TrainConfig(Settings):
             raise ConfigError(
                 "model_options: image_size is already set by the field of that name, expected one of the two"
             )
+
+    def _check_length(self) -> None:
+        whole = all("." not in str(getattr(self, name)) for name in self.added if name != "minutes")
+        self._expect("epochs" if "epochs" in self.added else "iterations", whole, "a whole number after the plus")
+        if len(self.added) > 1:
+            raise ConfigError(
+                f"{self.added[1]}: expected one number to prolong the run by, got {self.added[0]} as well"
+            )
+        if self.added and not self.resume:
+            name = self.added[0]
+            raise ConfigError(f"{name}: {getattr(self, name)} prolongs a run at its end, expected resume with it")
+        if not self.added and self.iterations is not None and self.minutes is not None:
+            raise ConfigError(
+                f"minutes: expected none where iterations are given ({self.iterations}), got {self.minutes}"
+            )
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """The fields that prolong a run, with a value such as "+10"."""
+        return tuple(name for name in ("epochs", "iterations", "minutes") if isinstance(getattr(self, name), str))
 
     @property
     def freezes_batch_norm(self) -> bool:

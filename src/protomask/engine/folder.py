@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import torch
 
 from protomask.data.training.loader import TrainBatch
 from protomask.engine.config import TrainConfig
+from protomask.engine.stretch import Stretch
 from protomask.errors import CheckpointError, ConfigError
 from protomask.files import is_locked, locked_folder, replacing
 from protomask.models.build import build_network
@@ -28,6 +29,11 @@ _MAY_CHANGE = frozenset(
     | {"checkpoint_minutes", "channels_last", "mixed_precision", "patience", "max_bad_steps"}
     | {"trackers", "tracker_project"}
 )
+_LENGTH = ("epochs", "iterations", "minutes")
+
+
+class ExistingRunError(ConfigError):
+    """The output folder holds a run that the settings do not continue."""
 
 
 @dataclass(kw_only=True)
@@ -42,6 +48,9 @@ class Progress:
         skipped_steps: steps left out because their loss or gradient was not finite.
         bad_steps: how many of them came last, in a row.
         stale_validations: validations since the best one.
+        stretch: the part of the run that was planned; None before the first state is saved.
+        seconds: time that the run has taken.
+        pace: see `protomask.engine.pace.Pace.to_plain`.
 
     """
 
@@ -52,6 +61,15 @@ class Progress:
     skipped_steps: int = 0
     bad_steps: int = 0
     stale_validations: int = 0
+    stretch: Stretch | None = None
+    seconds: float = 0.0
+    pace: dict[str, float | None] = field(default_factory=dict)
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> Progress:
+        """The inverse of `dataclasses.asdict`."""
+        stretch = values["stretch"]
+        return cls(**{**values, "stretch": None if stretch is None else Stretch(**stretch)})
 
     def validated(self, metrics: CocoMetrics) -> bool:
         """Record a validation of the current weights; returns whether they are the best so far."""
@@ -120,21 +138,26 @@ class RunFolder:
 
     def _check_settings(self, config: TrainConfig) -> None:
         if not self.state_file.is_file() and not (self.path / "metrics.jsonl").is_file():
+            if config.added:
+                name = config.added[0]
+                raise ConfigError(f"{name}: expected a run in {self.path} to prolong by {getattr(config, name)}")
             return
         if not config.resume:
-            raise ConfigError(
+            raise ExistingRunError(
                 f"output: {self.path} already holds a run; expected another folder, or resume to continue that run"
             )
         before, now = TrainConfig.load(self.settings_file).to_dict(), config.to_dict()
-        changed = [name for name in now if name not in _MAY_CHANGE and now[name] != before[name]]
+        may_change = _MAY_CHANGE | set(config.added) | ({"learning_rate"} if config.added else set())
+        changed = [name for name in now if name not in may_change and now[name] != before[name]]
         if changed:
             differences = "; ".join(f"{name} was {before[name]}, got {now[name]}" for name in changed)
-            longer = f"; {self.how_to_train_longer()}" if {"epochs", "iterations"} & set(changed) else ""
-            raise ConfigError(f"resume: expected the settings of the run in {self.path}: {differences}{longer}")
+            longer = "; +N prolongs a run at its end by N" if set(_LENGTH) & set(changed) else ""
+            raise ExistingRunError(f"resume: expected the settings of the run in {self.path}: {differences}{longer}")
 
-    def how_to_train_longer(self) -> str:
-        """What to do instead of continuing a run that is at its end."""
-        return f"to train longer, start another run, in another output folder, with weights={self.last_weights}"
+    def without_addition(self, config: TrainConfig) -> TrainConfig:
+        """The settings of a run that is to be prolonged, with the length and learning rate that it began with."""
+        before = TrainConfig.load(self.settings_file)
+        return config.replace(**{name: getattr(before, name) for name in (*_LENGTH, "learning_rate")})
 
     @contextmanager
     def opened(self, config: TrainConfig) -> Iterator[None]:
@@ -223,7 +246,8 @@ class RunFolder:
             for name, part in parts.items():
                 if part is not None and state[name] is not None:
                     part.load_state_dict(state[name])
-            saved, progress, pending = state["random"], Progress(**state["progress"]), dict(state["pending"])
+            saved, pending = state["random"], dict(state["pending"])
+            progress = Progress.from_plain(state["progress"])
             if len(saved) == processes:
                 _set_random_state(saved[process])
         except Exception as error:  # a damaged archive surfaces as almost any exception

@@ -28,11 +28,14 @@ class Reporter(Protocol):
     """Receives the progress of a run; the engine itself prints nothing."""
 
     def on_step(self, metrics: Metrics) -> None:
-        """Receive a training line, every ``log_every`` iterations; `Interval.record` names its values."""
+        """Receive a training line, every ``log_every`` iterations; `Interval.record` names its values.
+
+        `protomask.engine.course.Course.times` names the others.
+        """
         ...
 
     def on_validation(self, metrics: Metrics) -> None:
-        """Receive a validation line: iteration, epoch, {box,mask}_{AP,AP50,AP75}, best_mask_AP, seconds."""
+        """Receive a validation line: iteration, epoch, {box,mask}_{AP,AP50,AP75}, best_mask_AP, seconds, and times."""
         ...
 
     def message(self, text: str) -> None:
@@ -170,12 +173,13 @@ class Interval:
         """The inverse of `to_plain`."""
         return cls(StepResult(**{**step, "image_ids": tuple(step["image_ids"]), "batches": ()}) for step in steps)
 
-    def record(self, per_epoch: int, max_iterations: int) -> dict[str, Any]:
+    def record(self, per_epoch: int, max_iterations: int | None) -> dict[str, Any]:
         """Means over the steps.
 
         Returns:
-            iteration, max_iterations, epoch (fraction), learning_rate (of the last step), every loss (mean of the
-            finite steps, None without any), images_per_second, data_wait (share of the time), skipped_steps.
+            iteration, max_iterations (None while unknown), epoch (fraction), learning_rate (of the last step), every
+            loss (mean of the finite steps, None without any), images_per_second, data_wait (share of the time),
+            skipped_steps.
 
         """
         last = self.steps[-1]

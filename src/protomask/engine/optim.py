@@ -78,11 +78,12 @@ class Schedule:
 
     Attributes:
         base_lr: learning rate after the warm-up.
-        max_iterations: length of the run.
-        steps: iterations at which the rate is divided by ten (``kind`` "step").
+        max_iterations: number of iterations.
+        steps: of those, the ones at which the rate is divided by ten (``kind`` "step").
         warmup_iterations: length of the linear warm-up, 0 for none.
         warmup_init: learning rate of iteration 0.
         kind: "step" (published), "cosine" or "one_cycle" (without the warm-up, it has its own).
+        start: first iteration; that of a run which is prolonged later.
 
     """
 
@@ -92,9 +93,11 @@ class Schedule:
     warmup_iterations: int = 500
     warmup_init: float = 1e-4
     kind: ScheduleKind = "step"
+    start: int = 0
 
     def learning_rate_at(self, iteration: int) -> float:
-        """Learning rate in force at an iteration, counted from 0."""
+        """Learning rate in force at an iteration of the run, counted from 0."""
+        iteration -= self.start
         if self.kind == "one_cycle":
             return one_cycle_learning_rate_at(iteration, base_lr=self.base_lr, max_iterations=self.max_iterations)
         if self.kind == "cosine":

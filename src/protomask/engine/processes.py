@@ -35,6 +35,14 @@ def in_any_process(accelerator: Accelerator, *here: bool) -> list[bool]:
     return [count > 0 for count in accelerator.reduce(flags, "sum").tolist()]
 
 
+def mean_of_processes(accelerator: Accelerator, *here: float) -> list[float]:
+    """Mean of each of these numbers over all processes, the same in all of them."""
+    if accelerator.num_processes == 1:
+        return list(here)
+    values = torch.tensor(here, dtype=torch.float32, device=accelerator.device)
+    return [float(value) for value in accelerator.reduce(values, "mean").tolist()]
+
+
 def share_statistics(network: Network, config: TrainConfig, accelerator: Accelerator) -> None:
     """Make batch norms take their statistics over all processes.
 

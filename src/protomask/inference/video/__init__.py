@@ -1,1 +1,0 @@
-"""Videos, cameras and streams as sources of frames, and videos as what is written."""
