@@ -16,11 +16,12 @@ from PIL import Image
 import protomask
 from measuring import argument_parser, milliseconds, positive, report
 from protomask import Frame, PredictOptions, Predictor
+from protomask.inference.paths import iter_image_paths
 from protomask.inference.pipeline import map_ahead, predict_frames
 from protomask.inference.sinks.lists import CocoSink, JsonLinesSink
 from protomask.inference.sinks.pictures import OverlaySink
 from protomask.inference.sinks.sink import Sinks
-from protomask.inference.sources import StillImages, iter_image_paths
+from protomask.inference.sources import StillImages
 
 OPTIONS = PredictOptions(score_threshold=0.3)
 

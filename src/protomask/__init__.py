@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from protomask.engine.config import TrainConfig
     from protomask.evaluation.tables import CocoMetrics
     from protomask.inference.predictor import Predictor
+    from protomask.inference.video.options import VideoOptions
     from protomask.structures.frame import Frame
     from protomask.structures.instance import Instance
     from protomask.structures.instances import Instances
@@ -36,6 +37,7 @@ _LAZY = {
     "Predictor": "protomask.inference.predictor",
     "Target": "protomask.structures.target",
     "TrainConfig": "protomask.engine.config",
+    "VideoOptions": "protomask.inference.video.options",
     **dict.fromkeys(("build", "check", "evaluate", "export", "list_models", "load", "train"), "protomask.api"),
 }
 
@@ -54,6 +56,7 @@ __all__ = [
     "ProtomaskError",
     "Target",
     "TrainConfig",
+    "VideoOptions",
     "__version__",
     "build",
     "check",

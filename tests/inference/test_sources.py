@@ -14,7 +14,8 @@ from PIL import Image
 from protomask.errors import DataError
 from protomask.images.decode import Pixels, read_image
 from protomask.images.pixels import IMAGE_SUFFIXES
-from protomask.inference.sources import ImageStream, StillImages, iter_image_paths, open_source
+from protomask.inference.paths import iter_image_paths
+from protomask.inference.sources import ImageStream, StillImages, open_source
 from protomask.structures.frame import Frame
 
 
@@ -96,9 +97,9 @@ def test_folders_and_below(tree: Path, inputs: list[str], expected: list[str]) -
 
 def test_images_deeper_down_are_named_in_the_message(tree: Path) -> None:
     (tree / "sub" / "f3.jpg").unlink()
-    with pytest.raises(DataError, match="without images directly inside it, but 1 in its subfolders, which recursive"):
+    with pytest.raises(DataError, match="images or videos directly inside it, but 1 in its subfolders, which rec"):
         open_source(tree / "sub")
-    with pytest.raises(DataError, match=r"none: folder without images \("):
+    with pytest.raises(DataError, match=r"none: folder without images or videos \("):
         open_source(tree / "none", recursive=True)
 
 
@@ -112,8 +113,8 @@ def test_no_inputs_give_no_paths() -> None:
     [
         ("missing.jpg", "no such file or folder"),
         ("none", "folder without images"),
-        ("none/*", "no image matches; 1 other paths do"),
-        ("*.bmp", "no image matches"),
+        ("none/*", "no image( or video)? matches; 1 other paths do"),
+        ("*.bmp", "no image( or video)? matches"),
         ("nul\0.png", "cannot be read|no such file"),
     ],
 )
@@ -271,7 +272,7 @@ def test_images_are_read_when_they_are_used(tree: Path) -> None:
         _ = frames[1].image
 
 
-@pytest.mark.parametrize("source", [None, 5, object()])
+@pytest.mark.parametrize("source", [None, 5.5, object()])
 def test_what_is_no_source_is_named_when_it_is_read(source: Any) -> None:
     [frame] = open_source(source)
     with pytest.raises(DataError, match=f"image: expected a path, .*, got builtins.{type(source).__name__}"):

@@ -19,7 +19,7 @@ from protomask.bench.models import ModelSpec
 from protomask.bench.report import BenchReport, BenchSettings, ModelResult
 from protomask.errors import ConfigError
 from protomask.files import replacing
-from protomask.inference.sources import iter_image_paths
+from protomask.inference.paths import iter_image_paths
 
 if TYPE_CHECKING:
     from protomask.data.coco.dataset import CocoDataset

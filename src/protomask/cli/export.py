@@ -102,7 +102,7 @@ def run(
 def _spread(folder: str, count: int) -> list[Path]:
     """So many of the images in a folder, spread over all."""
     from protomask.errors import ConfigError
-    from protomask.inference.sources import iter_image_paths
+    from protomask.inference.paths import iter_image_paths
 
     if count < 1:
         raise ConfigError(f"calibration_images: expected at least 1, got {count}")

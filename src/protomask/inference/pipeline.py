@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import islice
 from typing import Protocol, TypeVar
 
@@ -76,7 +76,8 @@ def predict_frames(
 
     Args:
         predictor: runs in the caller's thread.
-        frames: any source; it is advanced by the caller's thread.
+        frames: any source; it is advanced by the caller's thread. Of a live one nothing is decoded ahead, so that each
+            frame is the newest when its turn comes.
         options: ``batch_size`` frames go through the network together.
         decoders: threads that decode.
 
@@ -90,10 +91,62 @@ def predict_frames(
 
     """
     size = options.batch_size
-    with closing(map_ahead(Frame.read, frames, threads=decoders, ahead=size + decoders - 1)) as decoded:
+    ahead = size - 1 if getattr(frames, "live", False) else size + decoders - 1
+    with (
+        _advancing(frames) as items,
+        closing(map_ahead(Frame.read, items, threads=decoders, ahead=ahead)) as decoded,
+    ):
         while batch := list(islice(decoded, size)):
             readable = [frame for frame in batch if frame.error is None]
             found = predictor.predict_images([frame.image for frame in readable], options)
             known = (one.from_image(frame.image_source) for one, frame in zip(found, readable, strict=True))
             for frame in batch:
                 yield frame if frame.error is not None else frame.replace(found=next(known))
+
+
+@contextmanager
+def _advancing(frames: Iterable[Frame]) -> Iterator[Iterator[Frame]]:
+    """The iterator of a source; what it holds open is closed at the end, but for an iterator of the caller's."""
+    items = iter(frames)
+    try:
+        yield items
+    finally:
+        close = getattr(items, "close", None)
+        if close is not None and items is not frames:
+            close()
+
+
+class FrameTracker(Protocol):
+    """What `follow_frames` needs of a tracker."""
+
+    def update(self, found: Instances, time: float | None = None, *, image: Pixels | None = None) -> Instances:
+        """Follow the objects into the next frame."""
+        ...
+
+    def reset(self) -> None:
+        """Forget everything."""
+        ...
+
+
+def follow_frames(frames: Iterable[Frame], tracker: FrameTracker) -> Generator[Frame, None, None]:
+    """Give the instances of predicted frames their identities; each source, and each size of its frames, by itself.
+
+    Args:
+        frames: in order, with what was found in them.
+        tracker: it forgets what it knows first.
+
+    Yields:
+        Every frame with the instances that belong to tracks, ``track_ids`` among their columns; frames with an error as
+        they are.
+
+    """
+    known: tuple[str, tuple[int, int]] | None = None
+    for frame in frames:
+        if frame.found is None:
+            yield frame
+            continue
+        here = (frame.source, frame.found.image_size)
+        if here != known:
+            tracker.reset()
+            known = here
+        yield frame.replace(found=tracker.update(frame.found, frame.time, image=frame.image))

@@ -13,7 +13,7 @@ import numpy as np
 from protomask.detection.options import Limits, PredictChanges, PredictOptions, take_options
 from protomask.errors import ConfigError
 from protomask.images.decode import Pixels, read_image
-from protomask.inference.pipeline import predict_frames
+from protomask.inference.pipeline import follow_frames, predict_frames
 from protomask.inference.sources import image_source, open_source
 from protomask.inference.tiling import Tile, Tiling, merge_tiles
 from protomask.structures.frame import Frame
@@ -21,7 +21,11 @@ from protomask.structures.instances import Instances
 
 if TYPE_CHECKING:
     from protomask.images.decode import ImageSource
-    from protomask.inference.sources import AnySource
+    from protomask.inference.sources import AnySource, Source
+    from protomask.inference.tracking.build import TrackerName
+    from protomask.inference.tracking.options import TrackOptions
+    from protomask.inference.tracking.tracker import Tracker
+    from protomask.inference.video.options import VideoOptions
 
     Item = TypeVar("Item", bound=ImageSource)
 
@@ -127,14 +131,20 @@ class Predictor(ABC):
         return self.predict_images([read_image(source)], settled)[0].from_image(image_source(source))
 
     def stream(
-        self, source: AnySource, options: PredictOptions | None = None, **changes: Unpack[PredictChanges]
+        self,
+        source: AnySource,
+        options: PredictOptions | None = None,
+        *,
+        video: VideoOptions | None = None,
+        **changes: Unpack[PredictChanges],
     ) -> Generator[Frame, None, None]:
         """Find the instances of every frame of a source; the next frames are decoded meanwhile.
 
         Args:
-            source: anything `protomask.inference.sources.open_source` takes: an image, a folder, a glob, a list of
-                these, or any iterable of images or frames.
+            source: anything `protomask.inference.sources.open_source` takes: an image, a folder, a video, a camera, the
+                address of a stream, a list of these, or any iterable of images or frames.
             options: see `PredictOptions`.
+            video: what of videos is read, see `VideoOptions`.
             changes: fields of `PredictOptions`, which come on top of ``options``.
 
         Yields:
@@ -147,11 +157,53 @@ class Predictor(ABC):
         """
         settled = take_options(options, changes)
         self.check_options(settled)
-        return self._stream(source, settled)
+        return self._stream(open_source(source, video=video), settled)
 
-    def _stream(self, source: AnySource, options: PredictOptions) -> Generator[Frame, None, None]:
-        with closing(predict_frames(self, open_source(source), options)) as frames:
-            for frame in frames:
+    def track(
+        self,
+        source: AnySource,
+        options: PredictOptions | None = None,
+        *,
+        tracker: TrackerName | Tracker = "mask",
+        tracking: TrackOptions | None = None,
+        video: VideoOptions | None = None,
+        **changes: Unpack[PredictChanges],
+    ) -> Generator[Frame, None, None]:
+        """`stream`, with identities: ``frame.found`` has the instances that belong to tracks, and their ``track_ids``.
+
+        The tracker decides by score what is a track: ``score_threshold`` only sets what it sees, where that is below
+        its ``low_score``.
+
+        Args:
+            source: see `stream`; everything is a video, also the images of a folder.
+            options: see `PredictOptions`.
+            tracker: name of a tracker, or one that is there.
+            tracking: of a tracker by its name, see `TrackOptions`.
+            video: what of videos is read, see `VideoOptions`.
+            changes: fields of `PredictOptions`, which come on top of ``options``.
+
+        Yields:
+            `Frame` with ``image``, ``found``, ``index``, ``time`` and ``source``, in order.
+
+        Raises:
+            DataError: a frame cannot be read; the message names its source.
+            ConfigError: no such option or tracker, or a value that is out of range.
+            MissingExtraError: the tracker or the source needs a package that is not installed.
+
+        """
+        from protomask.inference.tracking.build import build_tracker
+        from protomask.inference.tracking.tracker import Tracker
+
+        follower = tracker if isinstance(tracker, Tracker) else build_tracker(tracker, **_fields(tracking))
+        settled = options_for(follower, take_options(options, changes))
+        self.check_options(settled)
+        return self._stream(open_source(source, video=video, as_video=True), settled, follower)
+
+    def _stream(
+        self, source: Source, options: PredictOptions, tracker: Tracker | None = None
+    ) -> Generator[Frame, None, None]:
+        with closing(predict_frames(self, source, options)) as predicted:
+            for frame in predicted if tracker is None else follow_frames(predicted, tracker):
                 if frame.error is not None:
                     raise frame.error
                 yield frame
@@ -227,6 +279,15 @@ class Predictor(ABC):
         )
         clock.stage("postprocess")
         return merged
+
+
+def options_for(tracker: Tracker, options: PredictOptions) -> PredictOptions:
+    """Options with which everything is found that a tracker wants to see."""
+    return options.replace(score_threshold=min(options.score_threshold, tracker.options.low_score))
+
+
+def _fields(tracking: TrackOptions | None) -> dict[str, Any]:
+    return {} if tracking is None else tracking.to_dict()
 
 
 class Clock:

@@ -1,31 +1,31 @@
-"""Sources of frames: an image, a folder, a glob, a list, a generator, standard input, an address."""
+"""Sources of frames: images, folders, globs, lists, generators, standard input, videos, cameras and streams."""
 
 from __future__ import annotations
 
-import glob
-import os
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from protomask.errors import DataError
+from protomask.errors import ConfigError
 from protomask.images.decode import read_image
 from protomask.images.fetch import is_url
 from protomask.images.pixels import IMAGE_SUFFIXES
+from protomask.inference.paths import distinct, expand
+from protomask.inference.video.address import VIDEO_SUFFIXES
+from protomask.inference.video.folder import FrameFolder
+from protomask.inference.video.live import LiveStream
+from protomask.inference.video.options import VideoOptions
+from protomask.inference.video.reader import VideoFile
+from protomask.inference.video.sources import StandardInput, is_video_file, open_address, video_of
 from protomask.structures.frame import Frame
 
 if TYPE_CHECKING:
     from protomask.images.decode import ImageSource
 
-    AnySource = ImageSource | Frame | Iterable[ImageSource | Frame]
-
-_DIGITS = re.compile(r"(\d+)")
-_LOOKED_AT = 10_000
-"""Files below a folder without images among which some are looked for, for the message."""
+    AnySource = ImageSource | Frame | int | Iterable[ImageSource | Frame]
 
 
 class Source(Protocol):
@@ -62,36 +62,122 @@ class ImageStream:
         return (item if isinstance(item, Frame) else _frame_of(item, index) for index, item in enumerate(self._items))
 
 
-def open_source(source: AnySource, *, recursive: bool = False) -> Source:
+class Several:
+    """Sources one after another.
+
+    Args:
+        parts: the sources.
+
+    """
+
+    def __init__(self, parts: Sequence[Source]) -> None:
+        self.parts = tuple(parts)
+
+    def __iter__(self) -> Iterator[Frame]:
+        for part in self.parts:
+            yield from part
+
+
+def is_live(source: Source) -> bool:
+    """Whether a source waits for nobody, so that its newest frame is the one to use."""
+    return bool(getattr(source, "live", False))
+
+
+def open_source(
+    source: AnySource, *, recursive: bool = False, video: VideoOptions | None = None, as_video: bool = False
+) -> Source:
     """The frames that something stands for.
 
     Args:
         source: one of
 
-            * a path: an image file, or a folder, which gives the images directly inside it.
+            * a path: an image file, a video file, or a folder, which gives the images and videos directly inside it.
             * a glob (``photos/*.jpg``); ``photos/**/*`` reaches into subfolders.
-            * "-": an image file from standard input.
-            * an http(s) address of an image.
+            * "-": an image or video file, or raw video, from standard input.
+            * an http(s) address of an image or video; ``stream:http://...`` for one of a stream.
+            * another address of a stream, such as ``rtsp://...``.
+            * a camera: 0, "camera:0" or "/dev/video0".
             * the bytes of an image, a binary file object, an array, a tensor, a Pillow image, a `Frame`.
             * a list of these, or any iterable of images and frames, which is advanced as frames are asked for.
 
-        recursive: folders give the images in their subfolders, too.
+        recursive: folders give the images and videos in their subfolders, too.
+        video: what of videos is read. With ``fps``, the images of a folder are the frames of one video.
+        as_video: everything is a video, also the images of a folder.
 
     Raises:
         DataError: there is no such file, or a folder or glob gives no image; the message names it.
+        ConfigError: a camera or stream is not the only source.
+        MissingExtraError: the source needs PyAV, which is not installed.
 
     """
     if isinstance(source, Frame):
         return [source]
-    if isinstance(source, str | Path):
-        return StillImages(_expand_text(source, recursive))
+    opening = _Opening(video or VideoOptions(), recursive=recursive, as_video=as_video)
+    if isinstance(source, str | Path | int):
+        return opening.joined(opening.parts(source))
     if isinstance(source, list | tuple):
         if any(isinstance(item, Frame) for item in source):
             return ImageStream(source)
-        return StillImages(_distinct(image for item in source for image in _expand_any(item, recursive)))
+        return opening.joined([part for item in source for part in opening.parts(item)])
     if isinstance(source, Iterable) and not _is_one_image(source):
         return ImageStream(cast("Iterable[ImageSource | Frame]", source))
     return StillImages([cast("ImageSource", source)])  # where it is none, reading it will say what is wrong
+
+
+class _Opening:
+    """Finds out what inputs are: each becomes images, or sources of their own."""
+
+    def __init__(self, video: VideoOptions, *, recursive: bool, as_video: bool) -> None:
+        self._video = video
+        self._recursive = recursive
+        self._as_video = as_video
+
+    def parts(self, item: Any) -> list[Any]:
+        """Images, paths among them, and sources."""
+        if not isinstance(item, str | Path | int) or isinstance(item, bool):
+            return [item]
+        if item == "-":
+            return [StandardInput(self._video, as_video=self._as_video)]
+        if not isinstance(item, Path):
+            stream = open_address(item, self._video, as_video=self._as_video)
+            if stream is not None:
+                return [stream]
+            if isinstance(item, str) and is_url(item):
+                return [item]
+        return self._files(cast("str | Path", item))
+
+    def joined(self, parts: list[Any]) -> Source:
+        """One source of all of them."""
+        sources: list[Source] = []
+        for is_source, group in groupby(distinct(parts), _is_source):
+            items = list(group)
+            sources += items if is_source else [StillImages(items)]
+        if not sources:
+            return StillImages([])
+        if len(sources) > 1 and any(map(is_live, sources)):
+            raise ConfigError(f"inputs: expected a camera or stream by itself, got {len(sources)} sources")
+        return sources[0] if len(sources) == 1 else Several(sources)
+
+    def _files(self, given: str | Path) -> list[Any]:
+        suffixes, kinds = IMAGE_SUFFIXES | VIDEO_SUFFIXES, ("image", "video")
+        paths = list(expand(given, suffixes, recursive=self._recursive, kinds=kinds))
+        if self._as_video and Path(given).expanduser().is_file():
+            return [video_of(paths[0], self._video)]
+        parts: list[Any] = []
+        together = self._as_video or (self._video.fps is not None and not Path(given).is_file())
+        for (folder, is_video), group in groupby(paths, lambda path: (path.parent, is_video_file(path))):
+            files = list(group)
+            if is_video:
+                parts += [video_of(path, self._video) for path in files]
+            elif together:
+                parts.append(FrameFolder(str(folder), files, self._video))
+            else:
+                parts += files
+        return parts
+
+
+def _is_source(part: Any) -> bool:
+    return isinstance(part, StandardInput | VideoFile | LiveStream | FrameFolder)
 
 
 def _is_one_image(source: Any) -> bool:
@@ -111,89 +197,3 @@ def _frame_of(image: ImageSource, index: int) -> Frame:
 def image_source(image: Any) -> str | None:
     """The path or address of an image, from which it can be read again; None where it has none."""
     return str(image) if isinstance(image, str | Path) and image != "-" else None
-
-
-def _expand_any(item: ImageSource, recursive: bool) -> Sequence[ImageSource]:
-    return _expand_text(item, recursive) if isinstance(item, str | Path) else [item]
-
-
-def _expand_text(text: str | Path, recursive: bool) -> Sequence[ImageSource]:
-    if isinstance(text, str) and (text == "-" or is_url(text)):
-        return [text]
-    return list(_expand(text, recursive))
-
-
-def _distinct(images: Iterable[ImageSource]) -> list[ImageSource]:
-    """Each path once."""
-    known: set[str] = set()
-    kept: list[ImageSource] = []
-    for image in images:
-        if isinstance(image, Path):
-            absolute = os.path.abspath(image)  # noqa: PTH100 - Path.resolve() would merge linked files
-            if absolute in known:
-                continue
-            known.add(absolute)
-        kept.append(image)
-    return kept
-
-
-def iter_image_paths(inputs: Sequence[str | Path], *, recursive: bool = False) -> list[Path]:
-    """The image files that ``inputs`` stand for, each once.
-
-    * A file is taken as it is, whatever its ending.
-    * A folder gives the images directly inside it; if ``recursive``, those of its subfolders, too.
-    * A glob (``photos/*.jpg``) gives the images that match; ``photos/**/*`` reaches into subfolders.
-
-    Folders and globs give only files that end like an image (`IMAGE_SUFFIXES`, any case) and are not hidden, in natural
-    order (``frame2`` before ``frame10``). The order of the inputs themselves is kept.
-
-    Raises:
-        DataError: an input gives no image; the message names it.
-    """
-    found = _distinct(path for given in inputs for path in _expand(given, recursive))
-    return [path for path in found if isinstance(path, Path)]
-
-
-def _expand(given: str | Path, recursive: bool) -> Iterator[Path]:
-    try:
-        path = Path(given).expanduser()
-        is_dir, exists = path.is_dir(), path.exists()
-    except (OSError, ValueError, RuntimeError) as error:  # too long a name, a NUL in it, an unknown home
-        raise DataError(f"{given}: cannot be read: {error}") from error
-    if is_dir:
-        candidates = list(_below(path) if recursive else path.iterdir())
-        what = "folder without images" if recursive else f"folder without images directly inside it{_deeper(path)}"
-    elif exists:  # before globs: a name may contain brackets
-        yield path
-        return
-    elif glob.has_magic(str(path)):
-        candidates = [Path(match) for match in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - knows absolute
-        what = f"no image matches; {len(candidates)} other paths do"
-    else:
-        raise DataError(f"{given}: no such file or folder")
-    images = [path for path in candidates if _looks_like_image(path)]
-    if not images:
-        raise DataError(f"{given}: {what} (endings looked for: {' '.join(sorted(IMAGE_SUFFIXES))})")
-    yield from sorted(images, key=_natural_key)
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """All files in a folder and below it; hidden folders are left out, links to folders are not followed."""
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(place) / name for name in names)
-
-
-def _deeper(folder: Path) -> str:
-    """Where images of a folder are that has none itself, for a message."""
-    count = sum(map(_looks_like_image, islice(_below(folder), _LOOKED_AT)))
-    return f", but {count} in its subfolders, which recursive=True looks at" if count else ""
-
-
-def _looks_like_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def _natural_key(path: Path) -> tuple[list[list[str | int]], str]:
-    parts = [[int(run) if run.isdecimal() else run for run in _DIGITS.split(part.casefold())] for part in path.parts]
-    return parts, str(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from protomask.errors import DataError
@@ -21,6 +22,7 @@ class Frame:
         source: where the image comes from: a path, an address, or a name for what has none.
         index: number within its source, from 0.
         time: seconds from the beginning of its source; None for still images.
+        captured: when a camera or stream gave it, by the clock of `time.monotonic`; None for what waits in a file.
         found: what was found in it; None before a prediction.
         error: why the image could not be read; None if it could, or was not tried.
         zones: what happened in zones and at lines; None where none are watched.
@@ -29,11 +31,12 @@ class Frame:
 
     """
 
-    __slots__ = ("_image", "error", "found", "image_source", "index", "source", "time", "zones")
+    __slots__ = ("_image", "captured", "error", "found", "image_source", "index", "source", "time", "zones")
 
     source: str
     index: int
     time: float | None
+    captured: float | None
     found: Instances | None
     error: DataError | None
     zones: ZoneReport | None
@@ -47,14 +50,15 @@ class Frame:
         source: str,
         index: int = 0,
         time: float | None = None,
+        captured: float | None = None,
         found: Instances | None = None,
         error: DataError | None = None,
         zones: ZoneReport | None = None,
         image_source: str | None = None,
     ) -> None:
         values = {
-            "_image": image, "source": source, "index": index, "time": time, "found": found, "error": error,
-            "zones": zones, "image_source": image_source,
+            "_image": image, "source": source, "index": index, "time": time, "captured": captured, "found": found,
+            "error": error, "zones": zones, "image_source": image_source,
         }  # fmt: skip
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -78,6 +82,11 @@ class Frame:
         assert not callable(self._image)
         return self._image
 
+    @classmethod
+    def failed(cls, error: DataError, *, source: str, index: int = 0) -> Frame:
+        """A frame that cannot be read, and why."""
+        return cls(partial(_fail, error), source=source, index=index, error=error)
+
     def read(self) -> Frame:
         """Return the frame with its image read, or with the ``error`` that kept it from being read."""
         try:
@@ -96,6 +105,7 @@ class Frame:
             "source": self.source,
             "index": self.index,
             "time": self.time,
+            "captured": self.captured,
             "found": self.found,
             "error": self.error,
             "zones": self.zones,
@@ -108,6 +118,10 @@ class Frame:
     def __repr__(self) -> str:
         time = "" if self.time is None else f" at {self.time:.3f} s"
         return f"Frame({self.index} of {self.source}{time}, found {self.found})"
+
+
+def _fail(error: DataError) -> Pixels:
+    raise error
 
 
 def _rebuild(fields: dict[str, Any]) -> Frame:

@@ -89,7 +89,10 @@ class Sinks(Sink):
 
 
 class Names:
-    """File names for frames: the name of the source without its ending; a second one of that name becomes NAME_2."""
+    """File names for frames: the name of the source without its ending; a second one of that name becomes NAME_2.
+
+    Frames of a video add their number: NAME_000012.
+    """
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
@@ -97,21 +100,39 @@ class Names:
 
     def next(self, frame: Frame) -> str:
         """The name for one more frame."""
-        # Of an address without its query.
-        path = re.split("[?#]", frame.source)[0] if "://" in frame.source else frame.source
-        return self.unique(Path(path).stem or "image")
+        if frame.time is None:
+            return self.unique(_stem(frame.source))
+        return self.unique(f"{_stem(frame.source)}_{frame.index:06d}")
+
+    def next_of(self, source: str) -> str:
+        """The name for one more source, of which all frames go into one file."""
+        return self.unique(_stem(source))
+
+    def peek(self, source: str) -> str:
+        """What `next_of` would give."""
+        return self._free(_stem(source))[0]
 
     def unique(self, first: str) -> str:
         """A name that no other one was given, ``first`` if it can be."""
-        stem = first
-        # Some file systems do not tell A.png from a.png.
-        count = self._counts.get(first.casefold(), 1)
-        while stem.casefold() in self._taken:
-            count += 1
-            stem = f"{first}_{count}"
+        stem, count = self._free(first)
         self._counts[first.casefold()] = count
         self._taken.add(stem.casefold())
         return stem
+
+    def _free(self, first: str) -> tuple[str, int]:
+        # Some file systems do not tell A.png from a.png.
+        stem, count = first, self._counts.get(first.casefold(), 1)
+        while stem.casefold() in self._taken:
+            count += 1
+            stem = f"{first}_{count}"
+        return stem, count
+
+
+def _stem(source: str) -> str:
+    """The last part of a path or address, without its ending, and without what no file name may hold."""
+    if "://" in source or source.startswith("camera:"):
+        source = re.sub(r'[:<>"|*\\]', "_", re.split("[?#]", source)[0])
+    return Path(source).stem or "image"
 
 
 def make_folder(path: Path) -> Path:
