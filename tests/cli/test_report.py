@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
-import subprocess
-from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from browser import find_browser, show_in_browser
 from protomask.cli.main import main
 
 if TYPE_CHECKING:
@@ -88,7 +86,7 @@ def test_the_page_is_whole(finished: Path) -> None:
         with Image.open(path.parent / name) as picture:
             picture.load()
     assert all(page.alts)
-    assert {file.name for file in path.parent.iterdir()} == {"index.html", *page.files}
+    assert {file.name for file in path.parent.iterdir()} == {"index.html", "metrics.json", *page.files}
     text = path.read_text()
     assert "http" not in text  # nothing is fetched
     assert "A &lt;run&gt; &amp; its report" in text
@@ -104,6 +102,8 @@ def test_the_page_tells_what_was_measured(finished: Path, run: Run, tmp_path: Pa
     counts = told["confusion"]["counts"]
     objects = sum(one["num_objects"] for one in told["mask"]["per_class"].values())
     assert sum(map(sum, counts[:-1])) == objects
+    assert json.loads((tmp_path / "page" / "metrics.json").read_text()) == told
+    assert told["iteration"] in {line["iteration"] for line in lines if line.get("mask_AP") == told["mask"]["AP"]}
     words = Page(tmp_path / "page" / "index.html").words
     assert format(told["mask"]["AP"], ".3f") in words["ap"]
     assert str(yaml.safe_load((finished / "config.yaml").read_text())["learning_rate"]) in words["settings"]
@@ -115,6 +115,32 @@ def test_a_folder_without_a_run_is_refused(run: Run, tmp_path: Path) -> None:
     assert outcome.code == 2
     assert f"run_folder: expected the folder of a training run with weights, got {tmp_path}" in outcome.err
     assert not (tmp_path / "report").exists()
+
+
+def test_two_runs_are_compared(finished: Path, run: Run, tmp_path: Path) -> None:
+    other = shutil.copytree(finished, tmp_path / "other")
+    settings = (other / "config.yaml").read_text().replace("learning_rate: 0.001", "learning_rate: 0.002")
+    (other / "config.yaml").write_text(settings)
+    outcome = run("report", finished, other)
+    assert outcome.code == 0
+    page = finished.parent / "comparison.html"
+    assert outcome.out.splitlines()[-1] == f"comparison: {page}"
+    words = Page(page).words
+    assert list(words) == ["runs", "curves", "ap", "settings"]
+    assert "learning_rate0.0010.002" in words["settings"]
+    told = run("report", finished, other, "--output", tmp_path / "new" / "page.html", "--json").json
+    assert (tmp_path / "new" / "page.html").read_bytes() == page.read_bytes()
+    assert told["settings"] == {"learning_rate": {finished.name: 0.001, "other": 0.002}}
+    report = json.loads((finished / "report" / "metrics.json").read_text())
+    for one in told["runs"]:
+        assert one["measured"] == "report"
+        assert one["mask"]["AP"] == report["mask"]["AP"]
+        assert one["mask"]["per_class"] == report["mask"]["per_class"]
+
+
+def test_a_comparison_takes_no_data(finished: Path, run: Run) -> None:
+    outcome = run("report", finished, finished, "--data", "mydata")
+    assert (outcome.code, outcome.err) == (2, "protomask report: data: expected one run folder beside it, got 2\n")
 
 
 def test_a_report_that_fails_costs_nothing_else(
@@ -133,56 +159,10 @@ def test_a_report_that_fails_costs_nothing_else(
     assert run(*arguments, "--resume", "--no-report").code == 0
 
 
-def find_browser() -> str | None:
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    return next((path for name in names if (path := shutil.which(name))), None)
-
-
-PROBE = """<script>
-const errors = [];
-addEventListener("error", event => errors.push(event.message || event.target.src || "error"), true);
-addEventListener("load", () => parent.postMessage({
-  errors,
-  width: innerWidth,
-  needed: document.documentElement.scrollWidth,
-  broken: [...document.images].filter(image => !(image.complete && image.naturalWidth)).map(image => image.src),
-  pictures: document.images.length,
-  drawings: document.querySelectorAll("svg").length,
-  sections: [...document.querySelectorAll("section")].filter(one => one.offsetHeight > 60).map(one => one.id),
-}, "*"));
-</script>"""
-FRAMES = """<!DOCTYPE html><pre></pre><script>
-const told = [];
-addEventListener("message", event => {
-  told.push(event.data);
-  document.querySelector("pre").textContent = JSON.stringify(told);
-});
-</script>"""
-
-
 @pytest.mark.skipif(find_browser() is None, reason="no Chromium or Chrome on this machine")
 def test_a_browser_shows_the_page(finished: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(finished / "report", tmp_path / "report")
-    page = folder / "index.html"
-    page.write_text(page.read_text().replace("<head>", f"<head>{PROBE}", 1))
-    widths = (390, 768, 1600)
-    frames = [f'<iframe src="index.html" width="{width}" height="900" frameborder="0"></iframe>' for width in widths]
-    (folder / "frames.html").write_text(FRAMES + "".join(frames))
-    done = subprocess.run(
-        [
-            str(find_browser()), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
-            f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--virtual-time-budget=20000",
-            "--dump-dom", (folder / "frames.html").as_uri(),
-        ],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    assert "CONSOLE" not in done.stderr
-    shown = re.search(r"<pre>(.*?)</pre>", done.stdout, flags=re.DOTALL)
-    assert shown is not None
-    told = {one["width"]: one for one in json.loads(unescape(shown[1]))}
-    assert set(told) == set(widths)
-    for width, one in told.items():
+    page = shutil.copytree(finished / "report", tmp_path / "report") / "index.html"
+    for width, one in show_in_browser(page, (390, 768, 1600)).items():
         assert one["needed"] <= width, f"at {width} px the page is {one['needed']} px wide"
         assert (one["errors"], one["broken"]) == ([], [])
         assert one["sections"] == SECTIONS

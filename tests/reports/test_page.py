@@ -2,18 +2,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from browser import find_browser, show_in_browser
 from protomask.evaluation.coco import evaluate_coco
 from protomask.evaluation.confusion import ImageScore, measure_confusion
 from protomask.evaluation.quality import QualityMeter
 from protomask.evaluation.truth import GroundTruth
 from protomask.reports.examples import choose_examples, rows_of_images
 from protomask.reports.page import ReportContent, render_page
+from run_folders import LONG_NAMES
 
 MASK = np.zeros((8, 8), dtype=np.uint8, order="F")
 MASK[2:6, 2:5] = 1
@@ -113,6 +116,18 @@ def test_charts_and_page_share_one_style_sheet() -> None:
     assert page.count("<style") == 1
     assert page.count("svg.chart .s0 {") == 2  # light and dark
     assert "http" not in page
+
+
+@pytest.mark.skipif(find_browser() is None, reason="no Chromium or Chrome on this machine")
+def test_ten_long_names_fit_a_browser(tmp_path: Path) -> None:
+    whole = content(classes=10)
+    counts = np.random.default_rng(0).integers(0, 200, (11, 11))
+    long = replace(whole, confusion=replace(whole.confusion, class_names=LONG_NAMES, counts=counts))
+    (tmp_path / "index.html").write_text(render_page(long))
+    told = show_in_browser(tmp_path / "index.html", (390, 1280))
+    assert {width for width, one in told.items() if one["needed"] > width} == set()
+    assert told[1280]["scrolling"] == []
+    assert told[390]["scrolling"] == ["each class", "confusion matrix"]
 
 
 def image(key: int, objects: int, detections: int, matches: int) -> ImageScore:

@@ -16,7 +16,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "predict": ("predict", "find instances in images; write overlays, COCO JSON, polygons, label maps"),
     "train": ("train", "train a model on a COCO-format data set"),
     "eval": ("evaluate", "measure COCO box and mask AP of a model or of a results file"),
-    "report": ("report", "make the page of a training run again: curves, AP, confusion, best and worst images"),
+    "report": ("report", "make the page of a training run again: curves, AP, confusion, images; or compare runs"),
     "bench": ("bench", "compare models by time, stage by stage, throughput, memory and AP"),
     "export": ("export", "write one ONNX or OpenVINO file that goes from pixels to masks, and verify it"),
     "convert": ("convert", "turn an official checkpoint into a .safetensors file"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-EXAMPLE = "protomask report runs/shapes"
-POSITIONAL = ("run_folder",)
+EXAMPLE = "protomask report runs/shapes\n  protomask report runs/a runs/b"
+POSITIONAL = ("run_folders",)
 
 
 def run(
-    run_folder: str,
+    run_folders: list[str],
     *,
     data: str | None = None,
     output: str | None = None,
@@ -16,23 +16,32 @@ def run(
     device: str = "auto",
     json: bool = False,
 ) -> int:
-    """Write the page about a training run again: curves, AP, confusion matrix, best and worst images.
+    """Write the page about a training run again, or compare several runs.
 
     Args:
-        run_folder: folder that `protomask train` wrote.
-        data: the data set, if it has moved since; by default that of the run.
-        output: folder of the page, index.html and its images; by default report/ in the run folder.
+        run_folders: folder that `protomask train` wrote; of several, a page compares the others with the first: curves,
+            AP, settings that differ. It takes the AP of each class from their reports and predicts nothing.
+        data: the data set, if it has moved since; by default that of the run. Only for one run.
+        output: folder of the page, index.html and its images; by default report/ in the run folder. For several runs,
+            the HTML file; by default comparison.html beside the first run folder.
         batch_size: images that go through the network together.
         num_workers: processes that load images; 0 loads them in this one.
-        device: device that runs the network: auto, cpu, cuda, cuda:N or mps.
+        device: auto, cpu, cuda, cuda:N or mps.
         json: print the numbers of the page as JSON.
     """
     from protomask.cli.output import dump_json, progress
+    from protomask.errors import ConfigError
+
+    if len(run_folders) > 1:
+        if data is not None:
+            raise ConfigError(f"data: expected one run folder beside it, got {len(run_folders)}")
+        return _compare(run_folders, output, json)
+
     from protomask.reports.run_report import write_report
 
     with progress("report", None, quiet=json) as bar:
         report = write_report(
-            run_folder,
+            run_folders[0],
             data=data,
             output=output,
             batch_size=batch_size,
@@ -44,4 +53,25 @@ def run(
         dump_json(report.to_dict())
     else:
         print(f"report: {report.page}")
+    return 0
+
+
+def _compare(run_folders: list[str], output: str | None, json: bool) -> int:
+    from protomask.cli.output import dump_json, print_table
+    from protomask.reports.compared_run import KINDS
+    from protomask.reports.comparison import compare_runs
+
+    compared = compare_runs(run_folders, output=output)
+    if json:
+        dump_json(compared.to_dict())
+        return 0
+    rows = []
+    for one in compared.runs:
+        measures = [one.measures(kind) for kind in KINDS]
+        rows.append([one.name, *(table.get(name) for table in measures for name in ("AP", "AP50"))])
+    print_table(["run", *(f"{kind} {name}" for kind in KINDS for name in ("AP", "AP50"))], rows)
+    for one in compared.runs:
+        if one.missing:
+            print(f"{one.name} {one.missing}; protomask report {one.path} makes a new one")
+    print(f"comparison: {compared.page}")
     return 0

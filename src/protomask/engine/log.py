@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from protomask.engine.config import TrainConfig
 from protomask.engine.folder import Progress
 from protomask.engine.loop import StepResult
+from protomask.engine.records import lines_until
 from protomask.engine.trackers import Trackers
 from protomask.errors import CheckpointError
 from protomask.files import replacing
@@ -71,7 +71,7 @@ class MetricsLog:
         from torch.utils.tensorboard import SummaryWriter
 
         path = folder / "metrics.jsonl"
-        kept = list(_lines_until(path, iteration)) if path.is_file() else []
+        kept = list(lines_until(path, iteration)) if path.is_file() else []
         self._before = {(line.get("kind"), line["iteration"]) for line in map(json.loads, kept)}
         with replacing(path, error=CheckpointError) as file:
             file.write("".join(kept).encode())
@@ -135,23 +135,6 @@ def open_log(config: TrainConfig, progress: Progress, accelerator: Accelerator, 
     trackers = Trackers(accelerator, config, reporter)
     has_tensorboard = "tensorboard" in config.trackers
     return MetricsLog(Path(config.output), progress.iteration, trackers=trackers, tensorboard=has_tensorboard)
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl of a run, in order; none where there is no such file."""
-    path = folder / "metrics.jsonl"
-    return [json.loads(line) for line in _lines_until(path, sys.maxsize)] if path.is_file() else []
-
-
-def _lines_until(path: Path, iteration: int) -> Iterable[str]:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            try:
-                done = json.loads(line)["iteration"]
-            except (ValueError, KeyError, TypeError):  # cut off when the run was killed
-                continue
-            if done <= iteration:
-                yield line if line.endswith("\n") else line + "\n"
 
 
 class Interval:

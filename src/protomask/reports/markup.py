@@ -83,6 +83,12 @@ def _cell(value: Any, right: bool, tag: str, attributes: str = "") -> str:
     return f"<{tag}{attributes}{kind}{whole}>{shown}</{tag}>"
 
 
+def measure_name(name: str) -> str:
+    """A name of `protomask.evaluation.tables.CocoTable.rows` for readers."""
+    sizes = {"AP_small": "AP small, up to 32² px", "AP_large": "AP large, above 96² px"}
+    return sizes.get(name, name.replace("_", " "))
+
+
 def short_name(name: str, most: int = LONGEST_NAME) -> tuple[str, str]:
     """A name as HTML, without its middle if it is long, and then the attribute that shows it whole to the pointer."""
     short = shortened(name, most, len)

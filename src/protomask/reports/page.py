@@ -13,7 +13,7 @@ from protomask.charts.scales import Axis
 from protomask.evaluation.confusion import Confusion, ImageScore
 from protomask.evaluation.quality_report import Population, QualityReport
 from protomask.evaluation.tables import CocoMetrics
-from protomask.reports.markup import columns, document, figure, html_table, short_name, tiles
+from protomask.reports.markup import columns, document, figure, html_table, measure_name, short_name, tiles
 from protomask.reports.matrix import confusion_table
 from protomask.reports.reliability import reliability_panels
 
@@ -126,8 +126,7 @@ def _curves(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _average_precision(metrics: CocoMetrics) -> str:
-    names = {"AP_small": "AP small, up to 32² px", "AP_medium": "AP medium", "AP_large": "AP large, above 96² px"}
-    rows = [[names.get(name, name.replace("_", " ")), *values] for name, values in metrics.rows()]
+    rows = [[measure_name(name), *values] for name, values in metrics.rows()]
     heads = ["class", "objects", *(f"{kind} {name}" for kind in metrics.tables for name in ("AP", "AP50"))]
     classes = [[name, count, *values] for name, count, values in metrics.class_rows()]
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from protomask.data.coco.schema import DataWarning
 from protomask.detection.options import PredictOptions
 from protomask.engine.config import TrainConfig
 from protomask.engine.folder import RunFolder
-from protomask.engine.log import read_metrics
+from protomask.engine.records import read_metrics
 from protomask.errors import ConfigError
 from protomask.evaluation.coco import CocoEvaluator
 from protomask.evaluation.confusion import Confusion, measure_confusion
@@ -27,6 +28,7 @@ from protomask.evaluation.quality_report import QualityReport
 from protomask.evaluation.tables import CocoMetrics
 from protomask.files import check_writable, replacing
 from protomask.inference.predictor import Predictor
+from protomask.reports.compared_run import NUMBERS
 from protomask.reports.examples import choose_examples, draw_examples, rows_of_images
 from protomask.reports.page import ReportContent, render_page
 
@@ -37,6 +39,7 @@ class RunReport:
 
     Attributes:
         page: the HTML file.
+        iteration: steps after which the weights were saved; None if they do not say.
         metrics: AP of boxes and masks.
         confusion: which objects were found as what.
         quality: how well scores predict the IoU of masks.
@@ -44,6 +47,7 @@ class RunReport:
     """
 
     page: Path
+    iteration: int | None
     metrics: CocoMetrics
     confusion: Confusion
     quality: QualityReport
@@ -52,6 +56,7 @@ class RunReport:
         """Plain JSON types."""
         return {
             "report": str(self.page),
+            "iteration": self.iteration,
             **self.metrics.to_dict(),
             "confusion": self.confusion.to_dict(),
             "quality": self.quality.to_dict(),
@@ -69,6 +74,8 @@ def write_report(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> RunReport:
     """Predict the validation images of a run with its best weights, and write the page about it.
+
+    The numbers of the page go to metrics.json beside it, where `protomask.reports.compare` finds them.
 
     Args:
         run_folder: folder of a training run.
@@ -124,7 +131,11 @@ def write_report(
     )
     with replacing(page) as file:
         file.write(render_page(content).encode("utf-8", "replace"))
-    return RunReport(page=page, metrics=metrics, confusion=confusion, quality=quality)
+    iteration = read_header(weights)["provenance"].get("iteration")
+    report = RunReport(page=page, iteration=iteration, metrics=metrics, confusion=confusion, quality=quality)
+    with replacing(page.with_name(NUMBERS)) as file:
+        file.write(json.dumps(report.to_dict(), indent=2).encode())
+    return report
 
 
 def _predict(
