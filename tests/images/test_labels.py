@@ -76,6 +76,14 @@ def test_no_label_hides_a_small_object(gap: int, scored: bool) -> None:
     assert bool(drawn) or gap < 8
 
 
+def test_where_there_are_many_names_get_shorter() -> None:
+    boxes: list[Box] = [(20, y, 60, y + 30) for y in range(20, 480, 55)]
+    few, many = (labels_of(boxes[:count], [LONG] * count, None, frame=(500, 400)) for count in (3, 9))
+    assert {one.text for one in few} == {LONG}
+    assert len(many) == 9
+    assert all("…" in one.text and one.text.startswith("window") for one in many)
+
+
 def test_in_a_crowd_the_best_of_each_name_keeps_it() -> None:
     boxes: list[Box] = [(x, y, x + 20, y + 20) for y in range(30, 470, 60) for x in range(10, 470, 45)]
     names = ["window" if index % 3 else "a door" for index in range(len(boxes))]

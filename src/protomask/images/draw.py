@@ -50,9 +50,9 @@ def draw_objects(
     """A copy of an image with N objects drawn on it.
 
     Lines and letters scale with the image. A label stands where it covers least: next to its object, inside the frame.
-    Where it would hide small objects it gets shorter: the name loses its middle, then only the score is left, and if
-    even that has no place there is no label. Where all labels together would cover much of the image, only the best
-    object of each name keeps the name, and only the best objects keep their scores.
+    Where it would hide small objects, or where there are many, it gets shorter: the name loses its middle, then only
+    the score is left, and if even that has no place there is no label. Where all labels together would cover much of
+    the image, only the best object of each name keeps the name, and only the best objects keep their scores.
 
     Args:
         image: (H, W, 3) uint8 RGB.

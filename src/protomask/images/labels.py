@@ -14,7 +14,8 @@ Color = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _LABELLED_SHARE = 0.15  # of the frame; beyond it the labels hide the image
-_LONG_SHARE = 0.3  # of the frame's width; what is longer may be shortened
+_SPACIOUS_SHARE = 0.07  # of the frame; up to here all names stay whole where they can
+_LONG_SHARE = 0.27  # of the frame's width; what is longer may be shortened
 _HIDDEN = 0.3  # of a small object; a label that hides more is not drawn
 
 
@@ -46,9 +47,9 @@ def draw_labels(
     label_height = min(height, font_size + pad)
     texts = _Texts(names, scores, font, room=width - 2 * pad, short=max(_LONG_SHARE * width, 6 * font_size))
     budget = _LABELLED_SHARE * height * width
-    is_crowded = sum(font.getlength(text) + 2 * pad for text in texts.whole) * label_height > budget
+    share = sum(font.getlength(text) + 2 * pad for text in texts.whole) * label_height / (height * width)
     taken = np.zeros((0, 4), dtype=np.int64)
-    for index, choices in texts.in_order(is_crowded):
+    for index, choices in texts.in_order(is_spacious=share <= _SPACIOUS_SHARE, is_crowded=share > _LABELLED_SHARE):
         for text in choices:
             label_width, label_height = label_size(text, font, font_size, frame)
             place = _place_label((label_width, label_height), corners[index], corners, taken, frame)
@@ -101,16 +102,17 @@ class _Texts:
         self._short = min(short, room)
         self.whole = [self._fit(index, room) for index in range(len(names))]
 
-    def in_order(self, is_crowded: bool) -> Iterator[tuple[int, list[str]]]:
+    def in_order(self, *, is_spacious: bool, is_crowded: bool) -> Iterator[tuple[int, list[str]]]:
         """The objects, the most important first, each with the texts to try."""
         order = range(len(self._names)) if self._scores is None else np.argsort(-self._scores, kind="stable").tolist()
         best = {self._names[index]: index for index in reversed(order)}
         if is_crowded:
             order = [*best.values(), *(index for index in order if best[self._names[index]] != index)]
         for index in order:
-            texts = [self.whole[index], self._fit(index, self._short), self._numbers[index]]
-            if is_crowded and self._scores is not None:
-                del texts[: 1 if best[self._names[index]] == index else 2]
+            texts = [self.whole[index]] if is_spacious else []
+            if not is_crowded or self._scores is None or best[self._names[index]] == index:
+                texts.append(self._fit(index, self._short))
+            texts.append(self._numbers[index])
             yield index, [text for text in dict.fromkeys(texts) if text]
 
     def _fit(self, index: int, room: float) -> str:

@@ -12,9 +12,10 @@ from protomask.data.coco.dataset import CocoDataset
 from protomask.data.doctor.report import CheckReport
 from protomask.errors import DataError
 from protomask.files import replacing
+from protomask.images.captions import shortened
 from protomask.reports.overlays import draw_truth, load_scaled
 
-_TILES, _COLUMNS, _TILE_SIDE, _CAPTION, _GAP = 12, 4, 360, 22, 8
+_TILES, _COLUMNS, _TILE_SIDE, _CAPTION, _GAP, _LETTERS = 12, 4, 360, 22, 8, 13
 
 
 def write_sheet(report: CheckReport, path: str | Path, *, seed: int = 0) -> Path | None:
@@ -62,10 +63,17 @@ def _tile(dataset: CocoDataset, index: int, split: str) -> Image.Image:
     crowds = int(target.is_crowd.sum())
     counts = {"object": len(target) - crowds, "crowd": crowds}
     counted = ", ".join(f"{count} {what}{'s' * (count != 1)}" for what, count in counts.items() if count)
-    caption = f"{split} {dataset.image_path(index).name}: {counted or 'no object'}"
+    caption = _caption(split, dataset.image_path(index).name, counted or "no object")
     place = (_TILE_SIDE // 2, _TILE_SIDE + _CAPTION // 2)
-    ImageDraw.Draw(tile).text(place, caption, fill="black", font=ImageFont.load_default(13), anchor="mm")
+    ImageDraw.Draw(tile).text(place, caption, fill="black", font=ImageFont.load_default(_LETTERS), anchor="mm")
     return tile
+
+
+def _caption(split: str, name: str, counted: str) -> str:
+    """``train 000012.jpg: 3 objects``, as wide as a tile or less; a long file name loses its middle."""
+    font = ImageFont.load_default(_LETTERS)
+    short = shortened(name, _TILE_SIDE, lambda words: font.getlength(f"{split} {words}: {counted}"))
+    return f"{split} {short}: {counted}"
 
 
 def _contact_sheet(tiles: Sequence[Image.Image]) -> Image.Image:
