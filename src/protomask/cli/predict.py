@@ -105,7 +105,7 @@ def _predict(
     summary: list[dict[str, Any]] = []
     with (
         locked_folder(make_folder(Path(outputs.save_dir)), "save_dir"),
-        outputs.open(predictor.class_names) as sink,
+        outputs.open(predictor.class_names, options.classes) as sink,
         progress("predict", len(source) if isinstance(source, Sized) else None, quiet=quiet) as bar,
         closing(predict_frames(predictor, source, options)) as predicted,
         closing(map_ahead(lambda frame: _write(sink, frame), predicted)) as written,

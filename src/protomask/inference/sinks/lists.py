@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from protomask.errors import ConfigError, MissingExtraError
 from protomask.files import NewFile, lock_file, naming
+from protomask.inference.sinks.json_list import JsonList
 from protomask.inference.sinks.pictures import file_of, found_in, json_line, write_json
 from protomask.inference.sinks.sink import Sink, make_folder
 from protomask.structures.coco_json import ImageIds
@@ -44,7 +44,7 @@ class CocoSink(Sink):
         self._category_ids = category_ids
         self._class_names: tuple[str, ...] = ()
         self._images: list[dict[str, Any]] = []
-        self._rows = _JsonList(self.folder / "predictions.json")
+        self._rows = JsonList(self.folder / "predictions.json")
 
     def check(self, frame: Frame) -> None:
         """See `Sink.check`."""
@@ -240,35 +240,3 @@ class _ParquetTable:
 def _storable(value: Any) -> Any:
     """Names of files that are not UTF-8 have characters that a table cannot hold."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
-
-
-class _JsonList:
-    """A JSON list that grows on disk under a temporary name and gets its own when complete."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._separator = b"[\n"
-        self._new: NewFile | None = None
-
-    def extend(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        with naming(self._path):
-            file = self._opened().file
-            for row in rows:
-                file.write(self._separator + json.dumps(row).encode())
-                self._separator = b",\n"
-
-    def complete(self) -> None:
-        with naming(self._path):
-            new = self._opened()
-            new.file.write(b"[]\n" if self._separator == b"[\n" else b"\n]\n")
-            new.complete()
-
-    def discard(self) -> None:
-        """Remove what is not complete."""
-        if self._new is not None:
-            self._new.discard()
-
-    def _opened(self) -> NewFile:
-        if self._new is None:
-            self._new = NewFile(self._path)
-        return self._new

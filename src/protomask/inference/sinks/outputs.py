@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from protomask.inference.sinks.datasets import CocoDatasetSink, LabelMeSink, YoloSink
 from protomask.inference.sinks.lists import CocoSink, JsonLinesSink, TableSink
 from protomask.inference.sinks.pictures import CropSink, LabelMapSink, OverlaySink, PolygonSink
 from protomask.inference.sinks.sink import Sink, Sinks, make_folder
@@ -30,6 +31,9 @@ class Outputs(Settings):
         save_crops: write crops/NAME_NUMBER_CLASS.png, each instance cut out on a transparent background.
         save_table: write predictions.csv or predictions.parquet, one row per instance with class, score, box, area and
             perimeter.
+        save_coco_dataset: write coco/, a COCO data set of the images and what was found, to correct and train on.
+        save_labelme: write labelme/, copies of the images with a LabelMe file beside each, likewise.
+        save_yolo: write yolo/, a YOLO segmentation data set, likewise.
         annotations: COCO annotation file whose image and category ids the COCO results shall use.
 
     Raises:
@@ -47,13 +51,17 @@ class Outputs(Settings):
     save_label_map: bool = False
     save_crops: bool = False
     save_table: Literal["csv", "parquet"] | None = None
+    save_coco_dataset: bool = False
+    save_labelme: bool = False
+    save_yolo: bool = False
     annotations: str | None = None
 
-    def open(self, class_names: Sequence[str]) -> Sinks:
+    def open(self, class_names: Sequence[str], chosen: Sequence[str] | None = None) -> Sinks:
         """The sinks for all that is to be written; their folder is made if needed.
 
         Args:
             class_names: of the model.
+            chosen: those of them that are looked for, all by default; data sets have these classes.
 
         Raises:
             ConfigError: a folder that cannot be written to as chosen.
@@ -64,7 +72,7 @@ class Outputs(Settings):
         ids = None if self.annotations is None else read_coco_ids(self.annotations, class_names)
         folder = make_folder(Path(self.save_dir))
         # Lists come last, so that the files that they name are there.
-        return Sinks([*self._files(folder), *self._lists(folder, ids)])
+        return Sinks([*self._files(folder), *self._datasets(folder, chosen or class_names), *self._lists(folder, ids)])
 
     def _files(self, folder: Path) -> Iterator[Sink]:
         """Sinks that write files for each frame."""
@@ -76,6 +84,15 @@ class Outputs(Settings):
             yield LabelMapSink(folder / "label_maps")
         if self.save_crops:
             yield CropSink(folder / "crops")
+
+    def _datasets(self, folder: Path, class_names: Sequence[str]) -> Iterator[Sink]:
+        """Sinks that write a data set."""
+        if self.save_coco_dataset:
+            yield CocoDatasetSink(folder / "coco", class_names)
+        if self.save_labelme:
+            yield LabelMeSink(folder / "labelme", class_names)
+        if self.save_yolo:
+            yield YoloSink(folder / "yolo", class_names)
 
     def _lists(self, folder: Path, ids: CocoIds | None) -> Iterator[Sink]:
         """Sinks that write one file about all frames."""
