@@ -19,9 +19,10 @@ from drawn_masks import drawn
 from protomask.data.coco.segmentation import encode_segmentation
 from protomask.data.formats import yolo
 from protomask.data.formats.convert import WRITERS, convert_dataset, detect_format
-from protomask.data.formats.records import ImageRecord, ObjectRecord, Remarks, segmentation_of_mask
+from protomask.data.formats.records import ImageRecord, ObjectRecord, Remarks
 from protomask.errors import ConfigError, DataError
 from protomask.masks.rle import encode_rle
+from protomask.masks.segmentations import segmentation_of_mask
 
 BRIDGES = "written as one outline with bridges"
 FORMATS = sorted(set(WRITERS) - {"coco"})

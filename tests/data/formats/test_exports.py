@@ -15,9 +15,9 @@ import exports
 from protomask.data.coco.dataset import CocoDataset
 from protomask.data.doctor.check import check_dataset
 from protomask.data.formats.convert import Conversion, convert_dataset
-from protomask.data.formats.records import segmentation_of_mask
 from protomask.data.synthetic.write import write_dataset
 from protomask.masks.rle import decode_rle
+from protomask.masks.segmentations import segmentation_of_mask
 
 Objects = dict[str, list[tuple[str, np.ndarray]]]
 WRITERS: dict[str, tuple[str, Callable[[Path, Path], None]]] = {

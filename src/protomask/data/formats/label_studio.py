@@ -22,7 +22,6 @@ from protomask.data.formats.records import (
     ImageRecord,
     ObjectRecord,
     Reading,
-    Segmentation,
     read_header,
 )
 from protomask.data.formats.shapes import ellipse, max_patch_pixels, number, outline, read_base64, read_patch, union
@@ -30,6 +29,7 @@ from protomask.data.recognition import label_studio_files
 from protomask.errors import DataError
 from protomask.images.pixels import IMAGE_SUFFIXES
 from protomask.masks.rle import encode_rle
+from protomask.masks.segmentations import Segmentation
 from protomask.structures.coco_json import read_json, shown, whole_number
 
 _IMAGE_KEYS = ("image", "img", "picture", "photo")

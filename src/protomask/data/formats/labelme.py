@@ -6,15 +6,12 @@ export are up to a pixel larger; here outlines are rasterised as COCO does. A sh
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from protomask.data.folders import is_inside, list_images, split_folders
 from protomask.data.formats.records import (
@@ -27,21 +24,20 @@ from protomask.data.formats.records import (
     read_class_names,
     read_header,
     rle_of,
-    segmentation_of_mask,
     write_class_names,
 )
 from protomask.data.formats.shapes import Part, ellipse, read_base64, read_patch, union
 from protomask.errors import DataError
 from protomask.masks.outlines import MAX_COORDINATE
-from protomask.masks.rle import Rle, decode_rle, rle_area
-from protomask.masks.runs import boxes_of_masks
+from protomask.masks.rle import rle_area, rle_to_runs
+from protomask.masks.runs import runs_to_window
+from protomask.structures.annotations import labelme_file, labelme_polygons, labelme_shapes
 from protomask.structures.coco_json import read_json_object, shown, whole_number
 from protomask.structures.file_names import FileNames, name_flaw, with_slashes
 
 _OUTLINES = ("polygon", "oriented_rectangle", "rotation")
 _WITHOUT_AREA = ("point", "points", "line", "linestrip")
 _CROWD_FLAG = "iscrowd"
-_VERSION = "5.5.0"
 
 
 def read(source: Path, reading: Reading) -> DatasetRecord:
@@ -213,42 +209,15 @@ def write(dataset: DatasetRecord, folder: Path, images: ImageWriter, remarks: Re
                 if not own:
                     remarks.add("objects that cover no pixel left out", image.name)
                 shapes += own
-            entry: dict[str, Any] = {
-                "version": _VERSION,
-                "flags": {},
-                "shapes": shapes,
-                "imagePath": image.name,
-                "imageData": None,
-                "imageHeight": image.size[0],
-                "imageWidth": image.size[1],
-            }
             target = folder / split / f"{image.stem}.json"
-            target.write_text(json.dumps(entry, ensure_ascii=False), encoding="utf-8")
+            content = labelme_file(image.name, image.size, shapes)
+            target.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     write_class_names(folder, dataset.class_names)
 
 
 def _write_shapes(found: ObjectRecord, image: ImageRecord) -> list[dict[str, Any]]:
-    polygons: Any = found.segmentation
-    if isinstance(polygons, dict):
-        code = rle_of(found, image)
-        if not rle_area(code):
-            return []
-        polygons = segmentation_of_mask(decode_rle(code))
-        if isinstance(polygons, dict):
-            return [_mask_shape(code)]
-    return [
-        {"shape_type": "polygon", "points": np.reshape(polygon, (-1, 2)).tolist(), "mask": None} for polygon in polygons
-    ]
-
-
-def _mask_shape(code: Rle) -> dict[str, Any]:
-    mask = decode_rle(code)
-    left, top, right, bottom = boxes_of_masks(mask[None])[0].astype(int).tolist()
-    buffer = io.BytesIO()
-    Image.fromarray(mask[top:bottom, left:right].astype(np.uint8) * 255).save(buffer, format="PNG")
-    return {
-        "shape_type": "mask",
-        # LabelMe counts the last pixel in.
-        "points": [[left, top], [right - 1, bottom - 1]],
-        "mask": base64.b64encode(buffer.getvalue()).decode("ascii"),
-    }
+    if isinstance(found.segmentation, list):
+        return labelme_polygons(found.segmentation)
+    code = rle_of(found, image)
+    runs, (height, _) = rle_to_runs(code)
+    return labelme_shapes(runs_to_window(runs, height)) if rle_area(code) else []

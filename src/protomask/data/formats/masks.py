@@ -25,12 +25,10 @@ from protomask.data.formats.records import (
     ObjectRecord,
     Reading,
     Remarks,
-    Segmentation,
     paint_numbers,
     read_class_names,
     read_header,
     read_index_map,
-    segmentation_of_mask,
     segmentations_of_numbers,
     solid_objects,
     write_class_names,
@@ -38,6 +36,7 @@ from protomask.data.formats.records import (
 from protomask.data.recognition import folders_of_masks
 from protomask.errors import DataError
 from protomask.masks.rle import decode_rle
+from protomask.masks.segmentations import Segmentation, segmentation_of_mask
 
 DEFAULT_CLASS = "object"
 _MASK_ENDINGS = ("", "_mask", "_masks")

@@ -19,17 +19,13 @@ from protomask.data.coco.segmentation import encode_segmentation
 from protomask.data.folders import read_text
 from protomask.errors import DataError
 from protomask.images.pixels import EXIF_ORIENTATION, IMAGE_FORMATS
-from protomask.masks.polygons import mask_to_polygons
-from protomask.masks.rle import Rle, decode_rle, encode_rle, encode_runs, rle_area
-from protomask.masks.runs import mask_runs, move_runs, unite_runs
-
-Segmentation = list[list[float]] | Rle
-"""As COCO has it: polygons [x1, y1, x2, y2, ...] in px, each part of one object, or a run-length code."""
+from protomask.masks.rle import Rle, decode_rle, encode_runs, rle_area
+from protomask.masks.runs import unite_runs
+from protomask.masks.segmentations import Segmentation, segmentation_of_mask
 
 T = TypeVar("T")
 _JPEG_QUALITY = 95
-_MAX_EDGES = 1 << 18  # of pixels along the outline of a mask that becomes polygons
-_WINDOW_SHARE = 64  # times the pixels of a map that its objects may span together
+_WINDOW_SHARE, _WINDOW_PIXELS = 64, 1 << 18  # of a map: times its pixels, and more, that its objects may span together
 # Files with one class name per line, as YOLO, LabelMe and their converters call them.
 _NAME_FILES = ("classes.txt", "labels.txt", "class_names.txt")
 _NO_CLASSES = ("__ignore__", "_background_", "background")
@@ -190,31 +186,6 @@ def read_header(source: Path | bytes, name: str | Path) -> ImageHeader:
         raise DataError(f"{name}: cannot be read as an image: {str(error) or type(error).__name__}") from error
 
 
-def segmentation_of_mask(
-    mask: NDArray[np.bool_], *, corner: tuple[int, int] = (0, 0), size: tuple[int, int] | None = None
-) -> Segmentation:
-    """Outlines along pixel edges where they say all, a run-length code where the mask has holes or is very ragged.
-
-    Both give the same pixels when they are read as COCO.
-
-    Args:
-        mask: (h, w) bool, of the whole image or of a part of it.
-        corner: (top, left) of the part.
-        size: (H, W) of the image where it is a part.
-
-    """
-    top, left = corner
-    edges = np.count_nonzero(mask[1:] != mask[:-1]) + np.count_nonzero(mask[:, 1:] != mask[:, :-1])
-    if edges <= _MAX_EDGES:
-        parts = mask_to_polygons(mask, offset=(left, top))
-        if not any(part.holes for part in parts):
-            return [part.exterior.astype(float).ravel().tolist() for part in parts]
-    if size is None:
-        return encode_rle(mask[None])[0]
-    runs = move_runs(mask_runs(mask), mask.shape[0], left=left, top=top, frame_height=size[0])
-    return encode_runs([runs], size)[0]
-
-
 def segmentations_of_numbers(
     numbers: NDArray[np.int64], *, without: Sequence[int] = (0,)
 ) -> Iterator[tuple[int, NDArray[np.int64], Segmentation]]:
@@ -232,7 +203,7 @@ def segmentations_of_numbers(
     values = numbers.ravel()[pixels]
     pixels = pixels[np.argsort(values, kind="stable")]
     found, counts = np.unique(values, return_counts=True)
-    left_over = _WINDOW_SHARE * numbers.size + _MAX_EDGES
+    left_over = _WINDOW_SHARE * numbers.size + _WINDOW_PIXELS
     for number, own in zip(found.tolist(), np.split(pixels, np.cumsum(counts)[:-1]), strict=False):
         rows, columns = np.divmod(own, width)
         top, left = int(rows.min()), int(columns.min())

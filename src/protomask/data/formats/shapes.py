@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from protomask.data.coco.segmentation import encode_segmentation
-from protomask.data.formats.records import Segmentation, segmentation_of_mask
 from protomask.errors import DataError
 from protomask.masks.outlines import MAX_COORDINATE
 from protomask.masks.rle import decode_rle, encode_rle
+from protomask.masks.segmentations import Segmentation, segmentation_of_mask
 from protomask.structures.coco_json import finite_number, shown
 
 Part = list[float] | NDArray[np.bool_]

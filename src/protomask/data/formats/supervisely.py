@@ -12,7 +12,7 @@ from typing import Any
 
 from protomask.data.folders import split_name
 from protomask.data.formats.image_files import ImageFiles
-from protomask.data.formats.records import DatasetRecord, ImageRecord, ObjectRecord, Reading, Segmentation, read_header
+from protomask.data.formats.records import DatasetRecord, ImageRecord, ObjectRecord, Reading, read_header
 from protomask.data.formats.shapes import (
     Part,
     max_patch_pixels,
@@ -25,6 +25,7 @@ from protomask.data.formats.shapes import (
 )
 from protomask.data.recognition import supervisely_folders
 from protomask.errors import DataError
+from protomask.masks.segmentations import Segmentation
 from protomask.structures.coco_json import read_json_object, shown, whole_number
 
 _WITH_AREA = ("polygon", "bitmap", "alpha_mask")

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from protomask.data.coco.layout import read_yaml
 from protomask.data.coco.segmentation import encode_segmentation
@@ -32,9 +31,10 @@ from protomask.data.recognition import text_files, yolo_yaml
 from protomask.errors import DataError
 from protomask.masks.polygons import mask_to_polygons
 from protomask.masks.rle import Rle, decode_rle
+from protomask.masks.segmentations import join_rings
+from protomask.structures.annotations import yolo_shares
 from protomask.structures.coco_json import shown
 
-_DIGITS = 8  # of shares: 0.00005 px of an image 10,000 px wide
 _PIXEL_DIGITS = 3  # of px read: gives back what COCO files have, which is rarely more than two
 _SHARE_RANGE = (-1.0, 2.0)  # an outline may leave the image a little; numbers beyond were not divided by its size
 
@@ -259,7 +259,7 @@ def _outline(found: ObjectRecord, code: Rle, image: ImageRecord, remarks: Remark
     segmentation: Any = found.segmentation
     if isinstance(segmentation, list) and len(segmentation) == 1 and len(segmentation[0]) % 2 == 0:
         # Trainers reject files with coordinates outside the image.
-        text = _shares(np.clip(np.reshape(segmentation[0], (-1, 2)), 0, (width, height)), image.size)
+        text = yolo_shares(np.clip(np.reshape(segmentation[0], (-1, 2)), 0, (width, height)), image.size)
         again = np.reshape([float(word) for word in text.split()], (-1, 2)) * (width, height)
         if encode_segmentation([again.round(_PIXEL_DIGITS).ravel().tolist()], image.size) == code:
             return text
@@ -267,31 +267,4 @@ def _outline(found: ObjectRecord, code: Rle, image: ImageRecord, remarks: Remark
     rings = [ring for part in parts for ring in (part.exterior, *part.holes)]
     if len(rings) > 1:
         remarks.add("objects with holes or several parts written as one outline with bridges", image.name)
-    return _shares(join_rings(rings), image.size)
-
-
-def _shares(points: NDArray[Any], size: tuple[int, int]) -> str:
-    shares = points / (size[1], size[0])
-    return " ".join(f"{value:.{_DIGITS}f}".rstrip("0").rstrip(".") for value in shares.ravel().tolist())
-
-
-def join_rings(rings: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
-    """One closed line through all rings, which encloses by the even-odd rule what they enclose.
-
-    Args:
-        rings: each (K, 2), px, not closed.
-
-    Returns:
-        (K', 2): every further ring is reached from a near vertex of the line, and left the way it was reached.
-
-    """
-    line = rings[0]
-    for ring in rings[1:]:
-        here = _nearest(line, ring[0])
-        there = _nearest(ring, line[here])
-        line = np.concatenate([line[: here + 1], np.roll(ring, -there, axis=0), ring[there : there + 1], line[here:]])
-    return line
-
-
-def _nearest(points: NDArray[np.int32], point: NDArray[np.int32]) -> int:
-    return int(((points.astype(np.int64) - point) ** 2).sum(axis=1).argmin())
+    return yolo_shares(join_rings(rings), image.size)
