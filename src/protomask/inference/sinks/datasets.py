@@ -145,7 +145,7 @@ class LabelMeSink(DatasetSink):
         shapes = []
         for group, one in enumerate(found, start=1):
             own = labelme_shapes(one.window)
-            common = {
+            common: dict[str, Any] = {
                 "label": one.name, "group_id": group if len(own) > 1 else None, "flags": {},
                 "description": f"score {one.score:.2f}",
             }  # fmt: skip
