@@ -84,6 +84,9 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
         read_runs([good, tmp_path / "empty" / ".." / "a"])
     with pytest.raises(ConfigError, match=f"expected the folder of a training run, got {empty}"):
         read_runs([good, empty])
+    (empty / "config.yaml").write_text("a: [")
+    with pytest.raises(ConfigError, match=r"empty.config.yaml: cannot be read as YAML"):
+        read_runs([good, empty])
     (empty / "config.yaml").write_text("- a list")
     with pytest.raises(ConfigError, match=r"empty.config.yaml: expected the settings of a run"):
         read_runs([good, empty])

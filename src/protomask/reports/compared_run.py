@@ -123,8 +123,12 @@ def _read(path: Path, name: str) -> ComparedRun:
     settings_file = path / "config.yaml"
     try:
         settings = yaml.safe_load(settings_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"run_folders: expected the folder of a training run, got {path}: {error}") from error
+    except OSError as error:
+        raise ConfigError(
+            f"run_folders: expected the folder of a training run, got {path} ({settings_file.name}: {error.strerror})"
+        ) from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"run_folders: {settings_file}: cannot be read as YAML: {error}") from error
     if not isinstance(settings, dict):
         raise ConfigError(f"run_folders: {settings_file}: expected the settings of a run as 'name: value' lines")
     records = read_metrics(path)
