@@ -13,8 +13,8 @@ _RECENT = 100
 """Steps whose mean time counts."""
 _GUESSED_SHARE = 0.5
 """Before the first validation: time of one of its images, as a share of that of a training image."""
-_VALIDATION_SHARE = 0.2
-"""Validations of a run that must end on time take up to this share of it."""
+_TRAINING_PER_VALIDATION = 4.0
+"""In a run that must end on time, training takes at least so many times as long as the validations."""
 
 
 class Clock:
@@ -106,8 +106,7 @@ def end_on_time(seconds: float, iteration: int, period: int, *, step: float, val
 
 def epochs_between_validations(at_least: int, epoch_seconds: float, validation: float) -> int:
     """Number of epochs from one validation to the next, so that validations take no more than a fifth of the time."""
-    training = validation * (1 - _VALIDATION_SHARE) / _VALIDATION_SHARE
-    return max(at_least, math.ceil(training / epoch_seconds))
+    return max(at_least, math.ceil(_TRAINING_PER_VALIDATION * validation / epoch_seconds))
 
 
 def clock_time(seconds: float) -> str:

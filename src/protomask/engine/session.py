@@ -181,10 +181,10 @@ class Session:
         progress = self.progress
         if progress.validated_iteration == progress.iteration:
             return
-        started = time.perf_counter()
+        started = self.course.clock.elapsed()
         self.metrics = self._measure(dataset)
         progress.validated(self.metrics)
-        epoch, seconds = progress.iteration // self.plan.per_epoch, time.perf_counter() - started
+        epoch, seconds = progress.iteration // self.plan.per_epoch, self.course.clock.elapsed() - started
         self.course.validated(progress.iteration, seconds)
         times = self.course.times(progress.iteration, validated=True)
         record = self._validation = {**validation_record(self.metrics, progress, epoch, seconds), **times}
