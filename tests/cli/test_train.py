@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ import pytest
 import yaml
 
 from protomask.checkpoints.io import read_header
+from protomask.cli.train import GROUPS
 from protomask.data.synthetic.shapes import CLASS_NAMES
 from protomask.engine.config import TrainConfig
 from protomask.engine.recipes import RECIPES
@@ -33,8 +36,8 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 def test_train_then_eval_then_predict(run: Run, settings: list[str | Path], scenes: Path, tmp_path: Path) -> None:
     outcome = run("train", *settings, "--epochs", 1)
     assert outcome.code == 0
-    assert "iteration 2/3  epoch 0.67" in outcome.out
-    assert "validation at epoch 1: box AP" in outcome.out
+    assert re.search(r"iteration 2/3  epoch 0\.67 .* images/s .*0:\d\d elapsed, 0:\d\d left\n", outcome.out)
+    assert re.search(r"validation at epoch 1: box AP .* s\)  0:\d\d elapsed, 0:00 left\n", outcome.out)
     assert str(tmp_path / "run") in outcome.out
     last = tmp_path / "run" / "last.safetensors"
     assert tuple(read_header(last)["class_names"]) == CLASS_NAMES
@@ -76,6 +79,9 @@ def test_config_file_and_resume(run: Run, settings: list[str | Path], tmp_path: 
     again = run("train", "--config", file)
     assert again.code == 2
     assert "already holds a run" in again.err
+    assert again.err.endswith(
+        f"to continue it: protomask train --config {tmp_path}/run/config.yaml --resume --no-report\n"
+    )
     resumed = run("train", "--config", tmp_path / "run" / "config.yaml", "--resume")
     assert resumed.code == 0
     assert "continuing" in resumed.out
@@ -93,8 +99,77 @@ def test_interrupted_run_tells_how_to_go_on(
         stopped = run("train", *settings, "--iterations", 3)
     assert stopped.code == 1
     assert " of 3, saved; resume continues" in stopped.out
-    assert run("train", *settings, "--iterations", 3, "--resume").code == 0
+    assert run_hint(run, stopped.out, "to continue") == 0
     assert metrics(tmp_path / "run")[-1]["iteration"] == 3
+
+
+def run_hint(run: Run, text: str, name: str) -> int:
+    """Run the command that was shown; returns its exit code."""
+    [command] = re.findall(rf"^{name}: (.*)$", text, flags=re.MULTILINE)
+    program, *arguments = shlex.split(command)
+    assert program == "protomask"
+    return run(*arguments).code
+
+
+@pytest.mark.parametrize(
+    ("length", "hint", "iteration"),
+    [(["--epochs", "1"], "--epochs +1", 6), (["--iterations", "10"], "--iterations +2", 12)],
+    ids=["epochs", "iterations"],
+)
+def test_the_command_that_is_shown_prolongs_the_run(
+    run: Run, settings: list[str | Path], tmp_path: Path, length: list[str], hint: str, iteration: int
+) -> None:
+    output = tmp_path / "a run's folder"
+    done = run("train", *settings, *length, "--output", output, "--validate-every", 9)
+    assert done.code == 0
+    assert done.out.endswith(f"--resume --no-report {hint}\n")
+    assert run_hint(run, done.out, "to train longer") == 0
+    assert metrics(output)[-1]["iteration"] == iteration
+
+
+def test_a_length_in_minutes(run: Run, settings: list[str | Path], tmp_path: Path) -> None:
+    outcome = run("train", *settings, "--minutes", 0.04, "--log-every", 1)
+    assert outcome.code == 0
+    assert "iteration 1/?  epoch 0.33" in outcome.out
+    assert "plan for 0.04 min: " in outcome.out
+    assert "--resume --no-report --minutes +1\n" in outcome.out
+    assert metrics(tmp_path / "run")[-1]["kind"] == "validation"
+
+
+def test_dry_run(run: Run, settings: list[str | Path], tmp_path: Path) -> None:
+    outcome = run("train", *settings, "--epochs", 10, "--dry-run")
+    assert outcome.code == 0
+    for line in (
+        r"rate: [\d.]+ images/s, [\d.]+ s per step.*",
+        r"memory: \d+ MiB in the training process",
+        r"length: 30 steps, 10\.0 epochs",
+        r"validations: 10 of about 0:\d\d",
+        r"duration: about \d+:\d\d, by 10 steps",
+    ):
+        assert re.search(rf"^{line}$", outcome.out, flags=re.MULTILINE), line
+    assert run("train", *settings, "--dry-run", "--json").json["iterations"] == 150
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_begins_with_the_ten_options_that_matter(run: Run) -> None:
+    text = run("train", "--help").out
+    sections = dict(
+        zip(
+            re.findall(r"^(\S.*):$", text, re.MULTILINE),
+            re.split(r"^\S.*:$", text, flags=re.MULTILINE)[1:],
+            strict=True,
+        )
+    )
+    flags = {title: re.findall(r"^  (--[\w.-]+)", section, re.MULTILINE) for title, section in sections.items()}
+    assert list(flags) == [*GROUPS, "other", "example"]
+    assert flags["what matters most"] == [
+        "--data", "--model", "--weights", "--recipe", "--output", "--epochs", "--minutes", "--batch-size",
+        "--image-size", "--resume",
+    ]  # fmt: skip
+    assert flags["other"] == ["--config", "--print_config", "--debug"]
+    assert len(flags["augmentation"]) > 10
+    shown = list(itertools.chain.from_iterable(flags.values()))
+    assert len(shown) == len(set(shown))
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,10 @@ def test_pace_leaves_out_what_waits_for_a_loader_and_what_lies_between(time: lis
     pace = Pace(images_per_step=8, validation_images=40)
     assert (pace.step_seconds, pace.validation_seconds) == (None, 0.0)
     pace.start(new_loader=True)
-    for seconds in (50, 2, 4):
+    time[0] += 50
+    pace.step()
+    assert pace.step_seconds == 50
+    for seconds in (2, 4):
         time[0] += seconds
         pace.step()
     assert pace.step_seconds == 3

@@ -47,15 +47,17 @@ class Pace:
         self._skips = True
 
     def start(self, *, new_loader: bool) -> None:
-        """The next step begins; the first one after its loader does not count: it waits for it."""
+        """The next step begins; the first one of a loader, which waits for it, counts only while there is no other."""
         self._mark = monotonic()
         self._skips = self._skips or new_loader
 
     def step(self) -> None:
-        """A step is done, with everything that belongs to it."""
+        """A step is done."""
         now = monotonic()
         if not self._skips:
             self._recent.append(now - self._mark)
+        elif self._before is None:
+            self._before = now - self._mark
         self._mark, self._skips = now, False
 
     def validated(self, seconds: float) -> None:

@@ -166,6 +166,7 @@ class Session:
             clip_gradient=config.clip_gradient,
             memory_format=memory_format(config),
         ):
+            pace.step()
             self._count(step, log)
             is_late = time.monotonic() - self._saved_at > 60 * config.checkpoint_minutes
             stops, saves = in_any_process(self.accelerator, request.requested(), is_late)
@@ -173,7 +174,6 @@ class Session:
                 return True
             if saves:
                 self.save()
-            pace.step()
         return False
 
     def validate(self, dataset: CocoDataset, log: Log) -> None:
