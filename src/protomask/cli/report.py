@@ -26,7 +26,7 @@ def run(
             the HTML file; by default comparison.html beside the first run folder.
         batch_size: images that go through the network together.
         num_workers: processes that load images; 0 loads them in this one.
-        device: auto, cpu, cuda, cuda:N or mps.
+        device: device that runs the network: auto, cpu, cuda, cuda:N or mps.
         json: print the numbers of the page as JSON.
     """
     from protomask.cli.output import dump_json, progress

@@ -83,7 +83,7 @@ def write_report(
         output: folder of the page, index.html and its images; by default report/ in the run folder.
         batch_size: images that go through the network together.
         num_workers: processes that load images; 0 loads them in this one.
-        device: auto, cpu, cuda, cuda:N or mps.
+        device: device that runs the network: auto, cpu, cuda, cuda:N or mps.
         on_progress: called with the number of images done and of all images.
 
     Raises:
