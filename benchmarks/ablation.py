@@ -12,7 +12,6 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -111,14 +110,16 @@ def prepare(options: argparse.Namespace) -> Path:
     folder: Path = options.output
     folder.mkdir(parents=True, exist_ok=True)
     paths = open_dataset(options.data)
-    content = json.loads(paths.val_annotations.read_text(encoding="utf-8"))
+    content = json.loads(paths.splits["val"].annotations.read_text(encoding="utf-8"))
     content["images"] = content["images"][: options.images]
     chosen = {image["id"] for image in content["images"]}
     content["annotations"] = [item for item in content["annotations"] if item["image_id"] in chosen]
     annotations = folder / "val.json"
     annotations.write_text(json.dumps(content), encoding="utf-8")
-    parts = {**asdict(paths), "val_annotations": annotations}
-    described = {"exif_orientation": parts.pop("orientation"), **{name: str(p.resolve()) for name, p in parts.items()}}
+    described = {"exif_orientation": paths.orientation}
+    for split in ("train", "val"):
+        parts = paths.splits[split] if split == "train" else paths.splits[split]._replace(annotations=annotations)
+        described |= {f"{split}_{kind}": str(part.resolve()) for kind, part in parts._asdict().items()}
     file = folder / "data.yaml"
     file.write_text(yaml.safe_dump(described), encoding="utf-8")
     return file

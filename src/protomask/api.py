@@ -238,7 +238,7 @@ def evaluate(
     model: Predictor | str | Path | None = None,
     *,
     data: str | Path,
-    split: Literal["train", "val"] = "val",
+    split: str = "val",
     options: PredictOptions | None = None,
     num_workers: int = 0,
     **changes: Unpack[PredictChanges],
@@ -248,7 +248,7 @@ def evaluate(
     Args:
         model: a predictor, or what `load` takes.
         data: data set, as for `train`.
-        split: part of the data set to measure on.
+        split: part of the data set to measure on: "val", "test", or any other that it has.
         options: of the prediction. Everything is found whatever it scores; ``max_detections`` also says how many
             detections of an image count, COCO's 100 where it says nothing.
         num_workers: processes that load images; 0 loads them in this one.
@@ -341,12 +341,17 @@ def export(
 
 
 def check(
-    data: str | Path, *, model: str | None = DEFAULT_MODEL, model_options: Mapping[str, Any] | None = None
+    data: str | Path,
+    *,
+    split: str | None = None,
+    model: str | None = DEFAULT_MODEL,
+    model_options: Mapping[str, Any] | None = None,
 ) -> CheckReport:
     """Look for everything that is wrong or odd in a data set, before training does; bad data never raises.
 
     Args:
         data: data set, as for `train`.
+        split: the only part of the data set to look at; by default all that it has, and train and val in any case.
         model: zoo name of the model that is to learn it, whose anchors are compared with the objects; None compares
             none.
         model_options: fields of the model's config to change.
@@ -364,7 +369,7 @@ def check(
         from protomask.models.families import family_of
         from protomask.models.zoo import zoo_entry
 
-    report = check_dataset(_path("data", data))
+    report = check_dataset(_path("data", data), splits=None if split is None else (split,))
     if model is None:
         return report
     config = zoo_entry(model).preset().override(**(model_options or {}))

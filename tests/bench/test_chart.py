@@ -29,8 +29,9 @@ def result(source: str, slowness: float = 1.0, *, ap: float | None = None) -> Mo
 
 def report(*models: ModelResult) -> BenchReport:
     settings = BenchSettings(
-        images=("a.jpg",), data=None, data_images=None, rounds=5, warmup=1, score_threshold=0.3, device="auto"
-    )
+        images=("a.jpg",), data=None, data_split=None, data_images=None, rounds=5, warmup=1, score_threshold=0.3,
+        device="auto",
+    )  # fmt: skip
     machine = {"cpu": "a processor", "threads": 2, "date": "2026-11-29"}
     return BenchReport(machine=machine, settings=settings, models=models)
 

@@ -116,3 +116,9 @@ def test_model_with_other_classes(run: Run, weights: Path, scenes: Path, tmp_pat
     outcome = run("bench", weights, "--data", tmp_path / "data.yaml", *QUICK)
     assert outcome.code == 1
     assert "the categories do not match the class names" in outcome.err
+
+
+def test_ap_of_another_split(run: Run, weights: Path, scenes: Path) -> None:
+    outcome = run("bench", weights, "--data", scenes, "--split", "train", *QUICK, "--json")
+    assert outcome.code == 0
+    assert (outcome.json["settings"]["data_split"], outcome.json["settings"]["data_images"]) == ("train", 2)

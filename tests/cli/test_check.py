@@ -107,3 +107,14 @@ def test_wrong_options(run: Run, sound: Path, arguments: list[str]) -> None:
     outcome = run("data", "check", sound, *arguments)
     assert outcome.code == 2
     assert "Traceback" not in outcome.err
+
+
+def test_one_split(run: Run, sound: Path, model: list[str | int], tmp_path: Path) -> None:
+    DAMAGES["image file empty"].do(sound)  # of train
+    outcome = run("data", "check", sound, *model, "--split", "val", "--save-dir", tmp_path / "out")
+    assert outcome.code == 0
+    assert outcome.out.startswith("val: 4 images")
+    assert "train" not in outcome.out
+    (sound / "annotations" / "train.json").unlink()
+    assert run("data", "check", sound, *model, "--split", "val").code == 0
+    assert run("data", "check", sound, *model).code == 1

@@ -55,7 +55,7 @@ def test_split_and_train_on_it(run: Run, tmp_path: Path) -> None:
     assert told["images"] == {"train": 8, "val": 2}
     assert told["remarks"] == []
     paths = open_dataset(tmp_path / "out")
-    val = CocoDataset(paths.val_annotations, paths.val_images)
+    val = CocoDataset.of_split(paths, "val")
     assert len({val.image_path(index).name.split("_")[0] for index in range(2)}) == 1
 
 

@@ -246,3 +246,35 @@ def test_model_that_knows_more_classes_than_the_data(run: Run, weights: Path, sc
     whole = run("eval", "--data", scenes, *arguments)
     rest = {name: row for name, row in whole.json["mask"]["per_class"].items() if name != left["name"]}
     assert fewer.json["mask"]["per_class"] == rest
+
+
+@pytest.fixture
+def with_test_split(scenes: Path, tmp_path: Path) -> Path:
+    """A data set whose test split is the validation split of the scenes, and whose own has other images."""
+    for kind in ("annotations", "images"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+    for split, source in (("train", "train"), ("val", "train"), ("test", "val")):
+        (tmp_path / "data" / "annotations" / f"{split}.json").write_bytes(
+            (scenes / "annotations" / f"{source}.json").read_bytes()
+        )
+        (tmp_path / "data" / "images" / split).symlink_to(scenes / "images" / source)
+    return tmp_path / "data"
+
+
+def test_another_split(run: Run, weights: Path, scenes: Path, with_test_split: Path) -> None:
+    arguments = ["--weights", weights, "--device", "cpu", "--num-workers", 0, "--json"]
+    expected = run("eval", "--data", scenes, *arguments).json
+    assert run("eval", "--data", with_test_split, "--split", "test", *arguments).json == expected
+    assert run("eval", "--data", with_test_split, *arguments).json != expected
+    outcome = run("eval", "--data", with_test_split, "--split", "tset", *arguments)
+    assert outcome.code == 1
+    assert "its splits are train, val, test; did you mean 'test'?" in outcome.err
+
+
+def test_results_of_another_split(run: Run, weights: Path, with_test_split: Path, tmp_path: Path) -> None:
+    arguments = ["--data", with_test_split, "--split", "test", "--json"]
+    results = tmp_path / "results.json"
+    model = ["--weights", weights, "--device", "cpu", "--num-workers", 0]
+    measured = run("eval", *arguments, *model, "--save-results", results).json
+    again = run("eval", *arguments, "--results", tmp_path / "results_segm.json").json
+    assert again["mask"] == measured["mask"]

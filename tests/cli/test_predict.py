@@ -342,3 +342,25 @@ def test_several_images_are_not_shown(run: Run, odd_files: Path, tmp_path: Path)
     assert outcome.code == 2
     assert "show: expected one image, got " in outcome.err
     assert not (tmp_path / "out").exists()
+
+
+def test_data_sets_that_can_be_checked_and_learned_from(run: Run, weights: Path, scenes: Path, tmp_path: Path) -> None:
+    arguments = [*options(weights, tmp_path / "out"), "--save-coco-dataset", "--save-labelme", "--save-yolo", "--json"]
+    outcome = run("predict", scenes / "images" / "val", *arguments)
+    assert outcome.code == 0
+    count = sum(image["instances"] for image in outcome.json["images"])
+    assert {Path(file).parent.name for image in outcome.json["images"] for file in image["written"]} == {
+        "out", "train", "labelme",
+    }  # fmt: skip
+    checked = run("data", "check", tmp_path / "out" / "coco", "--split", "train", "--json")
+    assert (checked.code, checked.json["splits"]["train"]["images"]) == (0, 3)
+    severities = {problem["severity"] for problem in checked.json["problems"] if "anchor" not in problem["kind"]}
+    assert severities <= {"note"}
+    objects = checked.json["splits"]["train"]["objects"]
+    assert 0 < objects <= count  # those without a pixel are left out
+    for kind in ("labelme", "yolo"):
+        converted = run("data", "convert", tmp_path / "out" / kind, tmp_path / kind, "--split", "0.6,0.4", "--json")
+        assert sum(converted.json["objects"].values()) == objects
+    outcome = run("predict", scenes / "images" / "val", *options(weights, tmp_path / "out"), "--save-yolo")
+    assert outcome.code == 2
+    assert "yolo to be new or empty, as it may hold corrections" in outcome.err

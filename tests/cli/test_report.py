@@ -167,3 +167,14 @@ def test_a_browser_shows_the_page(finished: Path, tmp_path: Path) -> None:
         assert (one["errors"], one["broken"]) == ([], [])
         assert one["sections"] == SECTIONS
         assert (one["pictures"], one["drawings"]) == (8, 8)
+
+
+def test_images_of_another_split(run: Run, finished: Path, tmp_path: Path) -> None:
+    arguments = ["--output", tmp_path, "--device", "cpu", "--num-workers", 0, "--json"]
+    outcome = run("report", finished, "--split", "train", *arguments)
+    assert outcome.code == 0
+    assert outcome.json["num_images"] == 6
+    assert ", split train" in (tmp_path / "index.html").read_text(encoding="utf-8")
+    outcome = run("report", finished, "--split", "test", *arguments)
+    assert outcome.code == 1
+    assert "test_annotations is missing" in outcome.err

@@ -22,7 +22,7 @@ def test_writes_a_data_set_and_says_what(run: Run, tmp_path: Path) -> None:
     assert "1 validation images" in outcome.out
     assert len(outcome.out.splitlines()) == 1
     paths = open_dataset(tmp_path / "shapes")
-    dataset = CocoDataset(paths.train_annotations, paths.train_images)
+    dataset = CocoDataset.of_split(paths, "train")
     assert len(dataset) == 4
     assert dataset[0][0].shape == (3, 48, 64)
     assert "already there" in run("data", "synth", tmp_path / "shapes", "--images", 4, "--seed", 3, *SMALL).out

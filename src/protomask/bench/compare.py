@@ -31,6 +31,7 @@ def compare_models(
     *,
     images: Sequence[str | Path] = (),
     data: str | None = None,
+    split: str = "val",
     limit: int | None = None,
     rounds: int = 5,
     warmup: int = 1,
@@ -46,7 +47,8 @@ def compare_models(
     Args:
         models: as in `ModelSpec.parse`, all different.
         images: images, folders or globs to time; the shipped scenes by default.
-        data: data set to measure COCO AP on (its val split); none by default.
+        data: data set to measure COCO AP on; none by default.
+        split: part of ``data``.
         limit: maximum number of images of ``images``, and of ``data``.
         rounds: timed predictions of each image, and timed batches of each size, by each model.
         warmup: untimed predictions of each image by each model, before all others.
@@ -70,7 +72,7 @@ def compare_models(
         given = images or [stack.enter_context(as_file(files("protomask") / "samples"))]
         paths = iter_image_paths(given)[:limit]
         predictors = {name: spec.load(device, threads=threads) for name, spec in specs.items()}
-        dataset = None if data is None else _open_data(data, limit, predictors)
+        dataset = None if data is None else _open_data(data, split, limit, predictors)
         limit_threads(threads)
 
         steps = (warmup + rounds) * len(paths) + (1 + rounds) * len(batch_sizes) + 1
@@ -98,6 +100,7 @@ def compare_models(
         settings=BenchSettings(
             images=tuple(path.name for path in paths),
             data=data,
+            data_split=None if data is None else split,
             data_images=None if dataset is None else len(dataset),
             rounds=rounds,
             warmup=warmup,
@@ -143,11 +146,11 @@ def _check_numbers(
         raise ConfigError(f"warmup: expected at least 0, got {warmup}")
 
 
-def _open_data(data: str, limit: int | None, predictors: Mapping[str, Predictor]) -> CocoDataset:
-    """The validation images; every model must know their classes."""
+def _open_data(data: str, split: str, limit: int | None, predictors: Mapping[str, Predictor]) -> CocoDataset:
+    """The images of a split; every model must know their classes."""
     from protomask.evaluation.evaluate import check_classes, open_split
 
-    dataset = open_split(data, limit=limit)
+    dataset = open_split(data, split, limit=limit)
     for predictor in predictors.values():
         check_classes(predictor.class_names, dataset)
     return dataset

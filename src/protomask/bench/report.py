@@ -18,6 +18,7 @@ class BenchSettings:
     Attributes:
         images: names of the timed files.
         data: data set that AP was measured on, if any.
+        data_split: part of it.
         data_images: number of its images.
         rounds: timed predictions of each image, and timed batches of each size, by each model.
         warmup: untimed predictions of each image by each model.
@@ -28,6 +29,7 @@ class BenchSettings:
 
     images: tuple[str, ...]
     data: str | None
+    data_split: str | None
     data_images: int | None
     rounds: int
     warmup: int

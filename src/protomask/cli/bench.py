@@ -17,6 +17,7 @@ def run(
     *,
     images: tuple[str, ...] = (),
     data: str | None = None,
+    split: str = "val",
     limit: int | None = None,
     rounds: int = 5,
     warmup: int = 1,
@@ -35,7 +36,8 @@ def run(
     Args:
         models: zoo names, weights files or exported files; NAME@bf16, NAME@fp16 and NAME@compile change how it runs.
         images: images, folders or quoted globs to time; the shipped scenes by default.
-        data: data set to measure COCO AP on as well (its val split), as for protomask eval.
+        data: data set to measure COCO AP on as well as for protomask eval.
+        split: part of that data set to measure on.
         limit: maximum number of images of --images, and of --data.
         rounds: timed predictions of each image, and timed batches of each size, by each model.
         warmup: untimed predictions of each image by each model, before all others.
@@ -60,6 +62,7 @@ def run(
             models,
             images=images,
             data=data,
+            split=split,
             limit=limit,
             rounds=rounds,
             warmup=warmup,
@@ -122,5 +125,5 @@ def _print(report: BenchReport) -> None:
         print_table(
             ["model", *(name.replace("_", " ") for name in names)],
             [[model, *(ap[name] for name in names)] for model, ap in measured.items()],
-            title=f"AP on {settings.data_images} images of {settings.data}",
+            title=f"AP on {settings.data_images} images of {settings.data}, {settings.data_split}",
         )

@@ -14,6 +14,7 @@ POSITIONAL = ("dataset",)
 def run(
     dataset: str,
     *,
+    split: str | None = None,
     model: str | None = None,
     image_size: int | None = None,
     model_options: dict[str, Any] | None = None,
@@ -24,7 +25,8 @@ def run(
     """Look for everything that is wrong or odd in a data set, before training does.
 
     Args:
-        dataset: folder with annotations/{train,val}.json and images/{train,val}/, or a YAML file naming the four paths.
+        dataset: folder with annotations/SPLIT.json and images/SPLIT/, or a YAML file naming these paths.
+        split: the only part of the data set to look at; by default all that it has, and train and val in any case.
         model: zoo name of the model that is to learn it; its anchors are compared with the objects. The default is that
             of train.
         image_size: side of the network input in pixels, of a Mask R-CNN the short side; the model's own by default.
@@ -49,7 +51,7 @@ def run(
     config = zoo_entry(model or DEFAULT_MODEL).preset().override(**options)
     network_input = family_of(config).network_input
     with progress("check", None, quiet=json) as bar:
-        report = check_dataset(dataset, progress=bar.update)
+        report = check_dataset(dataset, splits=None if split is None else (split,), progress=bar.update)
     if network_input is not None:
         report = report.with_network(network_input(config))
     sheet = None if file is None else write_sheet(report, file, seed=seed)

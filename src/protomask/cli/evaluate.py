@@ -15,7 +15,7 @@ EXAMPLE = "protomask eval --data shapes --weights runs/shapes/best.safetensors"
 def run(
     *,
     data: str,
-    split: Literal["val", "train"] = "val",
+    split: str = "val",
     model: str | None = None,
     weights: str | None = None,
     results: str | None = None,
@@ -37,8 +37,8 @@ def run(
     """Measure COCO box and mask AP on an annotated data set.
 
     Args:
-        data: data set, a folder with annotations/{train,val}.json and images/{train,val}/, or a YAML naming the four.
-        split: part of the data set to measure on.
+        data: data set, a folder with annotations/SPLIT.json and images/SPLIT/, or a YAML naming these paths.
+        split: part of the data set to measure on: val, test, or any other that it has.
         model: zoo name or weights file; the model that ships with the package by default. With --weights, the zoo name
             of the network in that file.
         weights: weights file (.safetensors, or official .pth).

@@ -10,6 +10,7 @@ def run(
     run_folders: list[str],
     *,
     data: str | None = None,
+    split: str | None = None,
     output: str | None = None,
     batch_size: int = 8,
     num_workers: int = 2,
@@ -22,6 +23,8 @@ def run(
         run_folders: folder that `protomask train` wrote; of several, a page compares the others with the first: curves,
             AP, settings that differ. It takes the AP of each class from their reports and predicts nothing.
         data: the data set, if it has moved since; by default that of the run. Only for one run.
+        split: part of the data set that the images of the page are from, such as test; the validation images of the run
+            by default. Only for one run.
         output: folder of the page, index.html and its images; by default report/ in the run folder. For several runs,
             the HTML file; by default comparison.html beside the first run folder.
         batch_size: images that go through the network together.
@@ -33,8 +36,9 @@ def run(
     from protomask.errors import ConfigError
 
     if len(run_folders) > 1:
-        if data is not None:
-            raise ConfigError(f"data: expected one run folder beside it, got {len(run_folders)}")
+        for name, value in (("data", data), ("split", split)):
+            if value is not None:
+                raise ConfigError(f"{name}: expected one run folder beside it, got {len(run_folders)}")
         return _compare(run_folders, output, json)
 
     from protomask.reports.run_report import write_report
@@ -43,6 +47,7 @@ def run(
         report = write_report(
             run_folders[0],
             data=data,
+            split=split,
             output=output,
             batch_size=batch_size,
             num_workers=num_workers,

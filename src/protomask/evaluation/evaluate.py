@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from protomask.data.coco.dataset import CocoDataset
-from protomask.data.coco.layout import open_dataset
+from protomask.data.coco.layout import SplitPaths, open_dataset
 from protomask.data.coco.schema import DataWarning
 from protomask.data.training.loader import image_batches
 from protomask.detection.options import PredictOptions
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 COCO_DETECTIONS = 100
 """Detections of an image that count, by COCO's rule."""
-Split = Literal["train", "val"]
 OnProgress = Callable[[int, int], None]
 """Called with the number of images done and the total number."""
 
@@ -122,30 +120,27 @@ def evaluate_results(
     return evaluate_coco(ground_truth, results.rows, iou_types=tuple(results.rows), max_detections=limits)
 
 
-def open_split(data: str, split: Split = "val", *, limit: int | None = None) -> CocoDataset:
+def open_split(data: str, split: str = "val", *, limit: int | None = None) -> CocoDataset:
     """Open a split of a data set, or only its first images.
 
     Raises:
         DataError: the data set cannot be used.
 
     """
-    dataset = CocoDataset.of_split(open_dataset(data), split)
+    dataset = CocoDataset.of_split(open_dataset(data, (split,)), split)
     if limit is not None:
         dataset.keep_first(limit)
     return dataset
 
 
-def split_paths(data: str, split: Split) -> tuple[Path, Path]:
+def split_paths(data: str, split: str) -> SplitPaths:
     """The annotation file and the image folder of a split.
 
     Raises:
-        DataError: the data set is incomplete.
+        DataError: the data set has no such split.
 
     """
-    paths = open_dataset(data)
-    if split == "val":
-        return paths.val_annotations, paths.val_images
-    return paths.train_annotations, paths.train_images
+    return open_dataset(data, (split,)).splits[split]
 
 
 def check_classes(known: Sequence[str], dataset: CocoDataset) -> None:

@@ -22,7 +22,7 @@ from protomask.engine.records import read_metrics
 from protomask.errors import ConfigError
 from protomask.evaluation.coco import CocoEvaluator
 from protomask.evaluation.confusion import Confusion, measure_confusion
-from protomask.evaluation.evaluate import check_classes, predict_dataset
+from protomask.evaluation.evaluate import check_classes, open_split, predict_dataset
 from protomask.evaluation.quality import QualityMeter
 from protomask.evaluation.quality_report import QualityReport
 from protomask.evaluation.tables import CocoMetrics
@@ -67,19 +67,21 @@ def write_report(
     run_folder: str | Path,
     *,
     data: str | None = None,
+    split: str | None = None,
     output: str | Path | None = None,
     batch_size: int = 8,
     num_workers: int = 2,
     device: str = "auto",
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> RunReport:
-    """Predict the validation images of a run with its best weights, and write the page about it.
+    """Predict the validation images of a run with its best weights, or another split, and write the page about it.
 
     The numbers of the page go to metrics.json beside it, where `protomask.reports.compare` finds them.
 
     Args:
         run_folder: folder of a training run.
         data: the data set, if it has moved since; by default that of the run.
+        split: part of the data set whose images are predicted; the validation images of the run by default.
         output: folder of the page, index.html and its images; by default report/ in the run folder.
         batch_size: images that go through the network together.
         num_workers: processes that load images; 0 loads them in this one.
@@ -103,7 +105,7 @@ def write_report(
     predictor = load(str(weights), device=device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # the run has shown them
-        dataset = _validation_images(config)
+        dataset = _images(config, split)
     check_classes(predictor.class_names, dataset)
     evaluator, meter = _predict(
         predictor,
@@ -120,7 +122,7 @@ def write_report(
     found = rows_of_images([*worst, *best], evaluator.results["segm"], confusion.score_threshold)
     content = ReportContent(
         title=folder.path.resolve().name,
-        facts=_facts(config, weights, predictor.class_names),
+        facts=_facts(config, split, weights, predictor.class_names),
         settings=folder.settings_file.read_text(encoding="utf-8"),
         records=read_metrics(folder.path),
         metrics=metrics,
@@ -163,8 +165,10 @@ def _predict(
     return evaluator, meter
 
 
-def _validation_images(config: TrainConfig) -> CocoDataset:
-    """The images that the run validated on."""
+def _images(config: TrainConfig, split: str | None) -> CocoDataset:
+    """The images of a split, by default those that the run validated on."""
+    if split is not None:
+        return open_split(config.data, split)
     paths = open_dataset(config.data)
     if config.overfit is None:
         return CocoDataset.of_split(paths, "val")
@@ -173,7 +177,7 @@ def _validation_images(config: TrainConfig) -> CocoDataset:
     return dataset
 
 
-def _facts(config: TrainConfig, weights: Path, class_names: Sequence[str]) -> list[tuple[str, str]]:
+def _facts(config: TrainConfig, split: str | None, weights: Path, class_names: Sequence[str]) -> list[tuple[str, str]]:
     """Where the numbers come from: (name, value)."""
     header, machine = read_header(weights), describe_machine()
     made, size = header["provenance"], header["preprocessing"]["image_size"]
@@ -183,10 +187,14 @@ def _facts(config: TrainConfig, weights: Path, class_names: Sequence[str]) -> li
         ("classes", f"{len(class_names)}: {', '.join(class_names)}"),
         ("weights", f"{weights.name}, after {made.get('iteration', 'an unknown number of')} iterations"),
         ("started from", config.weights or config.backbone_weights or "the settings below"),
-        (
-            "data",
-            config.data if config.overfit is None else f"{config.data}, the first {config.overfit} training images",
-        ),
+        ("data", f"{config.data}{_part(config, split)}"),
         ("page made", f"{machine['date']} with protomask {machine['protomask']}, torch {machine['torch']}"),
         ("on", f"{machine['cpu']}, {machine['cores']} cores" + (f", {machine['gpu']}" if "gpu" in machine else "")),
     ]
+
+
+def _part(config: TrainConfig, split: str | None) -> str:
+    """Which of the images of a data set a page is about, where they are not the validation images."""
+    if split is not None:
+        return f", split {split}"
+    return "" if config.overfit is None else f", the first {config.overfit} training images"

@@ -37,7 +37,7 @@ def write_sheet(report: CheckReport, path: str | Path, *, seed: int = 0) -> Path
     tiles: list[Image.Image] = []
     for name, split in report.splits.items():
         dataset = CocoDataset(split.annotation_file, split.image_dir, faults=[])
-        wanted = _TILES * 2 // 3 if name == "train" else _TILES // 3
+        wanted = _share(name, list(report.splits))
         for index in random.Random(seed).sample(range(len(dataset)), len(dataset)):
             if wanted == 0:
                 break
@@ -51,6 +51,16 @@ def write_sheet(report: CheckReport, path: str | Path, *, seed: int = 0) -> Path
     with replacing(path) as file:
         _contact_sheet(tiles).save(file, format="PNG")
     return path
+
+
+def _share(split: str, splits: Sequence[str]) -> int:
+    """Tiles for a split: two thirds for training, the others share the rest."""
+    if len(splits) == 1:
+        return _TILES
+    if split == "train":
+        return _TILES * 2 // 3
+    others = len(splits) - ("train" in splits)
+    return max(1, (_TILES // 3 if "train" in splits else _TILES) // others)
 
 
 def _tile(dataset: CocoDataset, index: int, split: str) -> Image.Image:

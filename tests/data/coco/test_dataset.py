@@ -244,8 +244,7 @@ def test_unreadable_image(tmp_path: Path) -> None:
 def test_real_data_loads(
     data_dir: Path, name: str, split: str, every: int, counts: tuple[int, int, int] | None
 ) -> None:
-    paths = open_dataset(data_dir / name)
-    dataset = CocoDataset(getattr(paths, f"{split}_annotations"), getattr(paths, f"{split}_images"))
+    dataset = CocoDataset.of_split(open_dataset(data_dir / name), split)
     targets = [dataset[index][1] for index in range(0, len(dataset), every)]
     for target in targets:
         assert bool(target.masks.flatten(1).any(1).all())

@@ -231,3 +231,35 @@ def test_no_value_brings_a_traceback(sound: Path, where: str, key: str | None) -
         file.write_text(json.dumps(content))
         for problem in check_dataset(sound).with_network(network()).problems:
             assert "\n" not in problem.message
+
+
+def add_test_split(folder: Path) -> Path:
+    """A third split, of images that neither of the others has."""
+    write_sound_dataset(folder / "more", seed=1)
+    (folder / "more" / "annotations" / "val.json").rename(folder / "annotations" / "test.json")
+    (folder / "more" / "images" / "val").rename(folder / "images" / "test")
+    return folder
+
+
+def test_every_split_is_looked_at(sound: Path) -> None:
+    report = check_dataset(add_test_split(sound))
+    assert (list(report.splits), report.problems) == (["train", "val", "test"], ())
+    assert list(check_dataset(sound, splits=("test",)).splits) == ["test"]
+    [problem] = check_dataset(sound, splits=("tset",)).problems
+    assert "did you mean 'test'?" in problem.message
+
+
+def test_a_test_image_that_is_a_training_image(sound: Path) -> None:
+    add_test_split(sound)
+    (sound / "images" / "test" / "1.png").write_bytes((sound / "images" / "train" / "1.png").read_bytes())
+    problems = check_dataset(sound).problems
+    assert [problem.kind for problem in problems] == ["image in both splits"]
+    assert problems[0].places == ("train image 1 (1.png) and test image 1 (1.png)",)
+
+
+def test_classes_of_a_test_split(sound: Path) -> None:
+    with edited(add_test_split(sound), "test") as content:
+        content["categories"][0]["name"] = "screw"
+    [problem] = check_dataset(sound).of("error")
+    assert problem.kind == "class names"
+    assert "only in test: 'screw'" in problem.message

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -121,17 +121,13 @@ class CocoDataset(Dataset[Sample]):
     def of_split(
         cls,
         paths: DatasetPaths,
-        split: Literal["train", "val"],
+        split: str,
         *,
         class_names: Sequence[str] | None = None,
         faults: list[Fault] | None = None,
     ) -> CocoDataset:
         """One split of a data set, read as the data set says."""
-        file, folder = (
-            (paths.train_annotations, paths.train_images)
-            if split == "train"
-            else (paths.val_annotations, paths.val_images)
-        )
+        file, folder = paths.splits[split]
         return cls(file, folder, class_names=class_names, orientation=paths.orientation, faults=faults)
 
     def __len__(self) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,29 +18,41 @@ from protomask.structures.file_names import FileNames, with_slashes
 Orientation = Literal["auto", "upright", "stored"]
 """Frame of the annotations of images with an EXIF orientation, see `protomask.data.coco.dataset.CocoDataset`."""
 _ORIENTATION_KEY = "exif_orientation"
-_PATHS = ("train_annotations", "train_images", "val_annotations", "val_images")
+_KINDS = ("annotations", "images")
+TRAINING_SPLITS = ("train", "val")
+"""What a data set must have to be trained on."""
 _MAX_YAML_BYTES = 1 << 24
+
+
+class SplitPaths(NamedTuple):
+    """Where a split is: its COCO JSON, and the folder of its images."""
+
+    annotations: Path
+    images: Path
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetPaths:
-    """Paths of the two splits of a data set, which all exist, and how its images are turned."""
+    """Where the splits of a data set are, and how its images are turned.
 
-    train_annotations: Path
-    train_images: Path
-    val_annotations: Path
-    val_images: Path
+    Attributes:
+        splits: by name: those asked for, which exist, and any others that the data set has.
+        orientation: frame of the annotations of turned images.
+
+    """
+
+    splits: Mapping[str, SplitPaths]
     orientation: Orientation = "auto"
 
 
-def open_dataset(path: str | Path) -> DatasetPaths:
-    """Find the four parts of a data set.
+def open_dataset(path: str | Path, splits: Sequence[str] = TRAINING_SPLITS) -> DatasetPaths:
+    """Find the splits of a data set.
 
     Args:
-        path: a folder with ``annotations/{train,val}.json`` and ``images/{train,val}/``, or a YAML file with the keys
-            ``train_annotations``, ``train_images``, ``val_annotations``, ``val_images`` (paths relative to the YAML)
-            and, if wanted, ``exif_orientation``: auto, upright or stored, see
-            `protomask.data.coco.dataset.CocoDataset`.
+        path: a folder with ``annotations/SPLIT.json`` and ``images/SPLIT/``, or a YAML file with the keys
+            ``SPLIT_annotations`` and ``SPLIT_images`` for each split (paths relative to the YAML) and, if wanted,
+            ``exif_orientation``: auto, upright or stored, see `protomask.data.coco.dataset.CocoDataset`.
+        splits: names of the splits that must be there.
 
     Raises:
         DataError: a part is missing; the message names the expected path, and how another layout is converted.
@@ -50,32 +63,59 @@ def open_dataset(path: str | Path) -> DatasetPaths:
     hint = ""
     try:
         is_folder = path.is_dir()
+        if is_folder:
+            found = _splits_of_folder(path)
+            hint = "" if found else conversion_hint(path)
     except OSError as error:
         raise DataError(f"dataset {path}: {error.strerror or error}") from error
     if is_folder:
-        parts = {
-            f"{split}_{kind}": path / kind / (f"{split}.json" if kind == "annotations" else split)
-            for split in ("train", "val")
-            for kind in ("annotations", "images")
-        }
-        hint = conversion_hint(path)
+        asked = {split: SplitPaths(path / "annotations" / f"{split}.json", path / "images" / split) for split in splits}
     elif path.suffix.lower() in (".yaml", ".yml"):
-        parts, orientation = _read_dataset_yaml(path)
+        found, orientation = _read_dataset_yaml(path, splits)
+        asked = {split: found[split] for split in splits if split in found}
     else:
         raise DataError(
             f"dataset {path}: expected a folder with annotations/{{train,val}}.json and images/{{train,val}}/, "
             f"or a .yaml file naming these four paths; got "
             f"{'a file of another kind' if path.exists() else 'a path that does not exist'}{conversion_hint(path)}"
         )
-    for name, part in parts.items():
-        try:
-            is_there = part.is_file() if name.endswith("annotations") else part.is_dir()
-        except OSError as error:
-            raise DataError(f"dataset {path}: {name}: {error.strerror or error}") from error
-        if not is_there:
-            kind = "file" if name.endswith("annotations") else "folder"
-            raise DataError(f"dataset {path}: {name} is missing, expected the {kind} {part}{hint}")
-    return DatasetPaths(**parts, orientation=orientation)
+    for split in splits:
+        if split not in asked:
+            raise DataError(f"dataset {path}: expected the split {split!r}{_others(split, found)}")
+        for kind, part in zip(_KINDS, asked[split], strict=True):
+            _check_there(part, kind, f"dataset {path}: {split}_{kind}", _others(split, found) + hint)
+    return DatasetPaths(
+        splits={**asked, **{name: own for name, own in found.items() if name not in asked}}, orientation=orientation
+    )
+
+
+def _check_there(part: Path, kind: str, where: str, hint: str) -> None:
+    """Raises: DataError unless a file of annotations, or a folder of images, is there."""
+    try:
+        is_there = part.is_file() if kind == "annotations" else part.is_dir()
+    except OSError as error:
+        raise DataError(f"{where}: {error.strerror or error}") from error
+    if not is_there:
+        what = "file" if kind == "annotations" else "folder"
+        raise DataError(f"{where} is missing, expected the {what} {part}{hint}")
+
+
+def _others(split: str, found: Mapping[str, SplitPaths]) -> str:
+    """What else a data set has in the place of a split, for the end of a message."""
+    if not found or split in found:
+        return ""
+    near = difflib.get_close_matches(split, found, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"; its splits are {', '.join(found)}{hint}"
+
+
+def _splits_of_folder(path: Path) -> dict[str, SplitPaths]:
+    """The splits of which both annotations and images are there: those of a training first, then by name."""
+    folder = path / "annotations"
+    names = sorted(file.stem for file in folder.glob("*.json")) if folder.is_dir() else []
+    names.sort(key=lambda name: (*TRAINING_SPLITS, name).index(name))
+    parts = {name: SplitPaths(folder / f"{name}.json", path / "images" / name) for name in names}
+    return {name: own for name, own in parts.items() if own.images.is_dir()}
 
 
 def read_yaml(path: Path) -> Any:
@@ -103,23 +143,27 @@ def read_yaml(path: Path) -> Any:
         raise DataError(f"{path}: cannot be read as YAML: {error}") from error
 
 
-def _read_dataset_yaml(path: Path) -> tuple[dict[str, Path], Orientation]:
+def _read_dataset_yaml(path: Path, splits: Sequence[str]) -> tuple[dict[str, SplitPaths], Orientation]:
+    expected = [f"{split}_{kind}" for split in splits for kind in _KINDS]
     try:
         content = read_yaml(path)
     except DataError as error:
         raise DataError(f"dataset {error}") from error
     if not isinstance(content, dict):
-        raise DataError(f"dataset {path}: expected the keys {list(_PATHS)}, each with one path; got {shown(content)}")
+        raise DataError(f"dataset {path}: expected the keys {expected}, each with one path; got {shown(content)}")
     content = dict(content)
     orientation = content.pop(_ORIENTATION_KEY, "auto")
     if orientation not in get_args(Orientation):
         known = ", ".join(get_args(Orientation))
         raise DataError(f"dataset {path}: {_ORIENTATION_KEY}: expected one of {known}; got {shown(orientation)}")
-    if set(content) != set(_PATHS) or not all(isinstance(content[key], str) for key in _PATHS):
+    names = dict.fromkeys(str(key).rpartition("_")[0] for key in content)
+    pairs = {f"{name}_{kind}" for name in names for kind in _KINDS}
+    if not content or set(content) != pairs or not all(isinstance(value, str) for value in content.values()):
         keys = few(sorted(map(str, content)))
         hint = conversion_hint(path) if path.is_file() else ""
-        raise DataError(f"dataset {path}: expected the keys {list(_PATHS)}, each with one path; got {keys}{hint}")
-    return {key: path.parent / content[key] for key in _PATHS}, orientation
+        raise DataError(f"dataset {path}: expected the keys {expected}, each with one path; got {keys}{hint}")
+    found = {name: SplitPaths(*(path.parent / content[f"{name}_{kind}"] for kind in _KINDS)) for name in names}
+    return found, orientation
 
 
 class FoundImages(NamedTuple):

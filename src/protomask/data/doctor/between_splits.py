@@ -1,4 +1,4 @@
-"""Comparison of the two splits of a data set: classes, and images that are in both."""
+"""Comparison of two splits of a data set: classes, and images that are in both."""
 
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ from protomask.data.doctor.similar_images import similar_pairs
 from protomask.data.doctor.split import Split
 
 
-def check_classes(train: Split, val: Split, findings: Findings) -> None:
-    """Compare the class names of the splits, and check which classes have objects."""
-    names, other_names = train.dataset.class_names, val.dataset.class_names
+def check_class_names(train: Split, other: Split, findings: Findings) -> bool:
+    """Whether the class names of the training split and another one are the same."""
+    names, other_names = train.dataset.class_names, other.dataset.class_names
     only = [sorted(set(names) - set(other_names)), sorted(set(other_names) - set(names))]
     if any(only):
         shown = "; ".join(
             f"only in {split}: {', '.join(map(repr, found[:NAMED]))}{', ...' if len(found) > NAMED else ''}"
-            for split, found in zip(("train", "val"), only, strict=True)
+            for split, found in zip((train.name, other.name), only, strict=True)
             if found
         )
         findings.add("error", "class names", "", f"the class names of the two splits differ; {shown}")
-        return
+    return not any(only)
+
+
+def check_classes(train: Split, val: Split, findings: Findings) -> None:
+    """Look at class names that are almost the same, and at which classes have objects."""
+    names, other_names = train.dataset.class_names, val.dataset.class_names
     spellings: dict[str, list[str]] = defaultdict(list)
     for name in names:
         spellings[re.sub(r"[\W_]+", "", name).casefold() or name].append(name)
@@ -47,12 +52,12 @@ def check_classes(train: Split, val: Split, findings: Findings) -> None:
             findings.add("warning", "class only in train", f"class {name}", text)
 
 
-def check_leakage(train: Split, val: Split, findings: Findings) -> None:
+def check_leakage(one: Split, other: Split, findings: Findings) -> None:
     """Look for images in both splits: the same file, or one that looks the same."""
-    of_digest = {read.digest: index for index, read in train.fingerprints.items()}
-    same = [(of_digest[read.digest], index) for index, read in val.fingerprints.items() if read.digest in of_digest]
-    similar = similar_pairs(list(train.fingerprints.values()), list(val.fingerprints.values()))
-    indices, other_indices = list(train.fingerprints), list(val.fingerprints)
+    of_digest = {read.digest: index for index, read in one.fingerprints.items()}
+    same = [(of_digest[read.digest], index) for index, read in other.fingerprints.items() if read.digest in of_digest]
+    similar = similar_pairs(list(one.fingerprints.values()), list(other.fingerprints.values()))
+    indices, other_indices = list(one.fingerprints), list(other.fingerprints)
     near = [(indices[first], other_indices[second]) for first, second in similar]
     for kind, pairs, text in (
         ("image in both splits", same, "the same image in both splits makes validation look better than it is"),
@@ -63,4 +68,4 @@ def check_leakage(train: Split, val: Split, findings: Findings) -> None:
         ),
     ):
         for first, second in pairs:
-            findings.add("warning", kind, f"train {train.place(first)} and val {val.place(second)}", text)
+            findings.add("warning", kind, f"{one.name} {one.place(first)} and {other.name} {other.place(second)}", text)

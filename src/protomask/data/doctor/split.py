@@ -72,7 +72,7 @@ class Split:
         faults: list[Fault] = []
         dataset = None
         try:
-            dataset = CocoDataset.of_split(paths, "train" if name == "train" else "val", faults=faults)
+            dataset = CocoDataset.of_split(paths, name, faults=faults)
         except Fault as error:
             faults.append(error)
         for fault in faults:
@@ -81,6 +81,11 @@ class Split:
             return None
         whole = all(fault.kind == "missing files" for fault in faults)
         return cls(dataset, findings, whole=whole, quick=quick)
+
+    @property
+    def name(self) -> str:
+        """Of the split."""
+        return str(self.findings.split)
 
     def place(self, index: int) -> str:
         """Name of an image in messages."""

@@ -104,9 +104,9 @@ def _present(dataset: CocoDataset, faults: Sequence[Fault], reading: Reading) ->
 def _parts(source: Path, image_dir: Path | None) -> Iterator[tuple[str, CocoFile, Path, Orientation]]:
     """Splits with their annotations, the folders of their images and how these are turned, one after the other."""
     if source.suffix.lower() in (".yaml", ".yml"):
-        paths = open_dataset(source)
-        yield "train", CocoFile.read(paths.train_annotations), paths.train_images, paths.orientation
-        yield "val", CocoFile.read(paths.val_annotations), paths.val_images, paths.orientation
+        paths = open_dataset(source, ())
+        for split, part in paths.splits.items():
+            yield split, CocoFile.read(part.annotations), part.images, paths.orientation
         return
     files = [(split_name(source.stem) or "train", source)] if source.is_file() else coco_files(source)
     for split, path in files:
