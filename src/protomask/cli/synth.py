@@ -41,7 +41,7 @@ def run(
 
     started = time.perf_counter()
     held_out = max(1, images // 10) if val_images is None else val_images
-    with progress("render", images + held_out, quiet=json) as bar:
+    with progress("render", images + held_out, quiet=json, lines=True) as bar:
         summary = write_dataset(
             directory,
             images=images,
