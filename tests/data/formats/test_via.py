@@ -27,7 +27,7 @@ def write(folder: Path, *rows: str, header: str = HEADER) -> Path:
     return folder
 
 
-def annotations(folder: Path) -> list[dict[str, Any]]:
+def written(folder: Path) -> list[dict[str, Any]]:
     convert_dataset(folder, folder.parent / "out", output_format="coco")
     content = json.loads((folder.parent / "out" / "annotations" / "train.json").read_text())
     assert [image["file_name"] for image in content["images"]] == ["a.png", "b.png"]
@@ -37,7 +37,7 @@ def annotations(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("header", [HEADER, f"#{HEADER}"])  # of versions 2 and 1
 def test_csv(tmp_path: Path, header: str) -> None:
-    polygon, rect = annotations(write(tmp_path / "in", *ROWS, header=header))
+    polygon, rect = written(write(tmp_path / "in", *ROWS, header=header))
     assert polygon["segmentation"] == [[1, 1, 4, 1, 4, 3]]
     assert rect["segmentation"] == [[1, 2, 4, 2, 4, 4, 1, 4]]
 
@@ -45,7 +45,7 @@ def test_csv(tmp_path: Path, header: str) -> None:
 def test_a_long_outline_is_one_field(tmp_path: Path) -> None:
     points = ",".join(map(str, [1, 4, 4] * 40_000))
     long = f'"{{""name"":""polygon"",""all_points_x"":[{points}],""all_points_y"":[{points}]}}"'
-    [found] = annotations(write(tmp_path / "in", f'a.png,1,"{{}}",1,0,{long},"{{}}"', ROWS[2]))
+    [found] = written(write(tmp_path / "in", f'a.png,1,"{{}}",1,0,{long},"{{}}"', ROWS[2]))
     assert len(found["segmentation"][0]) == 240_000
 
 
