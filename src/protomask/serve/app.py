@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, WebSocket
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
@@ -139,7 +139,12 @@ def create_app(
     app.add_exception_handler(HTTPException, _on_http_error)
     _add_operations(app, service, has_key=api_key is not None)
     _add_predict(app, service)
-    app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(PAGE / "index.html")
+
+    app.mount("/page", StaticFiles(directory=PAGE), name="page")
     if options.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(options.cors_origins), allow_methods=["GET", "POST"], allow_headers=["*"]
@@ -211,7 +216,7 @@ def _add_predict(app: FastAPI, service: Service) -> None:
         answers = await service.predict(pool, wanted.tasks, lambda: _gone(request))
         for index, answer in enumerate(answers):
             if answer.error:
-                raise ProblemError(answer.status, answer.error, field=f"images[{index}]")
+                raise ProblemError(answer.status, answer.error, field=answer.field or f"images[{index}]")
         if wanted.format in ("png", "label-map"):
             return Response(answers[0].content, media_type=MEDIA_TYPES[wanted.format])
         if wanted.format == "geojson" and len(answers) == 1:

@@ -43,12 +43,14 @@ class Answer:
         content: the answer in the format that was asked for; of "json", the object of one image.
         error: why there is none.
         status: of HTTP, for an error.
+        field: option that the error is about; None where it is the image.
 
     """
 
     content: bytes = b""
     error: str = ""
     status: int = 200
+    field: str | None = None
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any, get_args
 
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from protomask.detection.options import PredictOptions
@@ -162,8 +162,8 @@ async def _read_form(request: Request, options: ServeOptions) -> tuple[list[tupl
                     raise ProblemError(422, "expected a file with a file name, got text", field=name)
                 else:
                     given[name] = setting_of_query(name, value)
-    except MultiPartException as error:
-        raise ProblemError(400, error.message, field="body") from error
+    except HTTPException as error:  # of the parser
+        raise ProblemError(400, str(error.detail), field="body") from error
     return images, given
 
 

@@ -59,6 +59,8 @@ def serve(
             server_header=False,
         )  # fmt: skip
         asyncio.run(_Server(config, pools).serve())
+    except KeyboardInterrupt:
+        pass  # when all requests are answered, uvicorn raises again the signal that ended it
     finally:
         for pool in pools.values():
             pool.close()

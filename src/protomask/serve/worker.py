@@ -103,13 +103,15 @@ def answer_tasks(predictor: Predictor, tasks: Sequence[Task]) -> list[Answer]:
 
 def _predict(predictor: Predictor, tasks: Sequence[Task], images: dict[int, Pixels]) -> list[Answer]:
     try:
+        predictor.check_options(tasks[0].options)
         found = predictor.predict_images(list(images.values()), tasks[0].options)
         return [
             Answer(content=render(one.best_first(), image, tasks[index]))
             for one, (index, image) in zip(found, images.items(), strict=True)
         ]
     except ConfigError as error:
-        return [Answer(error=str(error), status=422)] * len(images)
+        field, _, detail = str(error).partition(": ")
+        return [Answer(error=detail, status=422, field=field)] * len(images)
     except Exception as error:  # one request must not end the process
         print(f"worker: {type(error).__name__}: {error}", file=sys.stderr)
         return [Answer(error="the model failed on this image", status=500)] * len(images)
