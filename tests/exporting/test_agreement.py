@@ -72,6 +72,14 @@ def test_masks_on_another_grid_may_have_another_ap() -> None:
         judge(of_boxes, "a.onnx", ONE_STAGE, WAYS_OUT, masks=False)
 
 
+def test_detections_of_rounded_weights_may_differ_but_not_their_ap() -> None:
+    [warning] = judge(agreement(unmatched=400), "a.onnx", ONE_STAGE, WAYS_OUT, detections=False).warnings
+    assert "400 of 1000 detections above score 0.3 differ" in warning
+    worse = agreement(ap={"pytorch": ap(0.5, 0.4), "file": ap(0.4, 0.4)})
+    with pytest.raises(ExportError, match="expected the AP"):
+        judge(worse, "a.onnx", ONE_STAGE, WAYS_OUT, detections=False)
+
+
 def test_eight_bits_are_reported_and_never_refused() -> None:
     worse = {"pytorch": ap(0.5, 0.4), "file": ap(0.45, 0.4)}
     differs, costs = report(agreement(unmatched=400, parts={}, ap=worse)).warnings

@@ -14,8 +14,6 @@ ONE_STAGE = Limits(score=1e-3, box=0.5, mask_iou=0.95)
 """Trained models differ by a hundredth of this; untrained or unsure ones make much of what is rounded."""
 TWO_STAGES = Limits(score=1e-3, box=0.5, mask_iou=0.9)
 """What the first stage rounds decides what the second one sees."""
-HALF = Limits(score=1e-2, box=1.0, mask_iou=0.9)
-"""Weights that were rounded to half precision."""
 PARTS_LIMIT = 1e-3
 """Of what comes before NMS: the difference of two numbers, divided by 1 plus their size."""
 AP_LIMIT = 0.005
@@ -95,7 +93,15 @@ class WaysOut:
     choice: str
 
 
-def judge(agreement: Agreement, name: str, limits: Limits, ways_out: WaysOut, *, masks: bool = True) -> Agreement:
+def judge(
+    agreement: Agreement,
+    name: str,
+    limits: Limits,
+    ways_out: WaysOut,
+    *,
+    masks: bool = True,
+    detections: bool = True,
+) -> Agreement:
     """Raise if a file does not do what the model does.
 
     Args:
@@ -104,6 +110,7 @@ def judge(agreement: Agreement, name: str, limits: Limits, ways_out: WaysOut, *,
         limits: what counts as rounding.
         ways_out: for the message.
         masks: theirs must be the same, too; on a grid of another size they cannot be.
+        detections: they must be the same; of weights that were rounded they need not be, if AP is.
 
     Returns:
         The agreement with warnings about what differs and does not matter.
@@ -120,7 +127,7 @@ def judge(agreement: Agreement, name: str, limits: Limits, ways_out: WaysOut, *,
             f"got {sizes}; {ways_out.network}"
         )
     allowed = max(1, math.ceil(FAULTS_LIMIT * agreement.detections))
-    if agreement.faults > allowed:
+    if detections and agreement.faults > allowed:
         raise ExportError(
             f"{name}: expected the detections of the PyTorch model above score {agreement.score_threshold:g} (scores "
             f"within {limits.score:g}, boxes within {limits.box:g} px, IoU of masks at least {limits.mask_iou:g}; up "

@@ -16,7 +16,7 @@ from protomask.data.coco.dataset import CocoDataset
 from protomask.detection.options import PredictOptions
 from protomask.errors import ConfigError, DataError
 from protomask.evaluation.evaluate import OnProgress
-from protomask.exporting.agreement import HALF, Agreement, WaysOut, judge, report
+from protomask.exporting.agreement import Agreement, WaysOut, judge, report
 from protomask.exporting.graphs import OUTPUT_NAMES, Candidates, ExportGraph, export_graph, wrap
 from protomask.exporting.metadata import describe
 from protomask.exporting.onnx import rounded_to_half, write_onnx
@@ -75,7 +75,7 @@ def export(
 
     Returns:
         How the file agrees with the model, with warnings about deviations that do not matter. An 8-bit file is only
-        compared, never refused.
+        compared, never refused; weights in half precision may change detections, but not AP.
 
     Raises:
         ConfigError: the ending, a threshold, or a combination that has no file.
@@ -117,7 +117,7 @@ def export(
         images = [info.input.prepare(image) for image in images]
     masks = mask_size is None
     settled = None if form == "candidates" else PredictOptions(score_threshold=options.score_threshold)
-    limits = HALF if precision == "float16" else record.limits
+    limits = record.limits
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
@@ -139,8 +139,9 @@ def export(
             if int8:
                 agreement = report(agreement)
             else:
-                ways_out = _ways_out(path, record, form, search_depth)
-                agreement = judge(agreement, path.name, limits, ways_out, masks=masks)
+                exact = precision == "float32"
+                ways_out = _ways_out(path, record, form, search_depth, exact=exact)
+                agreement = judge(agreement, path.name, limits, ways_out, masks=masks, detections=exact)
             for file in sorted(written.parent.iterdir()):  # .bin before .xml: whoever sees the second has both
                 file.replace(path.parent / file.name)
     except OSError as error:
@@ -209,10 +210,12 @@ def _write(
     return parts if candidates is None else names
 
 
-def _ways_out(path: Path, record: ExportGraph, form: Form, search_depth: int | None) -> WaysOut:
+def _ways_out(path: Path, record: ExportGraph, form: Form, search_depth: int | None, *, exact: bool) -> WaysOut:
     other = ".xml" if path.suffix == ".onnx" else ".onnx"
     network = f"another output format ({path.stem}{other}) may compute it right"
-    if form == "detections" and record.candidates is not None:
+    if not exact:
+        choice = "precision float32 keeps all digits of the weights"
+    elif form == "detections" and record.candidates is not None:
         choice = "the form candidates leaves NMS to protomask"
         if search_depth is not None:
             choice = f"a search_depth above {search_depth} finds more, and {choice}"
