@@ -39,14 +39,8 @@ class CoarseMask(NamedTuple):
 
     def within(self, other: CoarseMask) -> NDArray[np.float32]:
         """The part of the shares in the window of another mask; fewer rows or columns where it does not reach."""
-        return self.shares[
-            max(other.top - self.top, 0) : max(other.bottom - self.top, 0),
-            max(other.left - self.left, 0) : max(other.right - self.left, 0),
-        ]
-
-    def shared(self, other: CoarseMask) -> float:
-        """Sum of the products of the shares."""
-        return float(np.vdot(self.within(other), other.within(self)))
+        top, left, (height, width) = other.top - self.top, other.left - self.left, other.shares.shape
+        return self.shares[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
 
     def united(self, other: CoarseMask) -> CoarseMask:
         """Of each cell the larger share."""
@@ -97,7 +91,9 @@ def coarse_masks(runs: Sequence[Runs], image_size: tuple[int, int], grid_size: t
     side = bottom - top + 2
     starts = np.concatenate([[0], np.cumsum(side * (right - left))])
     first = starts[owner] + (cell[column] - left[owner]) * side[owner] - top[owner]
-    steps = _ramps(first, begin / height * rows, end / height * rows, weight[column], int(starts[-1]))
+    steps = _ramps(
+        first, np.divmod(begin * rows, height), np.divmod(end * rows, height), height, weight[column], int(starts[-1])
+    )
     return [
         CoarseMask(y, x, np.ascontiguousarray(steps[start:stop].reshape(-1, own)[:, :-2].T))
         if stop > start
@@ -110,16 +106,19 @@ def coarse_masks(runs: Sequence[Runs], image_size: tuple[int, int], grid_size: t
 
 def _ramps(
     first: NDArray[np.int64],
-    begin: NDArray[np.floating],
-    end: NDArray[np.floating],
+    begin: tuple[NDArray[np.int64], NDArray[np.int64]],
+    end: tuple[NDArray[np.int64], NDArray[np.int64]],
+    height: int,
     weight: NDArray[np.float64],
     length: int,
 ) -> NDArray[np.float32]:
-    """Covered shares along one long array: a run adds a ramp where it begins and takes one away where it ends."""
+    """Covered shares along one long array: a run adds a ramp where it begins and takes one away where it ends.
+
+    Places are whole cells and what is left of them, of ``height``: in floats a run could begin before its window.
+    """
     places, values = [], []
-    for position, signed in ((begin, weight), (end, -weight)):
-        above = position.astype(np.int64)
-        part = position - above
+    for (above, rest), signed in ((begin, weight), (end, -weight)):
+        part = rest / height
         places += [first + above, first + above + 1]
         values += [signed * (1 - part), signed * part]
     steps = np.bincount(np.concatenate(places), weights=np.concatenate(values), minlength=length)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from protomask.inference.tracking.similarity import box_overlaps, overlaps
 from protomask.masks.coarse import CoarseMask
@@ -22,6 +24,22 @@ def test_what_others_hide_is_excused() -> None:
     assert shared.plain == pytest.approx(np.array([[0.5, 1 / 3], [0, 1]]))
     assert shared.excused == pytest.approx(np.array([[1, 0.5], [0, 1]]))
     assert shared.hidden == pytest.approx(np.ones(2))
+
+
+@given(st.lists(st.tuples(*[st.integers(-3, 8)] * 2, *[st.integers(0, 7)] * 2), max_size=6))
+def test_masks_of_one_list_and_of_two_are_compared_alike(places: list[tuple[int, int, int, int]]) -> None:
+    masks = [block(*place) for place in places]
+    again = overlaps(masks, boxes(*masks), masks, boxes(*masks))
+    other = overlaps(masks, boxes(*masks), list(masks), boxes(*masks))
+    np.testing.assert_array_equal(again.plain, other.plain)
+    np.testing.assert_array_equal(again.excused, other.excused)
+    for row, first in enumerate(masks):
+        for column, second in enumerate(masks):
+            wide = min(first.right, second.right) - max(first.left, second.left)
+            high = min(first.bottom, second.bottom) - max(first.top, second.top)
+            shared = max(wide, 0) * max(high, 0)
+            wanted = shared / max(first.shares.size + second.shares.size - shared, 1)
+            assert again.plain[row, column] == pytest.approx(wanted)
 
 
 def test_shares_of_cells_are_compared_too() -> None:

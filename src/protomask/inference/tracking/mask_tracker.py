@@ -6,7 +6,15 @@ import numpy as np
 
 from protomask.errors import DataError
 from protomask.images.decode import Pixels
-from protomask.inference.tracking.association import Rows, Seen, camera_shift, class_factors, fits, match, returns
+from protomask.inference.tracking.association import (
+    Rows,
+    Seen,
+    camera_shift,
+    class_factors,
+    first_of_each,
+    fits,
+    match,
+)
 from protomask.inference.tracking.hiding import covered, hidden_part, hidden_reach, measured_places
 from protomask.inference.tracking.motion import BoxMotion
 from protomask.inference.tracking.options import TrackOptions
@@ -78,11 +86,16 @@ class MaskTracker(Tracker):
 
     def _look(self, found: Instances) -> Seen:
         rows = np.flatnonzero(found.scores >= self.options.low_score)
+        rows = rows[np.argsort(-found.scores[rows], kind="stable")]
         runs = found.runs()
+        masks = coarse_masks([runs[row] for row in rows.tolist()], found.image_size, self._grid_size)
+        boxes = found.boxes[rows].astype(np.float64)
+        kept = first_of_each(overlaps(masks, boxes, masks, boxes).plain, _DUPLICATE)
+        rows = rows[kept]
         return Seen(
             rows=rows,
-            boxes=found.boxes[rows].astype(np.float64),
-            masks=coarse_masks([runs[row] for row in rows.tolist()], found.image_size, self._grid_size),
+            boxes=boxes[kept],
+            masks=[masks[place] for place in kept.tolist()],
             labels=found.labels[rows],
             scores=found.scores[rows].astype(np.float64),
         )
@@ -130,8 +143,7 @@ class MaskTracker(Tracker):
             expected = self._expected()
             shared = overlaps(expected, self._motion.boxes, seen.masks, seen.boxes)
             fit = fits(shared, classes, least)
-        returning = returns(self._tracks, self._motion, seen, classes)
-        return expected, shared, match(fit, returning, self._tracks, seen, self.options)
+        return expected, shared, match(fit, self._tracks, self._motion, seen, classes, self.options)
 
     def _age(self, seconds: float, shared: Overlaps, partner: Rows) -> None:
         """Let the time of the tracks pass that were not detected."""
@@ -157,7 +169,7 @@ class MaskTracker(Tracker):
         for place, (row, column) in enumerate(zip(rows.tolist(), chosen.tolist(), strict=True)):
             track = self._tracks[row]
             track.mask = seen.masks[column].united(hidden[place])
-            track.centre = places.place[place, :2].copy()
+            track.centre = self._motion.place[row, :2].copy()
             track.vote(int(seen.labels[column]), float(seen.scores[column]))
             if not track.confirmed and track.hits >= self.options.confirm_frames:
                 self._confirm(track)

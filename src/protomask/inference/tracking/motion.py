@@ -92,6 +92,7 @@ class BoxMotion:
         error = place - self.place[rows]
         self.place[rows] += gain * error
         self.velocity[rows] += gain_speed * error
+        self.velocity[rows, 2:] = 0  # sides change, but do not go on changing while they are hidden
         self._variance[:, rows] = np.stack([(1 - gain) * own, (1 - gain) * joint, speed - gain_speed * joint])
 
     def stop(self, rows: NDArray[np.int64], share: float) -> None:

@@ -34,12 +34,12 @@ class TrackOptions(Settings):
 
     high_score: Unit = 0.5
     low_score: Unit = 0.1
-    new_score: Unit = 0.5
+    new_score: Unit = 0.7
     confirm_frames: Count = 2
     lost_seconds: NonNegative = 1.0
     fps: Positive = 30.0
     min_overlap: Unit = 0.1
-    class_weight: Unit = 0.5
+    class_weight: Unit = 0.4
     grid: Annotated[int, AtLeast(8, "cells")] = 160
 
     def _check(self) -> None:

@@ -52,17 +52,31 @@ def _areas(masks: Sequence[CoarseMask]) -> Floats:
 
 
 def _shared(first: Sequence[CoarseMask], second: Sequence[CoarseMask]) -> Floats:
-    """(N, M) sums of products; only masks whose windows meet are looked at."""
+    """(N, M) sums of products; only masks whose windows meet are looked at, and pairs of the same list once."""
     shared = np.zeros((len(first), len(second)))
-    if shared.size:
-        (top, left, bottom, right), (other_top, other_left, other_bottom, other_right) = (
-            np.array([(mask.top, mask.left, mask.bottom, mask.right) for mask in masks]).T for masks in (first, second)
+    if not shared.size:
+        return shared
+    windows, others = (
+        np.array([(mask.top, mask.left, mask.bottom, mask.right) for mask in masks]) for masks in (first, second)
+    )
+    low = np.maximum(windows[:, None, :2], others[None, :, :2])
+    high = np.minimum(windows[:, None, 2:], others[None, :, 2:])
+    meet = (low < high).all(axis=2)
+    if first is second:
+        meet = np.triu(meet)
+    rows, columns = np.nonzero(meet)
+    places = np.concatenate([low[rows, columns], high[rows, columns]], axis=1).tolist()
+    values = []
+    for row, column, (top, left, bottom, right) in zip(rows.tolist(), columns.tolist(), places, strict=True):
+        (y, x, own), (other_y, other_x, other) = first[row], second[column]
+        values.append(
+            np.vdot(
+                own[top - y : bottom - y, left - x : right - x],
+                other[top - other_y : bottom - other_y, left - other_x : right - other_x],
+            )
         )
-        meet = (top[:, None] < other_bottom) & (other_top < bottom[:, None])
-        meet &= (left[:, None] < other_right) & (other_left < right[:, None])
-        for row, column in zip(*(places.tolist() for places in np.nonzero(meet)), strict=True):
-            shared[row, column] = first[row].shared(second[column])
-    return shared
+    shared[rows, columns] = values
+    return np.maximum(shared, shared.T) if first is second else shared
 
 
 def box_overlaps(first: Floats, second: Floats) -> Floats:
