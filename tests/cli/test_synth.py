@@ -7,6 +7,7 @@ import pytest
 
 from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.layout import open_dataset
+from protomask.structures.youtube_vis import read_youtube_vis
 
 if TYPE_CHECKING:
     from cli.conftest import Run
@@ -46,3 +47,15 @@ def test_what_cannot_be_done(run: Run, tmp_path: Path, arguments: list[str], cod
     assert message in outcome.err or str(tmp_path) in outcome.err
     assert (tmp_path / "photo.txt").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["photo.txt"]
+
+
+def test_videos(run: Run, tmp_path: Path) -> None:
+    arguments = ("--video", "--frames", 3, "--seed", 3, "--height", 48, "--width", 64)
+    outcome = run("data", "synth", tmp_path / "clips", *arguments)
+    assert outcome.code == 0
+    assert "1 videos, 3 frames" in outcome.out
+    assert read_youtube_vis(tmp_path / "clips" / "annotations" / "val.json").videos[1].num_frames == 3
+    assert run("data", "synth", tmp_path / "clips", *arguments).code == 1
+    told = run("data", "synth", tmp_path / "clips", *arguments, "--overwrite", "--json").json
+    assert (told["videos"], told["frames"]) == (1, 3)
+    assert run("data", "synth", tmp_path / "more", "--video", "--overlap", "some").code == 2

@@ -24,7 +24,9 @@ FloatArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Light:
+class Light:
+    """Where the light of a scene comes from, and its shadows."""
+
     direction: tuple[float, float]  # unit (x, y), from the light into the scene
     shadow_strength: float  # 0 if there are no shadows
     shadow_length: float  # px
@@ -47,20 +49,30 @@ def paint_scene(
 
     """
     rng = np.random.default_rng([seed, index, 1])
+    light = random_light(image_size, rng)
+    canvas = paint_background(image_size, rng)
+    hues = random_hues(rng)
+    for item in reversed(placed):
+        cast_shadow(canvas, item, light)
+        lay_on(canvas, item, paint_object(canvas, item, light, hues, rng))
+    return _expose(canvas, light, rng)
+
+
+def random_light(image_size: tuple[int, int], rng: np.random.Generator) -> Light:
+    """The light of one scene of (H, W) px."""
     unit = math.sqrt(image_size[0] * image_size[1]) / 256
     angle = rng.uniform(0, 2 * math.pi)
-    light = _Light(
+    return Light(
         direction=(math.cos(angle), math.sin(angle)),
         shadow_strength=rng.uniform(0.25, 0.6) if rng.random() < 0.7 else 0.0,
         shadow_length=rng.uniform(1.5, 5.0) * unit,
         shadow_blur=rng.uniform(1.0, 3.0) * unit,
     )
-    canvas = _paint_background(image_size, rng)
-    hues = rng.uniform(0, 1, int(rng.integers(3, 6))) if rng.random() < 0.6 else None
-    for item in reversed(placed):
-        _cast_shadow(canvas, item, light)
-        _paint_object(canvas, item, light, hues, rng)
-    return _expose(canvas, light, rng)
+
+
+def random_hues(rng: np.random.Generator) -> NDArray[np.float64] | None:
+    """The few hues that the objects of a scene share; None for any."""
+    return rng.uniform(0, 1, int(rng.integers(3, 6))) if rng.random() < 0.6 else None
 
 
 def _rgb(hue: FloatArray, saturation: FloatArray, value: FloatArray) -> FloatArray:
@@ -82,8 +94,8 @@ def _random_colours(count: int, hues: NDArray[np.float64] | None, rng: np.random
     )
 
 
-def _paint_background(image_size: tuple[int, int], rng: np.random.Generator) -> FloatArray:
-    """Muted gradient with soft blobs, then clutter that is no object: fine texture, thin lines, scribbles."""
+def paint_background(image_size: tuple[int, int], rng: np.random.Generator) -> FloatArray:
+    """(3, H, W): a muted gradient with soft blobs, then clutter that is no object: texture, thin lines, scribbles."""
     height, width = image_size
     hue = (rng.uniform() + rng.normal(0, 0.09, 4)) % 1
     value = rng.uniform(0.2, 0.9) + rng.normal(0, 0.09, 4)
@@ -169,7 +181,8 @@ def _draw_scribbles(draw: ImageDraw.ImageDraw, width: int, height: int, rng: np.
         draw.line(stroke, fill=255, width=int(rng.integers(2, 6)), joint="curve")
 
 
-def _cast_shadow(canvas: FloatArray, item: PlacedObject, light: _Light) -> None:
+def cast_shadow(canvas: FloatArray, item: PlacedObject, light: Light) -> None:
+    """Darken the canvas beside an object."""
     if light.shadow_strength == 0.0:
         return
     length = min(light.shadow_length, 0.2 * item.diameter)
@@ -188,15 +201,15 @@ def _cast_shadow(canvas: FloatArray, item: PlacedObject, light: _Light) -> None:
     canvas[:, top + first_row : bottom, left + first_column : right] *= 1 - darkness
 
 
-def _paint_object(
+def paint_object(
     canvas: FloatArray,
     item: PlacedObject,
-    light: _Light,
+    light: Light,
     hues: NDArray[np.float64] | None,
     rng: np.random.Generator,
-) -> None:
+) -> FloatArray:
+    """Colours (3, h, w) of the window of an object, chosen so that they stand out from the canvas."""
     rows, columns = item.coverage.shape
-    window = canvas[:, item.top : item.top + rows, item.left : item.left + columns]
     x = np.arange(item.left, item.left + columns, dtype=np.float32) + np.float32(0.5 - item.centre[0])
     y = np.arange(item.top, item.top + rows, dtype=np.float32) + np.float32(0.5 - item.centre[1])
     first, second, contrast = _object_colours(canvas, item, hues, rng)
@@ -204,12 +217,18 @@ def _paint_object(
     # A broad ramp along the light gives the flat shape some body.
     ramp = (x * np.float32(light.direction[0]))[None] + (y * np.float32(light.direction[1]))[:, None]
     shade = 1 - ramp * np.float32(rng.uniform(0.0, 0.4) / item.diameter)
-    paint = (first[:, None, None] + mix * (second - first)[:, None, None]) * shade
+    paint: FloatArray = (first[:, None, None] + mix * (second - first)[:, None, None]) * shade
     if item.diameter > 16 and rng.random() < 0.4:
         paint += _bevel(item.coverage, light, rng)
     if contrast < 0.85 or rng.random() < 0.2:
         paint = _outlined(paint, canvas, item, (first + second) * np.float32(0.5), rng)
-    np.clip(paint, 0, 255, out=paint)
+    return np.clip(paint, 0, 255, out=paint)
+
+
+def lay_on(canvas: FloatArray, item: PlacedObject, paint: FloatArray) -> None:
+    """Lay the colours (3, h, w) of an object on the canvas where it covers it; the colours are spent."""
+    rows, columns = item.coverage.shape
+    window = canvas[:, item.top : item.top + rows, item.left : item.left + columns]
     paint -= window
     paint *= item.coverage * np.float32(1 / 255)
     window += paint
@@ -290,7 +309,7 @@ def _texture(x: FloatArray, y: FloatArray, diameter: float, rng: np.random.Gener
     return _clip_weights((np.cos(u * pitch) + np.cos(v * pitch) - np.float32(0.8)) * slope)
 
 
-def _bevel(coverage: ByteArray, light: _Light, rng: np.random.Generator) -> FloatArray:
+def _bevel(coverage: ByteArray, light: Light, rng: np.random.Generator) -> FloatArray:
     """Lighter rim towards the light, darker rim away from it, (h, w) in grey levels."""
     radius = rng.uniform(1.0, 2.5)
     soft = np.asarray(Image.fromarray(coverage).filter(ImageFilter.BoxBlur(radius)), dtype=np.float32)
@@ -322,7 +341,7 @@ def _outlined(
     return paint
 
 
-def _expose(canvas: FloatArray, light: _Light, rng: np.random.Generator) -> ByteArray:
+def _expose(canvas: FloatArray, light: Light, rng: np.random.Generator) -> ByteArray:
     """Turn the painted canvas into a photograph: uneven light, colour cast, lens blur, sensor noise."""
     _, height, width = canvas.shape
     x, y = _frame_axes(height, width)

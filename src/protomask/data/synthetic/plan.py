@@ -142,7 +142,7 @@ def _place(
             if not (margin <= x <= width - margin and margin <= y <= height - margin):
                 continue
         moved = tuple(ring + np.array([x, y]) for ring in rings)
-        window = _rasterise(moved, height, width)
+        window = rasterise(moved, height, width)
         if window is None:
             continue
         coverage, top, left, in_frame_share = window
@@ -175,7 +175,7 @@ def _pick_by_size(placed: list[PlacedObject], rng: np.random.Generator) -> int:
     return int(np.searchsorted(reach, rng.uniform(0, reach[-1])))
 
 
-def _rasterise(rings: tuple[Points, ...], height: int, width: int) -> tuple[ByteArray, int, int, float] | None:
+def rasterise(rings: tuple[Points, ...], height: int, width: int) -> tuple[ByteArray, int, int, float] | None:
     """Antialiased coverage of polygons inside the image.
 
     Returns:
