@@ -1,0 +1,1 @@
+"""How well objects keep their identity in videos: HOTA, IDF1, MOTSA, sMOTSA and identity switches of masks."""
