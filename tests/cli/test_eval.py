@@ -261,12 +261,22 @@ def with_test_split(scenes: Path, tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def test_another_split(run: Run, weights: Path, scenes: Path, with_test_split: Path) -> None:
-    arguments = ["--weights", weights, "--device", "cpu", "--num-workers", 0, "--json"]
-    expected = run("eval", "--data", scenes, *arguments).json
-    assert run("eval", "--data", with_test_split, "--split", "test", *arguments).json == expected
-    assert run("eval", "--data", with_test_split, *arguments).json != expected
-    outcome = run("eval", "--data", with_test_split, "--split", "tset", *arguments)
+def found(run: Run, weights: Path, output: Path, *arguments: str | Path | int) -> tuple[Any, Any]:
+    """What `eval` says, and what it found."""
+    outcome = run(
+        "eval", "--weights", weights, "--device", "cpu", "--num-workers", 0, "--json", "--save-results", output,
+        *arguments,
+    )  # fmt: skip
+    assert outcome.code == 0
+    return outcome.json, json.loads(output.with_name(f"{output.stem}_segm.json").read_text())
+
+
+def test_another_split(run: Run, weights: Path, scenes: Path, with_test_split: Path, tmp_path: Path) -> None:
+    expected = found(run, weights, tmp_path / "a.json", "--data", scenes)
+    assert len(expected[1]) > 3
+    assert found(run, weights, tmp_path / "b.json", "--data", with_test_split, "--split", "test") == expected
+    assert found(run, weights, tmp_path / "c.json", "--data", with_test_split) != expected
+    outcome = run("eval", "--data", with_test_split, "--split", "tset", "--weights", weights)
     assert outcome.code == 1
     assert "its splits are train, val, test; did you mean 'test'?" in outcome.err
 
@@ -278,3 +288,12 @@ def test_results_of_another_split(run: Run, weights: Path, with_test_split: Path
     measured = run("eval", *arguments, *model, "--save-results", results).json
     again = run("eval", *arguments, "--results", tmp_path / "results_segm.json").json
     assert again["mask"] == measured["mask"]
+
+
+def test_another_input_size(run: Run, weights: Path, scenes: Path, tmp_path: Path) -> None:
+    own = found(run, weights, tmp_path / "a.json", "--data", scenes)
+    assert found(run, weights, tmp_path / "b.json", "--data", scenes, "--image-size", 64) == own
+    assert found(run, weights, tmp_path / "c.json", "--data", scenes, "--image-size", 96)[1] != own[1]
+    outcome = run("eval", "--data", scenes, "--model", "yolact_nano", "--image-size", 512, "--num-workers", 0)
+    assert outcome.code == 2
+    assert "image_size: expected 256, the only size it was made for" in outcome.err

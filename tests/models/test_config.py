@@ -175,3 +175,13 @@ def test_a_new_short_side_scales_the_long_one() -> None:
 def test_wrong_conventions_are_named(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Conventions.from_dict(values)
+
+
+@pytest.mark.parametrize("name", ["yolact_resnet50", "mask_rcnn_resnet50_fpn"])
+def test_another_input_of_the_same_network_keeps_sizes_in_pixels(name: str) -> None:
+    config = ZOO[name].preset()
+    other = config.for_input(config.image_size * 2)
+    changed = {key for key, value in other.to_dict().items() if value != config.to_dict()[key]}
+    assert changed == ({"image_size"} if name.startswith("yolact") else {"image_size", "max_image_size"})
+    with pytest.raises(ConfigError, match="image_size: expected a whole number of at least 32 pixels"):
+        config.for_input(8)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from protomask.evaluation.coco import CocoEvaluator
     from protomask.evaluation.quality_report import Population, QualityReport
     from protomask.evaluation.tables import CocoMetrics
@@ -24,6 +26,7 @@ def run(
     batch_size: int = 1,
     tile: int | None = None,
     tile_overlap: float = 0.25,
+    image_size: int | None = None,
     num_workers: int = 2,
     runtime: Literal["auto", "torch", "onnx", "openvino"] = "auto",
     device: str = "auto",
@@ -48,6 +51,7 @@ def run(
         batch_size: images, or tiles, that go through the network together.
         tile: cut images into tiles with sides of this many pixels, as predict does; not by default.
         tile_overlap: least overlap of neighbouring tiles: below 1 a share of the tile, from 1 on pixels.
+        image_size: side of the network's input in pixels, as for predict; the model's own by default.
         num_workers: processes that load images; 0 loads them in this one.
         runtime: what runs the network, as for predict.
         device: device that runs the network: auto, cpu, cuda, cuda:N or mps.
@@ -90,8 +94,9 @@ def run(
         metrics = evaluate_results(truth, SavedResults.read(results), max_detections=max_detections, quality=meter)
     else:
         options = PredictOptions(
-            max_detections=max_detections, nms=nms, batch_size=batch_size, tile=tile, tile_overlap=tile_overlap
-        )
+            max_detections=max_detections, nms=nms, batch_size=batch_size, tile=tile, tile_overlap=tile_overlap,
+            image_size=image_size,
+        )  # fmt: skip
         predictor = load(
             weights or model, runtime=runtime, model=model if weights else None, device=device, precision=precision
         )
@@ -115,9 +120,7 @@ def run(
         dump_json({**metrics.to_dict(), **told})
     else:
         _print(metrics)
-        if report is not None:
-            _print_quality(report, of_results=results is not None)
-            print(f"reliability diagram: {plot}")
+        _print_quality(report, plot, of_results=results is not None)
     return 0
 
 
@@ -137,9 +140,11 @@ def _print(metrics: CocoMetrics) -> None:
     print_table(columns, [[name, count, *values] for name, count, values in metrics.class_rows()], title="per class")
 
 
-def _print_quality(report: QualityReport, *, of_results: bool) -> None:
+def _print_quality(report: QualityReport | None, plot: Path | None, *, of_results: bool) -> None:
     from protomask.cli.output import print_table
 
+    if report is None:
+        return
     counts = {name: population.count for name, population in report.populations.items()}
     titles: dict[Population, str] = {
         "all": f"score against mask IoU: all {counts['all']} detections, class score above {report.min_class_score:g}",
@@ -161,3 +166,4 @@ def _print_quality(report: QualityReport, *, of_results: bool) -> None:
             if of_results
             else "the model has no mask scores: masks are ranked by the class score"
         )
+    print(f"reliability diagram: {plot}")

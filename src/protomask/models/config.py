@@ -65,6 +65,15 @@ class ModelConfig(Settings):
             changes["image_size"] = self.checked("image_size", changes["image_size"])
         return self.replace(**{**self._implied_by(changes), **changes})
 
+    def for_input(self, image_size: int) -> Self:
+        """The config that predicts with the same weights at another input size: sizes in network pixels stay.
+
+        Raises:
+            ConfigError: the network cannot have this size.
+
+        """
+        return self.override(image_size=image_size)
+
     def override_given(self, **changes: Any) -> Self:
         """`override` for those changes that are not None."""
         return self.override(**{name: value for name, value in changes.items() if value is not None})

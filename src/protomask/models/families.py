@@ -177,14 +177,14 @@ def at_image_size(network: Network, image_size: int) -> Network:
 
     Args:
         network: stays as it is.
-        image_size: in the place of its config's, see `ModelConfig.override`.
+        image_size: in the place of its config's, see `ModelConfig.for_input`.
 
     Raises:
         ConfigError: the network cannot have this size.
 
     """
     other: Any = copy(network)
-    other.config = network.config.override(image_size=image_size)
+    other.config = network.config.for_input(image_size)
     other.geometry = family_of(network.config).geometry(other.config)
     other._compiled_call_impl = None  # it would run the network that was copied
     result: Network = other

@@ -102,7 +102,7 @@ class TorchPredictor(Predictor, nn.Module):
 
     def limits(self, options: PredictOptions) -> Limits:
         """See `Predictor.limits`."""
-        config = self.config.override_given(image_size=options.image_size)
+        config = self.config if options.image_size is None else self.config.for_input(options.image_size)
         return family_of(config).limits(config, options)
 
     def predict_batch(
