@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from protomask.detection.options import PredictOptions
-from protomask.exporting.graphs import OUTPUT_NAMES, wrap
+from protomask.exporting.graphs import GRAPHS, OUTPUT_NAMES, wrap
 from protomask.models.config import ModelConfig
 from protomask.models.families import family_of
 from protomask.models.network import Network
@@ -34,6 +34,8 @@ class GraphPredictor(ExportedPredictor):
     def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         with torch.no_grad():
             outputs = self.graph(torch.from_numpy(images))
+        parts = GRAPHS[self.info.family].parts
+        outputs = outputs[: len(outputs) - (0 if parts is None else len(parts.names))]
         names = [name for name in OUTPUT_NAMES if name != "mask_scores" or len(outputs) == len(OUTPUT_NAMES)]
         return dict(zip(names, (output.numpy() for output in outputs), strict=True))
 

@@ -16,7 +16,7 @@ from protomask import CocoMetrics, ConfigError, DataError, PredictOptions
 from protomask.checkpoints.io import load_weights
 from protomask.data.synthetic.write import write_dataset
 from protomask.engine.result import TrainResult
-from protomask.exporting.verify import Agreement
+from protomask.exporting.agreement import Agreement
 from protomask.runtimes.onnx import OnnxPredictor
 from protomask.torch_runtime.predictor import TorchPredictor
 
@@ -284,6 +284,25 @@ def test_weights_are_exported_whatever_names_them(
     assert (running["form"], running["precision"]) == ("candidates", "float16")
     assert (own["output"], own["licence"]) == (tmp_path / "a.xml", "MIT")
     assert own["calibration"][0].shape == (384, 384, 3)
+
+
+def test_files_are_verified_with_some_images_of_the_source_or_of_the_data(
+    trained: TrainResult, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = Written()
+    monkeypatch.setattr("protomask.exporting.files.export", written)
+    protomask.export(trained.output, tmp_path / "a.onnx", images=SCENES, verify_images=2, search_depth=500)
+    protomask.export(trained.output, tmp_path / "a.onnx", data=data, verify_images=2)
+    protomask.export(trained.output, tmp_path / "a.onnx", data=data, images=SCENES[0])
+    some, own, other = written.calls
+    assert (len(some["images"]), some["dataset"], some["search_depth"]) == (2, None, 500)
+    assert [len(call["dataset"]) for call in (own, other)] == [3, 3]
+    for index, image in enumerate(own["images"]):
+        np.testing.assert_array_equal(image, own["dataset"].load_pixels(index))
+    assert len(own["images"]) == 2
+    assert [image.shape for image in other["images"]] == [(384, 384, 3)]
+    with pytest.raises(ConfigError, match="verify_images: expected at least 1, got 0"):
+        protomask.export(trained.output, tmp_path / "a.onnx", verify_images=0)
 
 
 def test_an_exported_file_is_not_exported_again(tmp_path: Path) -> None:

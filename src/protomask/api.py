@@ -7,7 +7,7 @@ not needed.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from protomask.engine.log import Reporter
     from protomask.engine.result import TrainResult
     from protomask.evaluation.tables import CocoMetrics
-    from protomask.exporting.verify import Agreement
+    from protomask.exporting.agreement import Agreement
     from protomask.inference.predictor import Predictor
     from protomask.inference.sources import AnySource
     from protomask.torch_runtime.predictor import TorchPredictor
@@ -277,13 +277,17 @@ def export(
     output: str | Path,
     *,
     images: AnySource | None = None,
+    data: str | Path | None = None,
     form: Literal["detections", "candidates"] = "detections",
     precision: Literal["float32", "float16"] = "float32",
     calibration: AnySource | None = None,
     mask_size: tuple[int, int] | None = None,
     fixed_size: bool = False,
+    search_depth: int | None = None,
+    verify_images: int = 32,
     licence: str | None = None,
     options: PredictOptions | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
     **changes: Unpack[PredictChanges],
 ) -> Agreement:
     """Write a model to one file that runs without PyTorch, verified against the model.
@@ -291,23 +295,31 @@ def export(
     Args:
         model: a predictor, or what `load` takes; of a shipped model its weights are exported.
         output: file to write, .onnx or .xml (OpenVINO, with a .bin beside it); it appears whole, or not at all.
-        images: show what the model knows, to verify the file with; the shipped scenes by default.
+        images: show what the model knows, to verify the file with; those of ``data`` by default, or else the shipped
+            scenes.
+        data: annotated data set, as for `train`; the AP of the model and of the file are compared on its val split.
         form: "detections" goes from the pixels of an image to masks, for any runtime; "candidates" ends before NMS and
             leaves every option of a prediction to `load`.
         precision: of the weights in a file of candidates; half precision halves it.
         calibration: images like those the model will see, some hundred, to compute in 8 bits; not by default.
         mask_size: (h, w) of the masks; that of the prototypes by default.
         fixed_size: the file takes only images of the network's size, and does not resize.
+        search_depth: number of (anchor, class) pairs, the best, that NMS in the file looks at; by default all, or what
+            the images need where all would cost too much.
+        verify_images: maximum number of images that detections are compared on, spread over all.
         licence: of the weights, to be written into the file; known for models of the zoo.
-        options: thresholds and NMS that the file settles; the model's own by default.
+        options: thresholds and NMS that the file settles; the model's own by default. Detections above their
+            ``score_threshold`` are matched one to one.
+        on_progress: called with the number of predictions done and their total while AP is measured.
         changes: fields of `PredictOptions`, which come on top of ``options``.
 
     Returns:
-        How the detections of the file agree with the model's.
+        How the file agrees with the model; its ``warnings`` name deviations that do not matter.
 
     Raises:
         ConfigError: the ending, a threshold, or a combination that has no file.
-        ExportError: the file does not find what the model finds; nothing is left behind.
+        DataError: the data set or an image cannot be read, or the model lacks a class of the data.
+        ExportError: the file does not do what the model does; nothing is left behind.
         MissingExtraError: a package is not installed.
 
     """
@@ -320,23 +332,35 @@ def export(
     from protomask.runtimes.exported import EXPORTED_SUFFIXES
 
     with needing_torch("exporting a model"):
+        from protomask.evaluation.evaluate import check_classes, open_split
         from protomask.exporting.files import export as write
+        from protomask.exporting.verify import spread
         from protomask.torch_runtime.predictor import TorchPredictor
 
     settled = take_options(options, changes)
     output = _path("output", output)
+    if verify_images < 1:
+        raise ConfigError(f"verify_images: expected at least 1, got {verify_images}")
     if not isinstance(model, TorchPredictor):
         source = model.source if isinstance(model, AnyPredictor) else str(model)
         if source.endswith(EXPORTED_SUFFIXES):
             raise ConfigError(f"model: expected a name or weights to export, got the exported file {source}")
         model = load(source, runtime="torch", device="cpu")
-    with ExitStack() as stack:
-        shown = stack.enter_context(as_file(files("protomask") / "samples")) if images is None else images
-        pixels = [frame.image for frame in open_source(shown)]
+    dataset = None if data is None else open_split(str(data))
+    if dataset is not None:
+        check_classes(model.class_names, dataset)
+    if images is None and dataset is not None:
+        pixels = [dataset.load_pixels(index) for index in spread(len(dataset), verify_images)]
+    else:
+        with ExitStack() as stack:
+            shown = stack.enter_context(as_file(files("protomask") / "samples")) if images is None else images
+            frames = list(open_source(shown))
+            pixels = [frames[index].image for index in spread(len(frames), verify_images)]
     calibrating = None if calibration is None else [frame.image for frame in open_source(calibration)]
     return write(
-        model, output, images=pixels, options=settled, form=form, precision=precision, calibration=calibrating,
-        mask_size=mask_size, fixed_size=fixed_size, licence=licence,
+        model, output, images=pixels, dataset=dataset, options=settled, form=form, precision=precision,
+        calibration=calibrating, mask_size=mask_size, fixed_size=fixed_size, search_depth=search_depth,
+        licence=licence, on_progress=on_progress,
     )  # fmt: skip
 
 

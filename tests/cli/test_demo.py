@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.slow
 def test_demo(run: Run, tmp_path: Path) -> None:
-    outcome = run("demo", "--save-dir", tmp_path / "demo", "--images", 2, "--device", "cpu")
+    outcome = run("demo", "--save-dir", tmp_path / "demo", "--images", 2)
     assert (outcome.code, outcome.err) == (0, "")
     assert str(tmp_path / "demo") in outcome.out.replace("\n", "")
     for word in ("AP50", "network", "images/s", "scene"):
@@ -30,7 +30,7 @@ def test_demo(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_demo_json(run: Run, tmp_path: Path) -> None:
-    told = run("demo", "--save-dir", tmp_path / "demo", "--images", 2, "--device", "cpu", "--json").json
+    told = run("demo", "--save-dir", tmp_path / "demo", "--images", 2, "--json").json
     assert told["fresh"]["num_images"] == 2
     assert {"decode", "preprocess", "network", "postprocess"} <= set(told["milliseconds"])
     assert all(row["instances"] > 0 for row in told["found"])

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -28,11 +27,24 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_file_is_written_verified_and_predicts(run: Run, weights: Path, photos: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     path = tmp_path / "out" / "model.onnx"
-    done = run("export", weights, "--images", photos, "--output", path, "--max-detections", 20, "--json")
-    assert done.code == 0, done.err
+    done = run(
+        "export",
+        weights,
+        "--images",
+        photos,
+        "--output",
+        path,
+        "--max-detections",
+        20,
+        "--score-threshold",
+        0,
+        "--json",
+    )
+    assert (done.code, done.err) == (0, "")
     assert done.json["file"] == str(path)
     agreement = done.json["agreement"]
     assert (agreement["images"], agreement["detections"], agreement["unmatched"]) == (2, 40, 0)
+    assert set(agreement["parts"]) == {"class_logits", "boxes", "mask_coefficients", "prototypes"}
     found = run("predict", photos, "--model", path, "--save-dir", tmp_path / "found", "--score-threshold", 0, "--json")
     assert found.code == 0, found.err
     assert [row["instances"] for row in found.json["images"]] == [20, 20]
@@ -43,13 +55,13 @@ def test_a_file_is_written_verified_and_predicts(run: Run, weights: Path, photos
     assert "runtime: expected auto, onnx or openvino for the exported file" in again.err
 
 
-@pytest.mark.slow
-def test_eight_bits_tell_ap_before_and_after(run: Run, weights: Path, photos: Path, tmp_path: Path) -> None:
-    pytest.importorskip("nncf")
-    pytest.importorskip("openvino")
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One image with a square on it."""
+    root = tmp_path_factory.mktemp("data")
     for folder in ("annotations", "images/val", "images/train"):
-        (tmp_path / folder).mkdir(parents=True)
-    Image.fromarray(np.full((64, 64, 3), 90, dtype=np.uint8)).save(tmp_path / "images/val/a.png")
+        (root / folder).mkdir(parents=True)
+    Image.fromarray(block_images((64, 64))[0]).save(root / "images/val/a.png")
     content = {
         "images": [{"id": 1, "file_name": "a.png", "width": 64, "height": 64}],
         "categories": [{"id": label + 1, "name": name} for label, name in enumerate(NAMES)],
@@ -61,15 +73,52 @@ def test_eight_bits_tell_ap_before_and_after(run: Run, weights: Path, photos: Pa
         ],
     }  # fmt: skip
     for split in ("val", "train"):
-        (tmp_path / f"annotations/{split}.json").write_text(json.dumps(content))
+        (root / f"annotations/{split}.json").write_text(json.dumps(content))
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+@pytest.mark.parametrize("form", ["detections", "candidates"])
+def test_ap_of_both_is_compared_on_annotated_images(
+    run: Run, weights: Path, dataset: Path, tmp_path: Path, format: str, form: str
+) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("openvino")
+    path = tmp_path / f"a{'.onnx' if format == 'onnx' else '.xml'}"
+    given = ("--data", dataset, "--form", form, "--format", format, "--output", path)
+    done = run("export", weights, *given, "--score-threshold", 0.9999)
+    assert done.code == 0, done.err
+    assert "warning: the model finds nothing above score 0.9999 in these 1 images" in done.err
+    verified, pytorch, file = done.out.splitlines()[1:]
+    assert verified.startswith("verified with PyTorch: 100 detections above score 0 on 1 images, none unmatched")
+    assert pytorch.removeprefix("pytorch: ") == file.removeprefix("file: ")
+    assert "box AP 0." in file
+
+
+@pytest.mark.slow
+def test_eight_bits_are_compared_by_ap(run: Run, weights: Path, photos: Path, dataset: Path, tmp_path: Path) -> None:
+    pytest.importorskip("nncf")
+    pytest.importorskip("openvino")
     path = tmp_path / "int8.xml"
     done = run(
         "export", weights, "--format", "openvino", "--int8", "--calibration", photos, "--images", photos, "--data",
-        tmp_path, "--output", path, "--json",
+        dataset, "--output", path, "--json",
     )  # fmt: skip
     assert done.code == 0, done.err
-    assert set(done.json["ap"]) == {"float32", "int8"}
-    assert {"box_AP", "mask_AP"} <= set(done.json["ap"]["int8"])
+    agreement = done.json["agreement"]
+    assert agreement["parts"] == {}
+    assert set(agreement["ap"]) == {"pytorch", "file"}
+    assert {"box_AP", "mask_AP"} <= set(agreement["ap"]["file"])
+    assert done.err.splitlines() == [f"warning: {text}" for text in agreement["warnings"]]
+
+
+def test_classes_are_compared_before_anything_is_written(run: Run, photos: Path, dataset: Path, tmp_path: Path) -> None:
+    others = tiny_yolact(class_names=("screw",)).save(tmp_path / "others.safetensors")
+    outcome = run("export", others, "--data", dataset, "--output", tmp_path / "a.onnx")
+    assert outcome.code == 1
+    assert "unknown to the model: nut, bolt, gear" in outcome.err
+    assert [file.name for file in tmp_path.iterdir()] == ["others.safetensors"]
 
 
 @pytest.mark.parametrize(
@@ -81,6 +130,9 @@ def test_eight_bits_tell_ap_before_and_after(run: Run, weights: Path, photos: Pa
         (["--int8", "--calibration", "PHOTOS", "--calibration-images", "0"], "calibration_images: expected at least 1"),
         (["--mask-size", "[0,3]"], "mask_size: expected two positive numbers"),
         (["--nms", "soft_linear"], "--nms"),
+        (["--verify-images", "0"], "verify_images: expected at least 1, got 0"),
+        (["--search-depth", "5"], "search_depth: expected at least max_detections (100), got 5"),
+        (["--score-threshold", "2"], "score_threshold: expected"),
     ],
 )
 def test_wrong_arguments(

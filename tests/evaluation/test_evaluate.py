@@ -125,3 +125,12 @@ def test_several_predictors(folder: Path) -> None:
     )
     assert progress == [(done, 6) for done in range(1, 7)]
     assert {options.max_detections for options in seer.options} == {None}
+
+
+def test_several_predictors_may_have_options_of_their_own(folder: Path) -> None:
+    dataset = open_split(str(folder))
+    one, other = Seer(dataset), Seer(dataset)
+    options = {"one": PredictOptions(max_detections=7), "other": PredictOptions(nms="batched")}
+    average_precisions({"one": one, "other": other}, dataset, options=options)
+    assert {(options.max_detections, options.nms) for options in one.options} == {(7, None)}
+    assert {(options.max_detections, options.nms) for options in other.options} == {(None, "batched")}

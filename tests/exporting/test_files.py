@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 import protomask
+from graph_predictor import info_of
 from protomask.detection.options import NMS_MODES, PredictOptions
 from protomask.errors import ConfigError, ExportError, MissingExtraError
 from protomask.exporting import files
 from protomask.exporting.files import export
+from protomask.exporting.graphs import GRAPHS
+from protomask.exporting.verify import parts_of
 from protomask.runtimes.exported import ExportedPredictor
 from protomask.runtimes.load import load_exported
 from protomask.structures.instances import Instances
@@ -50,8 +53,10 @@ def exported(
 ) -> ExportedPredictor:
     """A file of detections."""
     path = tmp_path_factory.mktemp("export") / f"tiny{request.param}"
-    agreement = export(model, path, images=IMAGES, licence="MIT")
-    assert agreement.detections == 300
+    agreement = export(model, path, images=IMAGES, options=EVERYTHING, licence="MIT")
+    assert (agreement.detections, agreement.unmatched, agreement.search_depth) == (300, 0, None)
+    assert set(agreement.parts) == {"class_logits", "boxes", "mask_coefficients", "prototypes"}
+    assert max(agreement.parts.values()) < 1e-4
     left = {file.name for file in path.parent.iterdir()}
     assert left == ({"tiny.onnx"} if request.param == ".onnx" else {"tiny.xml", "tiny.bin"})
     return load_exported(path)
@@ -239,7 +244,8 @@ def test_exporters_get_contiguous_weights_and_the_model_keeps_its_own(
     assert any(not tensor.is_contiguous() for tensor in model.network.parameters())
     seen = Seen()
     monkeypatch.setattr(files, "write_onnx" if suffix == ".onnx" else "write_openvino", seen)
-    monkeypatch.setattr(files, "load_exported", lambda path: model)
+    monkeypatch.setattr(files, "load_exported", lambda path: Runs(model))
+    monkeypatch.setattr(files, "compare_parts", lambda *_: {})
     export(model, tmp_path / f"tiny{suffix}", images=IMAGES[:1], **options)
     for tensor in (*seen.graph.parameters(), *seen.graph.buffers()):
         assert tensor.stride() == torch.empty(tensor.shape).stride()
@@ -277,6 +283,7 @@ def test_every_kind_of_graph_can_be_written(
     path = tmp_path / f"tiny{suffix}"
     agreement = export(tiny_yolact(**changes), path, images=IMAGES, options=PredictOptions(**options), **arguments)
     assert agreement.detections > 10
+    assert max(agreement.parts.values()) < 1e-4
     found = load_exported(path).predict(IMAGES[1], EVERYTHING)
     assert (found.mask_scores is None) == ("rescoring_channels" not in changes)
     assert found.masks.shape == (len(found), 50, 91)
@@ -290,6 +297,8 @@ def test_eight_bits_find_nearly_the_same(model: TorchPredictor, suffix: str, tmp
     agreement = export(model, path, images=IMAGES, calibration=block_images(*[(64, 64)] * 4))
     assert agreement.detections > 10
     assert agreement.unmatched < agreement.detections / 2
+    assert agreement.parts == {}
+    assert any("detections above score 0.3 differ" in warning for warning in agreement.warnings)
     loaded = load_exported(path)
     assert loaded.info.precision == "int8"
     assert (b"i8" if suffix == ".xml" else b"DequantizeLinear") in path.read_bytes()
@@ -301,23 +310,54 @@ def test_eight_bits_find_nearly_the_same(model: TorchPredictor, suffix: str, tmp
 # What goes wrong
 
 
+class Runs(ExportedPredictor):
+    """In place of a file: what a model finds, and as parts what its network gives."""
+
+    def __init__(self, model: TorchPredictor, *, added: float = 0.0) -> None:
+        config = model.network.config
+        super().__init__(info_of(config, model.class_names), "file", ("boxes", "labels", "class_scores", "masks"))
+        self.model, self.added = model, added
+
+    def predict_batch(self, images: Any, options: PredictOptions, **_: Any) -> list[Instances]:
+        return self.model.predict_batch(images, options)
+
+    def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        parts = GRAPHS["yolact"].parts
+        assert parts is not None
+        values = parts_of(self.model.network.eval(), parts, images[0].transpose(1, 2, 0))
+        return {f"before_nms_{name}": value + np.float32(self.added) for name, value in values.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "added", "message"),
+    [
+        ("tiny.onnx", {"num_prototypes": 5}, 0.0, r"what the network gives before NMS .* \(tiny\.xml\) may compute it"),
+        ("tiny.onnx", {}, 0.1, r"before NMS to differ by at most 0\.001 from PyTorch, got class_logits by .*tiny\.xml"),
+        ("tiny.xml", {}, 0.1, r"before NMS .* another output format \(tiny\.onnx\) may compute it right"),
+        ("tiny.onnx", {"iou_threshold": 0.1}, 0.0, r"the detections .*; the form candidates leaves NMS to"),
+    ],
+)
 def test_a_file_that_differs_is_not_left(
+    model: TorchPredictor, name: str, changes: dict[str, Any], added: float, message: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(files, "write_onnx", Seen())
+    monkeypatch.setattr(files, "write_openvino", Seen())
+    monkeypatch.setattr(files, "load_exported", lambda path: Runs(tiny_yolact(**changes), added=added))
+    with pytest.raises(ExportError, match=rf"^{name}: expected .*{message}"):
+        export(model, tmp_path / name, images=IMAGES, options=EVERYTHING)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_finds_nothing_is_exported_with_a_warning(
     model: TorchPredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "write_onnx", Seen())
-    monkeypatch.setattr(files, "load_exported", lambda path: tiny_yolact(num_prototypes=5))
-    with pytest.raises(ExportError, match="expected the detections of the PyTorch model"):
-        export(model, tmp_path / "tiny.onnx", images=IMAGES)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_nothing_to_compare_is_an_error(model: TorchPredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "write_onnx", Seen())
-    monkeypatch.setattr(files, "load_exported", lambda path: model)
-    options = PredictOptions(candidate_threshold=0.999)
-    with pytest.raises(ExportError, match="nothing to compare"):
-        export(model, tmp_path / "tiny.onnx", images=IMAGES, options=options)
-    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(files, "load_exported", lambda path: Runs(tiny_yolact(candidate_threshold=0.999)))
+    agreement = export(model, tmp_path / "tiny.onnx", images=IMAGES, options=PredictOptions(candidate_threshold=0.999))
+    assert agreement.detections == 0
+    assert ["only what comes before NMS was compared" in warning for warning in agreement.warnings] == [True]
+    assert [file.name for file in tmp_path.iterdir()] == ["tiny.onnx"]
 
 
 @pytest.mark.parametrize(
@@ -331,6 +371,12 @@ def test_nothing_to_compare_is_an_error(model: TorchPredictor, tmp_path: Path, m
         ("tiny.xml", {"precision": "float16", "form": "candidates"}, "precision: expected float32, or an .onnx file"),
         ("tiny.onnx", {"form": "candidates", "fixed_size": True}, "mask_size, fixed_size: expected none in the form"),
         ("tiny.onnx", {"form": "candidates", "mask_size": (9, 9)}, "mask_size, fixed_size: expected none in the form"),
+        (
+            "tiny.onnx",
+            {"form": "candidates", "search_depth": 900},
+            "search_depth: expected none in the form candidates",
+        ),
+        ("tiny.onnx", {"search_depth": 99}, r"search_depth: expected at least max_detections \(100\), got 99"),
     ],
 )
 def test_impossible_requests_are_refused(

@@ -95,6 +95,8 @@ def test_options_of_one_stage_are_refused(tmp_path: Path) -> None:
     for changes in ({"mask_size": (9, 9)}, {"fixed_size": True}):
         with pytest.raises(ConfigError, match="mask_size, fixed_size: expected only with the family yolact"):
             export(predictor, tmp_path / "a.onnx", images=images, **changes)
+    with pytest.raises(ConfigError, match="search_depth: expected none for test, whose file has no such limit"):
+        export(predictor, tmp_path / "a.onnx", images=images, search_depth=1000)
     with pytest.raises(ConfigError, match="form: expected detections for test, got candidates"):
         export(predictor, tmp_path / "a.onnx", images=images, form="candidates")
     with pytest.raises(ConfigError, match="int8: expected an"):
@@ -114,6 +116,8 @@ def test_one_file_serves_every_size_in_both_runtimes(conventions: str, tmp_path:
     agreement = export(TorchPredictor(network), path, images=[pixels((96, 128)), pixels((60, 200))])
     assert agreement.unmatched == 0
     assert agreement.score_difference < 1e-3
+    assert set(agreement.parts) == {"objectness_logits", "rpn_box_deltas"}
+    assert max(agreement.parts.values()) < 1e-4
     assert [file.name for file in tmp_path.iterdir()] == ["tiny.onnx"]
     assert check_all(network, load_exported(path)) > 100
     assert check_all(network, load_exported(path, runtime="openvino")) > 100
@@ -136,21 +140,22 @@ def test_no_detection_is_an_ordinary_result_in_both_runtimes(tmp_path: Path) -> 
     network = tiny_rcnn(candidate_threshold=0.99)
     wrapped = graph_of(network)
     example, path = some_image(80, 100)[None], tmp_path / "tiny.onnx"
+    part_names = ("objectness", "deltas")
     with torch.no_grad():
         wrapped.graph(example)  # makes the anchors
-    write_onnx(wrapped.graph, wrapped.info, path, example=example, output_names=OUTPUT_NAMES)
+    write_onnx(wrapped.graph, wrapped.info, path, example=example, output_names=OUTPUT_NAMES, part_names=part_names)
     assert check_all(network, load_exported(path)) == 0
     assert check_all(network, load_exported(path, runtime="openvino")) == 0
 
 
 @pytest.mark.slow
-def test_eight_bits_find_nearly_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eight_bits_find_nearly_the_same(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     pytest.importorskip("nncf")
-    monkeypatch.setattr("protomask.exporting.files.INT8_MIN_SCORE", 0.1)  # scores of an untrained network are low
     path = tmp_path / "tiny.onnx"
     images = [pixels((96, 128)), pixels((60, 200))]
-    agreement = export(TorchPredictor(tiny_rcnn()), path, images=images, calibration=images)
+    options = PredictOptions(score_threshold=0.1)  # scores of an untrained network are low
+    agreement = export(TorchPredictor(tiny_rcnn()), path, images=images, options=options, calibration=images)
     assert agreement.detections > 10
     assert agreement.unmatched < agreement.detections / 2
     assert load_exported(path).info.precision == "int8"

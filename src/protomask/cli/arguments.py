@@ -266,6 +266,8 @@ def _add_function(
             settings[name] = kind
         elif name in positional and get_origin(kind) is list:
             parser.add_argument(name, nargs="+", type=get_args(kind)[0], help=text)
+        elif name in positional and parameter.default is None:  # as many as one likes, or none
+            parser.add_argument(name, nargs="*", type=str, help=text)
         elif name in positional:
             parser.add_argument(name, type=kind, help=text)
         elif name in several:

@@ -50,7 +50,7 @@ def run(
     options = {**(model_options or {}), **({} if image_size is None else {"image_size": image_size})}
     config = zoo_entry(model or DEFAULT_MODEL).preset().override(**options)
     network_input = family_of(config).network_input
-    with progress("check", None, quiet=json) as bar:
+    with progress("check", None, quiet=json, lines=True) as bar:
         report = check_dataset(dataset, splits=None if split is None else (split,), progress=bar.update)
     if network_input is not None:
         report = report.with_network(network_input(config))

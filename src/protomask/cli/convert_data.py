@@ -50,7 +50,7 @@ def run(
     from protomask.cli.output import dump_json, progress
     from protomask.data.formats.convert import convert_dataset
 
-    with progress("convert", None, quiet=json) as bar:
+    with progress("convert", None, quiet=json, lines=True) as bar:
         done = convert_dataset(
             source,
             output,

@@ -14,6 +14,7 @@ from protomask.cli.streams import make_writable
 # verb: (module of protomask.cli, one line of help). A verb's module is imported only when the verb is used.
 VERBS: dict[str, tuple[str, str]] = {
     "predict": ("predict", "find instances in images; write overlays, COCO JSON, polygons, label maps"),
+    "serve": ("serve", "answer requests over HTTP, with a page to look with"),
     "train": ("train", "train a model on a COCO-format data set"),
     "eval": ("evaluate", "measure COCO box and mask AP of a model or of a results file"),
     "report": ("report", "make the page of a training run again: curves, AP, confusion, images; or compare runs"),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from protomask.structures.instances import Instances
+
+_SECONDS_BETWEEN_LINES = 10.0  # of progress in a log
 
 
 def dump_json(content: Any) -> None:
@@ -24,12 +27,14 @@ def counts_by_class(instances: Instances) -> str:
 
 
 class Bar:
-    """Progress of some work; messages scroll above the bar, or are plain lines where there is no terminal."""
+    """Progress of some work: a bar with messages above it, or plain lines where there is no terminal."""
 
-    def __init__(self, progress: Any = None, task: Any = None, *, quiet: bool = False) -> None:
+    def __init__(self, progress: Any = None, task: Any = None, *, lines_of: str = "", quiet: bool = False) -> None:
         self._progress = progress
         self._task = task
+        self._lines_of = "" if quiet else lines_of
         self._quiet = quiet
+        self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
 
     def advance(self, steps: int = 1) -> None:
         """More work is done."""
@@ -41,6 +46,13 @@ class Bar:
         if self._progress is not None:
             changes = {} if text is None else {"description": text}
             self._progress.update(self._task, completed=done, total=total, **changes)
+        elif self._lines_of and time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+            print(
+                f"{text or self._lines_of}: {done}{'' if total is None else f' of {total}'}",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def message(self, text: str, *, to_stderr: bool = False) -> None:
         """Show a line."""
@@ -54,10 +66,18 @@ class Bar:
 
 
 @contextmanager
-def progress(text: str, total: int | None, *, quiet: bool = False) -> Iterator[Bar]:
-    """A `Bar`: with rich on a terminal, without it elsewhere; ``quiet`` shows nothing but errors."""
+def progress(text: str, total: int | None, *, quiet: bool = False, lines: bool = False) -> Iterator[Bar]:
+    """A `Bar`: with rich on a terminal, without it elsewhere.
+
+    Args:
+        text: what is being done.
+        total: steps, where they are known.
+        quiet: show nothing but errors.
+        lines: without a terminal show a line of progress now and then, on the error stream.
+
+    """
     if quiet or not sys.stdout.isatty():
-        yield Bar(quiet=quiet)
+        yield Bar(lines_of=text if lines else "", quiet=quiet)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -70,7 +70,12 @@ def _render_scenes(
     from protomask.data.synthetic.write import write_dataset
 
     started = time.perf_counter()
+<<<<<<< 5d06f1c
+    held_out = max(1, images // 10) if val_images is None else val_images
+    with progress("render", images + held_out, quiet=json, lines=True) as bar:
+=======
     with progress("render", images + held_out, quiet=json) as bar:
+>>>>>>> ac89faa31e1a2dc72c5bb380c06444b01c44ccbf
         summary = write_dataset(
             directory,
             images=images,

@@ -137,10 +137,10 @@ class RunFolder:
         self._check_settings(config)
 
     def _check_settings(self, config: TrainConfig) -> None:
+        if config.added and not self.state_file.is_file():
+            name = config.added[0]
+            raise ConfigError(f"{name}: expected a run in {self.path} to prolong by {getattr(config, name)}")
         if not self.state_file.is_file() and not (self.path / "metrics.jsonl").is_file():
-            if config.added:
-                name = config.added[0]
-                raise ConfigError(f"{name}: expected a run in {self.path} to prolong by {getattr(config, name)}")
             return
         if not config.resume:
             raise ExistingRunError(

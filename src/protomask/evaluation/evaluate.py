@@ -213,13 +213,18 @@ def encoded_masks(evaluator: CocoEvaluator, instances: Instances) -> list[Row]:
 
 
 def average_precisions(
-    predictors: Mapping[str, FindsInstances], dataset: CocoDataset, *, on_progress: OnProgress | None = None
+    predictors: Mapping[str, FindsInstances],
+    dataset: CocoDataset,
+    *,
+    options: Mapping[str, PredictOptions] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> dict[str, dict[str, float | None]]:
     """Measure several predictors on the same images, each with its own limit of detections.
 
     Args:
         predictors: by name; each has every class of the data set (`check_classes`).
         dataset: the images and their ground truth.
+        options: of each predictor's predictions, by name; its own where they are not given.
         on_progress: called after each image of each predictor, with the total of all predictors.
 
     Returns:
@@ -232,7 +237,8 @@ def average_precisions(
         before, total = len(found) * len(dataset), len(predictors) * len(dataset)
         evaluator = CocoEvaluator(truth, category_ids=dataset.category_ids)
         advance = None if on_progress is None else _from(before, total, on_progress)
-        predict_dataset(predictor, dataset, evaluator, on_progress=advance)
+        chosen = None if options is None else options[name]
+        predict_dataset(predictor, dataset, evaluator, options=chosen, on_progress=advance)
         tables = evaluator.evaluate(seen_only=True).tables
         found[name] = {
             f"{kind}_{metric}": getattr(table, metric)

@@ -3,41 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from protomask import __version__
+from protomask.data.coco.dataset import CocoDataset
 from protomask.detection.options import PredictOptions
 from protomask.errors import ConfigError, DataError
-from protomask.exporting.graphs import OUTPUT_NAMES, Candidates, export_graph, wrap
-from protomask.exporting.onnx import write_onnx
+from protomask.evaluation.evaluate import OnProgress
+from protomask.exporting.agreement import Agreement, WaysOut, judge, report
+from protomask.exporting.graphs import OUTPUT_NAMES, Candidates, ExportGraph, export_graph, wrap
+from protomask.exporting.metadata import describe
+from protomask.exporting.onnx import rounded_to_half, write_onnx
 from protomask.exporting.openvino import write_openvino
-from protomask.exporting.verify import Agreement, compare
+from protomask.exporting.verify import compare, compare_ap, compare_parts, parts_of, spread
 from protomask.images.decode import Pixels
 from protomask.models.config import ModelConfig
 from protomask.models.families import family_of
 from protomask.models.layers.folding import prepare_for_inference
-from protomask.models.zoo import ZOO
-from protomask.ops.geometry import Geometry, ImageGeometry, ShortSideGeometry
-from protomask.runtimes.info import (
-    AnyInput,
-    ExportInfo,
-    FixedInput,
-    Form,
-    InputRule,
-    ShortSideInput,
-    Thresholds,
-)
+from protomask.models.network import Network
+from protomask.runtimes.info import ExportInfo, Form
 from protomask.runtimes.load import load_exported
 from protomask.torch_runtime.predictor import TorchPredictor
 
-INT8_MIN_SCORE = 0.3
-"""8-bit files are compared where they matter; they are not expected to agree to the fourth digit."""
+DEPTH_IMAGES = 8
+"""Images that decide how many candidates NMS in the file must look at."""
+PARTS_IMAGES = 3
+"""Images on which every number that the network gives before NMS is compared."""
 
 
 def export(
@@ -45,41 +42,116 @@ def export(
     path: str | Path,
     *,
     images: Sequence[Pixels],
+    dataset: CocoDataset | None = None,
     options: PredictOptions | None = None,
     form: Form = "detections",
     precision: Literal["float32", "float16"] = "float32",
     calibration: Sequence[Pixels] | None = None,
     mask_size: tuple[int, int] | None = None,
     fixed_size: bool = False,
+    search_depth: int | None = None,
     licence: str | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Agreement:
-    """Write a model to one file, after comparing what the file finds with what the model finds.
+    """Write a model to one file, after comparing what the file does with what the model does.
 
     Args:
         predictor: the model, on the CPU, in float32.
         path: file to write, .onnx or .xml (OpenVINO, with a .bin beside it); it appears whole, or not at all.
         images: (H, W, 3) uint8 RGB each, that show what the model knows: they are compared.
+        dataset: annotated images, on which the AP of both is measured and compared.
         options: nms, iou_threshold, candidate_threshold and max_detections that the file settles; the model's own where
-            they say nothing.
+            they say nothing. Detections above their ``score_threshold`` are compared one by one.
         form: "detections" goes from the pixels of an image to masks, for any runtime; "candidates" ends before NMS and
             leaves every option of a prediction, and the batch size, to `protomask.load`.
         precision: of the weights in a file of candidates; half precision halves it. Arithmetic stays in float32.
         calibration: images of the same kind, some hundred, to make an 8-bit file; None for float32.
         mask_size: (h, w) of the masks; that of the prototypes when not given.
         fixed_size: the file takes only images of the network's size, and does not resize.
+        search_depth: number of (anchor, class) pairs, the best, that NMS in a file of detections looks at. By default
+            all, or, where that would cost too much, as many as these images need.
         licence: of the weights; that of the zoo where it is a model of the zoo.
+        on_progress: called after each image of ``dataset`` and model, with the total.
 
     Returns:
-        How the file's detections agree with the model's. Those of a float32 file are the same.
+        How the file agrees with the model, with warnings about deviations that do not matter. An 8-bit file is only
+        compared, never refused; weights in half precision may change detections, but not AP.
 
     Raises:
         ConfigError: the ending, a threshold, or a combination that has no file.
-        ExportError: the file does not find what the model finds.
+        ExportError: the file does not do what the model does; nothing is left behind.
         MissingExtraError: a package is not installed.
-        DataError: the file cannot be written.
+        DataError: the file cannot be written, or an image of ``dataset`` cannot be read.
 
     """
     path, options = Path(path), options or PredictOptions()
+    _check(predictor, path, images, calibration)
+    network, int8 = predictor.network, calibration is not None
+    config = family_of(network.config).settle(network.config, options)
+    record = export_graph(config)
+    candidates = _candidates(record.candidates, config, mask_size, fixed_size) if form == "candidates" else None
+    if precision == "float16" and (candidates is None or path.suffix == ".xml"):
+        raise ConfigError("precision: expected float32, or an .onnx file in the form candidates, got float16")
+    if int8 and path.suffix == ".xml" and not record.openvino_int8:
+        raise ConfigError(f"int8: expected an .onnx file for {config.name}, which OpenVINO gets wrong in 8 bits")
+    if candidates is not None and search_depth is not None:
+        raise ConfigError("search_depth: expected none in the form candidates, which ends before NMS")
+    # With the folded weights of predictions: exporters would fold and round them in their own ways. Weights in half
+    # precision are the network's own, which a runtime folds. The layout that predictions like best would leave
+    # transpositions in the file.
+    prepared = prepare_for_inference(network, fold=precision == "float32", contiguous=True)
+    if precision == "float16":
+        prepared = rounded_to_half(prepared)
+    if candidates is None and search_depth is None:
+        search_depth = _search_depth(record, prepared, config, images)
+    graph: nn.Module
+    if candidates is None:
+        graph = wrap(prepared, config, mask_size=mask_size, fixed_size=fixed_size, search_depth=search_depth)
+    else:
+        graph = candidates.graph(prepared)
+    info = describe(
+        predictor, config, candidates, fixed_size=fixed_size, precision="int8" if int8 else precision, licence=licence,
+        search_depth=search_depth,
+    )  # fmt: skip
+    if info.input_size is not None and info.form == "detections":  # so that PyTorch gets the same rounded pixels
+        images = [info.input.prepare(image) for image in images]
+    masks = mask_size is None
+    settled = None if form == "candidates" else PredictOptions(score_threshold=options.score_threshold)
+    limits = record.limits
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            written, probe = Path(folder) / "file" / path.name, Path(folder) / "probe" / path.name
+            parts = _write(graph.eval(), info, record, candidates, written, probe, images[0], calibration)
+            exported = load_exported(written)
+            sizes: dict[str, float] = {}
+            if parts and record.parts is not None:
+                running = exported if candidates is not None else load_exported(probe)
+                sizes = compare_parts(prepared, record.parts, running, parts, images[:PARTS_IMAGES])
+            agreement = compare(
+                predictor, exported, images, options=options, settled=settled, limits=limits, masks=masks,
+                network_is_compared=bool(sizes),
+            )  # fmt: skip
+            agreement = replace(agreement, parts=sizes, search_depth=search_depth)
+            if dataset is not None:
+                ap = compare_ap(predictor, exported, dataset, options=options, settled=settled, on_progress=on_progress)
+                agreement = replace(agreement, ap=ap)
+            if int8:
+                agreement = report(agreement)
+            else:
+                exact = precision == "float32"
+                ways_out = _ways_out(path, record, form, search_depth, exact=exact)
+                agreement = judge(agreement, path.name, limits, ways_out, masks=masks, detections=exact)
+            for file in sorted(written.parent.iterdir()):  # .bin before .xml: whoever sees the second has both
+                file.replace(path.parent / file.name)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error}") from error
+    return agreement
+
+
+def _check(
+    predictor: TorchPredictor, path: Path, images: Sequence[Pixels], calibration: Sequence[Pixels] | None
+) -> None:
     if path.suffix not in (".onnx", ".xml"):
         raise ConfigError(f"output: expected a file name ending in .onnx or .xml, got {path}")
     if not images:
@@ -90,78 +162,66 @@ def export(
         raise ConfigError(
             f"model: expected it on the CPU in float32, got {predictor.device.type} and {predictor.precision}"
         )
-    network = predictor.network
-    config = family_of(network.config).settle(network.config, options)
-    record = export_graph(config)
-    candidates = _candidates(record.candidates, config, mask_size, fixed_size) if form == "candidates" else None
-    if precision == "float16" and (candidates is None or path.suffix == ".xml"):
-        raise ConfigError("precision: expected float32, or an .onnx file in the form candidates, got float16")
-    if calibration is not None and path.suffix == ".xml" and not record.openvino_int8:
-        raise ConfigError(f"int8: expected an .onnx file for {config.name}, which OpenVINO gets wrong in 8 bits")
-    info = ExportInfo(
-        model=config.name,
-        family=family_of(config).name,
-        class_names=network.class_names,
-        form=form,
-        input=_input_rule(network.geometry, fixed_size=fixed_size or candidates is not None),
-        mask_frame=family_of(config).mask_frame,
-        continuous_masks=family_of(config).continuous_masks(config),
-        thresholds=Thresholds(
-            nms=config.nms,
-            iou_threshold=config.iou_threshold,
-            candidate_threshold=config.candidate_threshold,
-            max_detections=config.max_detections,
-        ),
-        rule=None if candidates is None else candidates.rule(network.config),
-        precision=precision if calibration is None else "int8",
-        licence=licence or (ZOO[predictor.source].licence if predictor.source in ZOO else None),
-        provenance={"source": Path(predictor.source).name},
-        config=config.to_dict(),
-        protomask_version=__version__,
-    )
-    # With the folded weights of predictions: exporters would fold and round them in their own ways. Weights in half
-    # precision are the network's own, which a runtime folds. The layout that predictions like best would leave
-    # transpositions in the file.
-    prepared = prepare_for_inference(network, fold=precision == "float32", contiguous=True)
-    if candidates is None:
-        graph = wrap(prepared, config, mask_size=mask_size, fixed_size=fixed_size).eval()
-    else:
-        graph = candidates.graph(prepared).eval()
-    if info.input_size is not None and info.form == "detections":  # so that PyTorch gets the same rounded pixels
-        images = [info.input.prepare(image) for image in images]
-    quantizing = None if calibration is None else [_tensor(info.input.prepare(image))[0] for image in calibration]
-    example = _tensor(info.input.prepare(images[0]))
+
+
+def _search_depth(record: ExportGraph, network: Network, config: ModelConfig, images: Sequence[Pixels]) -> int | None:
+    """Number of pairs that NMS of the graph looks at, None for all."""
+    known = record.parts
+    if record.choose_search_depth is None or known is None:
+        return None
+    chosen = (images[place] for place in spread(len(images), DEPTH_IMAGES))
+    return record.choose_search_depth(config, (parts_of(network, known, image) for image in chosen))
+
+
+def _write(
+    graph: nn.Module,
+    info: ExportInfo,
+    record: ExportGraph,
+    candidates: Candidates | None,
+    path: Path,
+    probe: Path,
+    image: Pixels,
+    calibration: Sequence[Pixels] | None,
+) -> list[str]:
+    """Write the file, and a second one that also has the parts; names of the parts in it, none where there are none."""
+    example = _tensor(info.input.prepare(image))
     if candidates is not None:
         example = example.repeat(2, 1, 1, 1)  # of a single image the exporter would make a constant
     with torch.no_grad():
         outputs = graph(example)  # anchors are made here: an exporter would keep imaginary ones
-    names = [name for name in OUTPUT_NAMES if name != "mask_scores" or len(outputs) == len(OUTPUT_NAMES)]
+    parts = (
+        [] if record.parts is None or candidates is not None else [f"before_nms_{name}" for name in record.parts.names]
+    )
     if candidates is not None:
         names = list(candidates.output_names)
-    low = 0.0 if calibration is None else INT8_MIN_SCORE
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            written = Path(folder) / path.name
-            write = write_onnx if path.suffix == ".onnx" else partial(write_openvino, through_onnx=record.through_onnx)
-            write(
-                graph, info, written, example=example, output_names=names, calibration=quantizing,
-                float_parts=record.float_parts,
-            )  # fmt: skip
-            agreement = compare(
-                predictor,
-                load_exported(written),
-                images,
-                options=options.replace(score_threshold=low),
-                settled=None if form == "candidates" else PredictOptions(score_threshold=low),
-            )
-            if calibration is None:
-                agreement.check(path.name, record.limits, masks=mask_size is None)
-            for file in sorted(Path(folder).iterdir()):  # .bin before .xml: whoever sees the second has both
-                file.replace(path.parent / file.name)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error}") from error
-    return agreement
+    else:
+        has_scores = len(outputs) - len(parts) == len(OUTPUT_NAMES)
+        names = [name for name in OUTPUT_NAMES if name != "mask_scores" or has_scores]
+    quantizing = None if calibration is None else [_tensor(info.input.prepare(image))[0] for image in calibration]
+    for folder in (path.parent, probe.parent):
+        folder.mkdir()
+    write = write_onnx if path.suffix == ".onnx" else partial(write_openvino, through_onnx=record.through_onnx)
+    write(
+        graph, info, path, example=example, output_names=names, part_names=parts,
+        probe=probe if parts and calibration is None else None, calibration=quantizing, float_parts=record.float_parts,
+    )  # fmt: skip
+    if calibration is not None:
+        return []
+    return parts if candidates is None else names
+
+
+def _ways_out(path: Path, record: ExportGraph, form: Form, search_depth: int | None, *, exact: bool) -> WaysOut:
+    other = ".xml" if path.suffix == ".onnx" else ".onnx"
+    network = f"another output format ({path.stem}{other}) may compute it right"
+    if not exact:
+        choice = "precision float32 keeps all digits of the weights"
+    elif form == "detections" and record.candidates is not None:
+        choice = "the form candidates leaves NMS to protomask"
+        if search_depth is not None:
+            choice = f"a search_depth above {search_depth} finds more, and {choice}"
+    else:
+        choice = f"{network}; a higher score_threshold compares what is surer"
+    return WaysOut(network=network, choice=choice)
 
 
 def _candidates(
@@ -172,24 +232,6 @@ def _candidates(
     if mask_size is not None or fixed_size:
         raise ConfigError("mask_size, fixed_size: expected none in the form candidates, whose input has one size")
     return known
-
-
-def _input_rule(geometry: Geometry, *, fixed_size: bool) -> InputRule:
-    """How readers of the file prepare images: by themselves where the graph could only be slower, or less exact."""
-    method = geometry.byte_method
-    if isinstance(geometry, ImageGeometry):
-        if method is None and not fixed_size:
-            return AnyInput()
-        return FixedInput(size=geometry.image_size, method=method or "bilinear", any_size=not fixed_size)
-    assert isinstance(geometry, ShortSideGeometry)
-    if method is None:
-        return AnyInput()
-    return ShortSideInput(
-        image_size=geometry.image_size,
-        max_image_size=geometry.max_image_size,
-        rounding=geometry.rounding,
-        method=method,
-    )
 
 
 def _tensor(image: Pixels) -> Tensor:

@@ -5,17 +5,19 @@ Wrapping leaves the network as it is; docs/export.md says what the exported file
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from protomask.detection.prototypes import PrototypeRule
 from protomask.errors import ConfigError
-from protomask.exporting.rcnn import RCNNGraph
-from protomask.exporting.verify import ONE_STAGE, TWO_STAGES, Limits
-from protomask.exporting.yolact import CandidatesGraph, YolactGraph
+from protomask.exporting.agreement import ONE_STAGE, TWO_STAGES
+from protomask.exporting.matching import Limits
+from protomask.exporting.rcnn import RCNNGraph, proposing_parts
+from protomask.exporting.yolact import CandidatesGraph, YolactGraph, candidates_of, choose_search_depth
 from protomask.models.config import ModelConfig
 from protomask.models.families import family_of
 from protomask.models.network import Network
@@ -42,12 +44,27 @@ class Candidates:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a network says before NMS: it is compared number by number, to prove the translation of the network.
+
+    Attributes:
+        names: of the parts, which the graph returns behind its detections.
+        of: (network, its output for one image) to the same parts.
+
+    """
+
+    names: tuple[str, ...]
+    of: Callable[[Any, Any], tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportGraph:
     """How the networks of one family are exported.
 
     Attributes:
         graph: (network, config with the thresholds of the file) to a module that takes (1, 3, H, W) uint8 and returns
-            the outputs of ``OUTPUT_NAMES``; it also takes mask_size and fixed_size where ``has_sizes``.
+            the outputs of ``OUTPUT_NAMES`` and then its ``parts``; it also takes mask_size and fixed_size where
+            ``has_sizes``, and search_depth where it has a ``choose_search_depth``.
         has_sizes: the masks can have another size, and the file can take images of the network's size only, see
             `protomask.exporting.yolact.YolactGraph`.
         limits: how much a float32 file may differ from the network.
@@ -56,6 +73,9 @@ class ExportGraph:
         openvino_int8: whether an OpenVINO file can have 8 bits.
         float_parts: attributes of the network that stay in float32 in an 8-bit file.
         candidates: the form of the file that ends before NMS; None for a family that has none.
+        parts: what the graph returns behind its detections; None for nothing.
+        choose_search_depth: (config, parts of some images) to the number of (anchor, class) pairs, the best, that NMS
+            of the graph looks at, None for all; None for a family without such a limit.
 
     """
 
@@ -66,8 +86,11 @@ class ExportGraph:
     openvino_int8: bool = True
     float_parts: tuple[str, ...] = ()
     candidates: Candidates | None = None
+    parts: Parts | None = None
+    choose_search_depth: Callable[[Any, Iterable[Mapping[str, NDArray[Any]]]], int | None] | None = None
 
 
+_CANDIDATES = ("class_logits", "boxes", "mask_coefficients", "prototypes")
 GRAPHS: dict[str, ExportGraph] = {
     "yolact": ExportGraph(
         graph=YolactGraph,
@@ -75,12 +98,19 @@ GRAPHS: dict[str, ExportGraph] = {
         float_parts=("rescoring",),
         candidates=Candidates(
             graph=CandidatesGraph,
-            output_names=("class_logits", "boxes", "mask_coefficients", "prototypes"),
+            output_names=_CANDIDATES,
             rule=rule_of,
         ),
+        parts=Parts(names=_CANDIDATES, of=candidates_of),
+        choose_search_depth=choose_search_depth,
     ),
     "rcnn": ExportGraph(
-        graph=RCNNGraph, limits=TWO_STAGES, through_onnx=True, openvino_int8=False, float_parts=("mask_iou_head",)
+        graph=RCNNGraph,
+        limits=TWO_STAGES,
+        through_onnx=True,
+        openvino_int8=False,
+        float_parts=("mask_iou_head",),
+        parts=Parts(names=("objectness_logits", "rpn_box_deltas"), of=proposing_parts),
     ),
 }
 """By the name of the family."""
@@ -107,6 +137,7 @@ def wrap(
     *,
     mask_size: tuple[int, int] | None = None,
     fixed_size: bool = False,
+    search_depth: int | None = None,
 ) -> nn.Module:
     """The graph of a network.
 
@@ -115,9 +146,10 @@ def wrap(
         config: the network's, with the thresholds and the NMS mode that the graph shall have.
         mask_size: (h, w) of the masks; that of the network's own grid when not given.
         fixed_size: images come in the network's size and are not resized.
+        search_depth: number of (anchor, class) pairs that NMS looks at; the graph's own choice when not given.
 
     Raises:
-        ConfigError: this network, NMS mode or mask size has no graph.
+        ConfigError: this network, NMS mode, mask size or depth has no graph.
 
     """
     record = export_graph(config)
@@ -125,4 +157,7 @@ def wrap(
     if not record.has_sizes and (mask_size is not None or fixed_size):
         fitting = " or ".join(name for name, known in GRAPHS.items() if known.has_sizes)
         raise ConfigError(f"mask_size, fixed_size: expected only with the family {fitting}, got {config.name}")
-    return record.graph(network, config, **sizes)
+    if search_depth is not None and record.choose_search_depth is None:
+        raise ConfigError(f"search_depth: expected none for {config.name}, whose file has no such limit")
+    depth = {} if record.choose_search_depth is None else {"search_depth": search_depth}
+    return record.graph(network, config, **sizes, **depth)

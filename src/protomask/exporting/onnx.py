@@ -5,8 +5,9 @@ from __future__ import annotations
 import warnings
 from ast import literal_eval
 from collections.abc import Collection, Sequence
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 
 from protomask.errors import MissingExtraError
 from protomask.exporting.quantize import is_quantized, quantize, require_nncf
+from protomask.models.layers.module import Module
 from protomask.runtimes.info import METADATA_KEY, ExportInfo
 
+_Network = TypeVar("_Network", bound=Module)
 OPSET = 20
 _LEAST_WEIGHTS = 64  # smaller tensors, such as the mean of the pixels, stay as they are
 
@@ -27,6 +30,8 @@ def write_onnx(
     *,
     example: Tensor,
     output_names: Sequence[str],
+    part_names: Sequence[str] = (),
+    probe: Path | None = None,
     calibration: Sequence[Tensor] | None = None,
     float_parts: Sequence[str] = (),
 ) -> None:
@@ -38,8 +43,10 @@ def write_onnx(
         path: .onnx file.
         example: (1, 3, H, W) uint8; other sizes will do as well unless the file has a fixed one. In the form
             "candidates" (2, 3, H, W).
-        output_names: names of the graph's outputs.
-        calibration: (3, H, W) uint8 images that tell the ranges of 8-bit numbers; None leaves float32.
+        output_names: names of the graph's outputs that the file has.
+        part_names: names of those behind them, which it has not.
+        probe: another file, which has them all; None for none.
+        calibration: (3, H, W) uint8 images that give the ranges of 8-bit numbers; None leaves float32.
         float_parts: attributes of the network that stay in float32.
 
     Raises:
@@ -61,7 +68,7 @@ def write_onnx(
             graph,
             (example,),
             input_names=["image"],
-            output_names=list(output_names),
+            output_names=[*output_names, *part_names],
             dynamic_shapes=_dynamic_shapes(info),
             opset_version=OPSET,
             # The optimizer would fold batch norms, whose products half precision does not hold.
@@ -82,6 +89,9 @@ def write_onnx(
     if info.precision == "float16":
         _fold_constants(model)
         _store_in_half(model, {name for name, _ in (*graph.named_parameters(), *graph.named_buffers())})
+    if probe is not None:
+        program.save(probe, external_data=False)
+    _drop_outputs(model, len(output_names))
     if calibration is None:
         program.save(path, external_data=False)
     else:
@@ -93,6 +103,15 @@ def _dynamic_shapes(info: ExportInfo) -> dict[str, dict[int, Any]] | None:
     if info.form == "candidates":
         return {"images": {0: "batch"}}
     return None if info.input_size else {"image": {2: "height", 3: "width"}}
+
+
+def _drop_outputs(model: Any, count: int) -> None:
+    """Keep the first ``count`` outputs, and what they need."""
+    import onnx_ir.passes.common as passes
+
+    if len(model.graph.outputs) > count:
+        del model.graph.outputs[count:]
+        passes.RemoveUnusedNodesPass()(model)
 
 
 def _fold_constants(model: Any) -> None:
@@ -136,6 +155,17 @@ def _store_in_half(model: Any, weights: Collection[str]) -> None:
         del graph.initializers[name]
         graph.initializers[stored.name] = stored
         graph.insert_before(graph[0], whole)
+
+
+def rounded_to_half(network: _Network) -> _Network:
+    """A copy with the weights that a file in half precision has."""
+    rounded = deepcopy(network)
+    with torch.no_grad():
+        for tensor in (*rounded.parameters(), *rounded.buffers()):
+            half = tensor.half()
+            if tensor.dtype == torch.float32 and tensor.numel() >= _LEAST_WEIGHTS and half.isfinite().all():
+                tensor.copy_(half)
+    return rounded
 
 
 def _module(node: Any) -> str:

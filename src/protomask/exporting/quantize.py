@@ -26,7 +26,7 @@ def quantize(model: Any, calibration: Sequence[Tensor], left_out: Sequence[str],
 
     Args:
         model: `onnx.ModelProto` or `openvino.Model` with the input "image", (1, 3, H, W) uint8.
-        calibration: (3, H, W) uint8 images that tell the ranges of 8-bit numbers.
+        calibration: (3, H, W) uint8 images that give the ranges of 8-bit numbers.
         left_out: names of the operations that stay as they are.
         channel_ranges: the input of a depthwise convolution has a range for each channel.
 

@@ -25,7 +25,7 @@ from protomask.exporting.resize import (
 )
 from protomask.models.rcnn.config import RCNNConfig
 from protomask.models.rcnn.detect import MASK_ROI_SIZE, choose
-from protomask.models.rcnn.model import MaskRCNN
+from protomask.models.rcnn.model import MaskRCNN, RCNNOutput
 from protomask.models.rcnn.proposals import anchors_of_levels, select_proposals
 from protomask.ops.geometry import padded_size
 
@@ -67,6 +67,7 @@ class RCNNGraph(nn.Module):
             class_scores: (D,) float32, descending.
             mask_scores: (D,) float32, only of a network with a `MaskIoUHead`.
             masks: (D, m, m) float32 in 0..1, each on a grid over its box.
+            then what comes before all NMS, which no file keeps: see `proposing_parts`.
 
         """
         network, config = self.network, self.config
@@ -78,9 +79,11 @@ class RCNNGraph(nn.Module):
         grid_sizes = [(level.shape[2], level.shape[3]) for level in features]
         # Boxes of different groups must not meet: neither do they in squares as large as the image and a legacy pixel.
         own_nms = partial(nms_by_group, span=cast(int, torch.sym_max(*size)) + 2)
+        objectness_logits = [level[0].permute(1, 2, 0).flatten() for level in logits]
+        rpn_box_deltas = [level[0].permute(1, 2, 0).reshape(-1, 4) for level in deltas]
         proposals, _ = select_proposals(
-            [level[0].permute(1, 2, 0).flatten() for level in logits],
-            [level[0].permute(1, 2, 0).reshape(-1, 4) for level in deltas],
+            objectness_logits,
+            rpn_box_deltas,
             anchors_of_levels(grid_sizes, (pixels.shape[2], pixels.shape[3]), config),
             size,
             config,
@@ -96,7 +99,8 @@ class RCNNGraph(nn.Module):
         mask_scores = network.mask_scores(roi_features, mask_logits, labels)
         scores = [found.scores] if mask_scores is None else [found.scores, mask_scores[:-1]]
         ratios = [_scalar(original_size[axis]) / _scalar(size[axis]) for axis in (1, 0)]
-        return found.boxes * torch.stack([*ratios, *ratios]), found.labels, *scores, mask_logits[:-1].sigmoid()
+        parts = torch.cat(objectness_logits), torch.cat(rpn_box_deltas)
+        return found.boxes * torch.stack([*ratios, *ratios]), found.labels, *scores, mask_logits[:-1].sigmoid(), *parts
 
     def _prepare(self, image: Tensor, size: tuple[int, int]) -> Tensor:
         """(1, 3, H, W) uint8 to (1, 3, *padded) float32, resized and normalised."""
@@ -119,6 +123,14 @@ class RCNNGraph(nn.Module):
         for side in (height, width):
             torch._check(side >= 1)
         return height, width
+
+
+def proposing_parts(network: MaskRCNN, output: RCNNOutput) -> tuple[Tensor, ...]:
+    """What the first stage says of the first image: (N,) objectness logits and (N, 4) box deltas of all anchors."""
+    return (
+        torch.cat([level[0] for level in output.objectness_logits]),
+        torch.cat([level[0] for level in output.rpn_box_deltas]),
+    )
 
 
 def _scalar(side: int) -> Tensor:

@@ -2,41 +2,52 @@
 
 from __future__ import annotations
 
-from typing import cast
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from protomask.detection import prototypes
 from protomask.errors import ConfigError
 from protomask.exporting.greedy_nms import nms_by_group
 from protomask.exporting.resize import interpolate_as_torch, resize_as_opencv, resize_as_pillow
 from protomask.models.yolact.config import YolactConfig
+from protomask.models.yolact.detect import rule_of
 from protomask.models.yolact.heads import YolactOutput
 from protomask.models.yolact.model import Yolact
 from protomask.ops.boxes import decode_boxes
 from protomask.ops.geometry import ImageGeometry
 from protomask.ops.masks import assemble_masks, crop_masks
 
-CANDIDATES_PER_DETECTION = 10
-"""Fast NMS of the graph looks at so many (anchor, class) pairs for each detection it may return, the best."""
+PAIRS_PER_DETECTION = 10
+"""Least number of (anchor, class) pairs, for each detection it may return, that a limited search looks at."""
+MOST_PAIRS = 3840
+"""Most that it looks at unless more are asked for: TensorRT has no deeper top-k, and time grows with the square."""
+_SPARE = 1.25
+"""Factor of what some images need, for others."""
 
 
 class YolactGraph(nn.Module):
     """A YOLACT network from image to masks; its outputs have the same shapes for every image.
 
-    The results are those of `protomask.models.yolact.detect`, if `CANDIDATES_PER_DETECTION` is
-    enough: where a thousand pairs hold no hundred detections, the last and least certain ones are missing.
+    The results are those of `protomask.models.yolact.detect`. Only a limited search can miss some: where its pairs hold
+    fewer than ``max_detections`` that do not overlap, the least certain ones.
 
     Args:
         network: trained; it is run, never changed.
         config: the network's, with the thresholds and the NMS mode that the graph shall have.
         mask_size: (h, w) of the masks; that of the prototypes when not given.
         fixed_size: images come in the network's size and are not resized.
+        search_depth: number of (anchor, class) pairs, the best, that NMS looks at. None: fast NMS looks at all, greedy
+            NMS at ``PAIRS_PER_DETECTION`` for each detection.
 
     Raises:
-        ConfigError: an NMS mode that has no graph, or an impossible mask size.
+        ConfigError: an NMS mode that has no graph, or an impossible mask size or depth.
 
     """
 
@@ -47,16 +58,26 @@ class YolactGraph(nn.Module):
         *,
         mask_size: tuple[int, int] | None = None,
         fixed_size: bool = False,
+        search_depth: int | None = None,
     ) -> None:
         super().__init__()
         if config.nms not in ("fast", "cross_class_fast", "batched"):
             raise ConfigError(f"nms: expected fast, cross_class_fast or batched in an exported file, got {config.nms}")
         if mask_size is not None and min(mask_size) < 1:
             raise ConfigError(f"mask_size: expected two positive numbers, got {mask_size}")
+        if search_depth is not None and config.nms == "cross_class_fast":
+            raise ConfigError("search_depth: expected none with nms cross_class_fast, which looks at max_candidates")
+        if search_depth is not None and search_depth < config.max_detections:
+            raise ConfigError(
+                f"search_depth: expected at least max_detections ({config.max_detections}), got {search_depth}"
+            )
         self.network = network
         self.config = config
         self.mask_size = mask_size
         self.fixed_size = fixed_size
+        if search_depth is None and config.nms == "batched":
+            search_depth = PAIRS_PER_DETECTION * config.max_detections
+        self.search_depth = search_depth
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Find the instances of one image.
@@ -70,11 +91,13 @@ class YolactGraph(nn.Module):
             class_scores: (D,) float32, descending; 0 marks rows beyond the last detection, which are zero throughout.
             mask_scores: (D,) float32, only of a network with mask rescoring.
             masks: (D, h, w) float32 in 0..1, on a grid over the whole image, zero outside the boxes.
+            then what they are made of, which no file keeps: the outputs of `CandidatesGraph`.
 
         """
         geometry = self.network.geometry
         output: YolactOutput = self.network(geometry.normalize(image if self.fixed_size else resize(image, geometry)))
-        boxes, labels, class_scores, rows = self._choose(output)
+        candidates = candidates_of(self.network, output)
+        boxes, labels, class_scores, rows = self._choose(output.class_logits[0], candidates[1][0])
         mask_probs = assemble_masks(output.prototypes[0], output.mask_coefficients[0, rows])
         mask_probs = crop_masks(mask_probs, boxes)
         scores = [class_scores]
@@ -84,39 +107,40 @@ class YolactGraph(nn.Module):
             mask_probs = F.interpolate(mask_probs[None], self.mask_size, mode="bilinear", align_corners=False)[0]
         width, height = (torch.scalar_tensor(image.shape[axis], dtype=torch.float32) for axis in (3, 2))
         pixel_boxes = boxes.clamp(0, 1) * torch.stack((width, height, width, height))
-        return pixel_boxes, labels, *scores, mask_probs
+        return pixel_boxes, labels, *scores, mask_probs, *candidates
 
-    def _choose(self, output: YolactOutput) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _choose(self, class_logits: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Boxes (D, 4), labels, class scores and anchors (D,) of the detections."""
         config = self.config
-        class_scores = output.class_logits[0].softmax(dim=-1)[:, 1:]
-        best_scores = class_scores.amax(dim=-1)
-        across_classes = config.nms == "cross_class_fast"
+        class_scores = class_logits.softmax(dim=-1)[:, 1:]
         # The best M pairs of an anchor and a class have their anchors among those M whose best class scores most.
-        count = config.max_candidates if across_classes else CANDIDATES_PER_DETECTION * config.max_detections
-        best_scores, rows = _best_anchors(best_scores, config, count)
-        boxes = decode_boxes(output.box_deltas[0, rows], output.anchors[rows], max_size_ratio=config.max_size_ratio)
+        count = config.max_candidates if config.nms == "cross_class_fast" else self.search_depth
+        rows = _best_anchors(class_scores.amax(dim=-1), config, count)
+        if rows is not None:
+            class_scores, boxes = class_scores[rows], boxes[rows]
+        best_scores = class_scores.amax(dim=-1)
         if config.clip_boxes:
             boxes = boxes.clamp(0, 1)
         # A network that diverged can ask for sides beyond what a float holds.
         finite = (boxes.abs() < float("inf")).all(dim=1)
         boxes = torch.where(finite[:, None], boxes, 0.0)
         usable = finite & (best_scores > config.candidate_threshold)
-        if across_classes:
-            scores, labels = best_scores * usable, class_scores[rows].argmax(dim=1)
+        pair_scores = class_scores * usable[:, None]
+        if config.threshold_detections or config.nms == "batched":
+            pair_scores = pair_scores * (pair_scores > config.candidate_threshold)
+        if config.nms == "cross_class_fast":
+            scores, places, labels = best_scores * usable, torch.arange(len(boxes)), class_scores.argmax(dim=1)
+            kept = _overlap_no_better(boxes, config)
+        elif count is None:
+            scores, places, labels, kept = _search_classes(boxes, pair_scores, config)
         else:
-            pair_scores = class_scores[rows] * usable[:, None]
-            if config.threshold_detections or config.nms == "batched":
-                pair_scores = pair_scores * (pair_scores > config.candidate_threshold)
-            scores, pairs = pair_scores.flatten().topk(min(count, pair_scores.numel()))
-            places, labels = pairs // config.num_classes, pairs % config.num_classes
-            boxes, rows = boxes[places], rows[places]
-        keep = (_greedy_keep if config.nms == "batched" else _fast_keep)(boxes, labels, scores, config)
-        scores, kept = (scores * keep).topk(min(config.max_detections, len(scores)))
+            scores, places, labels, kept = _search_pairs(boxes, pair_scores, config, count)
+        scores, best = (scores * kept).topk(min(config.max_detections, len(scores)))
+        places, labels = places[best], labels[best]
         # Beyond the last detection: a box outside the image, so that its mask is empty.
-        boxes = torch.where(scores[:, None] > 0, boxes[kept], -1.0)
-        labels = torch.where(scores > 0, labels[kept], 0)
-        return boxes, labels, scores, rows[kept]
+        boxes = torch.where(scores[:, None] > 0, boxes[places], -1.0)
+        labels = torch.where(scores > 0, labels, 0)
+        return boxes, labels, scores, places if rows is None else rows[places]
 
 
 class CandidatesGraph(nn.Module):
@@ -149,9 +173,53 @@ class CandidatesGraph(nn.Module):
             prototypes: (B, h, w, k) float32.
 
         """
-        output: YolactOutput = self.network(self.network.geometry.normalize(images))
-        boxes = decode_boxes(output.box_deltas, output.anchors, max_size_ratio=self.network.config.max_size_ratio)
-        return output.class_logits, boxes, output.mask_coefficients, output.prototypes
+        return candidates_of(self.network, self.network(self.network.geometry.normalize(images)))
+
+
+def candidates_of(network: Yolact, output: YolactOutput) -> tuple[Tensor, ...]:
+    """What the network says before anything is chosen: the outputs of `CandidatesGraph`."""
+    boxes = decode_boxes(output.box_deltas, output.anchors, max_size_ratio=network.config.max_size_ratio)
+    return output.class_logits, boxes, output.mask_coefficients, output.prototypes
+
+
+def choose_search_depth(config: YolactConfig, parts: Iterable[Mapping[str, NDArray[Any]]]) -> int | None:
+    """Number of (anchor, class) pairs that NMS of the graph should look at; None for all, where that costs no more.
+
+    Args:
+        config: of the graph.
+        parts: of some images, as `needed_depth` takes them; asked for only where the depth depends on them.
+
+    """
+    if config.nms == "cross_class_fast":
+        return None
+    least = PAIRS_PER_DETECTION * config.max_detections
+    most = max(least, MOST_PAIRS)
+    # Looking at all, each class by itself, compares as many pairs of boxes as a search of this depth.
+    whole = math.ceil(config.max_candidates * math.sqrt(config.num_classes)) if config.nms == "fast" else most + 1
+    needed = least
+    for one in parts if whole > least else ():
+        needed = max(needed, math.ceil(_SPARE * needed_depth(config, one)))
+        if needed >= min(whole, most):
+            break
+    return None if whole <= min(needed, most) else min(needed, most)
+
+
+def needed_depth(config: YolactConfig, parts: Mapping[str, NDArray[Any]]) -> int:
+    """Number of (anchor, class) pairs that NMS must look at in one image to find what the model finds.
+
+    Args:
+        config: of the graph.
+        parts: (1, A, C + 1) class_logits and (1, A, 4) boxes of the image, as `CandidatesGraph` gives them.
+
+    """
+    class_logits, boxes = parts["class_logits"][0], parts["boxes"][0]
+    kept = prototypes.detect(class_logits, boxes, rule_of(config))
+    scores = torch.from_numpy(class_logits).softmax(dim=-1).numpy()[:, 1:]
+    pairs = scores[scores.max(axis=1) > config.candidate_threshold]
+    if config.nms == "batched":
+        pairs = pairs[pairs > config.candidate_threshold]
+    full = len(kept.class_scores) == config.max_detections
+    return int((pairs >= kept.class_scores[-1] - 1e-6).sum()) if full else pairs.size
 
 
 def resize(image: Tensor, geometry: ImageGeometry) -> Tensor:
@@ -172,10 +240,10 @@ def resize(image: Tensor, geometry: ImageGeometry) -> Tensor:
     return interpolate_as_torch(image.float(), geometry.image_size)
 
 
-def _best_anchors(scores: Tensor, config: YolactConfig, count: int) -> tuple[Tensor, Tensor]:
-    """Scores and anchors of the best ``count`` of (A,) scores, fewer where each level has a limit; best first."""
+def _best_anchors(scores: Tensor, config: YolactConfig, count: int | None) -> Tensor | None:
+    """Anchors of the best ``count`` of (A,) scores, best first, fewer where each level has a limit; None for all."""
     if config.candidates_per_level is None:
-        return cast(tuple[Tensor, Tensor], scores.topk(min(count, len(scores))))
+        return None if count is None else scores.topk(min(count, len(scores)))[1]
     levels = []
     end = 0
     for size in config.anchors_per_level:
@@ -183,26 +251,60 @@ def _best_anchors(scores: Tensor, config: YolactConfig, count: int) -> tuple[Ten
         best, rows = scores[start:end].topk(min(config.candidates_per_level, size))
         levels.append((best, rows + start))
     best, rows = (torch.cat(parts) for parts in zip(*levels, strict=True))
-    best, order = best.topk(min(count, len(best)))
-    return best, rows[order]
+    return rows if count is None else rows[best.topk(min(count, len(best)))[1]]
 
 
-def _fast_keep(boxes: Tensor, labels: Tensor, scores: Tensor, config: YolactConfig) -> Tensor:
-    """(M,) bool: which boxes, best first, Fast NMS keeps; the same as `protomask.detection.nms.fast_nms`."""
-    left, top, right, bottom = boxes.unbind(dim=1)
-    width = (torch.minimum(right[:, None], right) - torch.maximum(left[:, None], left)).relu()
-    height = (torch.minimum(bottom[:, None], bottom) - torch.maximum(top[:, None], top)).relu()
-    intersection = width * height
-    area = (right - left) * (bottom - top)
-    iou = intersection / (area[:, None] + area - intersection)
-    # Both ways of asking differ for NaN, the IoU of two empty boxes.
-    overlaps = ~(iou <= config.iou_threshold) if config.empty_boxes_suppress else iou > config.iou_threshold
-    rivals = torch.ones_like(iou, dtype=torch.bool).tril(diagonal=-1)
-    if config.nms == "fast":
-        rivals = rivals & (labels[:, None] == labels)
+def _search_classes(boxes: Tensor, pair_scores: Tensor, config: YolactConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Fast NMS of (K, 4) boxes with (K, C) scores, each class by itself, as `protomask.detection.nms.fast_nms`.
+
+    Returns scores, places among the boxes, labels, and whether they are kept, of the best pairs of each class.
+    """
+    count = min(config.max_candidates, len(boxes))
+    scores, places = pair_scores.T.topk(count)
+    kept = _overlap_no_better(boxes[places], config)
+    labels = torch.arange(config.num_classes)[:, None].expand(-1, count)
+    return scores.flatten(), places.flatten(), labels.flatten(), kept.flatten()
+
+
+def _search_pairs(
+    boxes: Tensor, pair_scores: Tensor, config: YolactConfig, count: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """NMS among the best ``count`` pairs of all classes; returns as `_search_classes`."""
+    scores, pairs = pair_scores.flatten().topk(min(count, pair_scores.numel()))
+    places, labels = pairs // config.num_classes, pairs % config.num_classes
+    if config.nms == "batched":
+        return scores, places, labels, _greedy_keep(boxes[places], labels, scores, config)
+    overlaps = _overlaps(boxes[places], config)
+    rivals = _better(len(scores)) & (labels[:, None] == labels)
     # Every better box of the class takes one of its places, and one that overlaps takes them all.
     taken = torch.where(overlaps, float(config.max_candidates), 1.0) * rivals
-    return taken.sum(dim=1) < config.max_candidates
+    return scores, places, labels, taken.sum(dim=1) < config.max_candidates
+
+
+def _overlap_no_better(boxes: Tensor, config: YolactConfig) -> Tensor:
+    """(..., M) bool: which of (..., M, 4) boxes, best first, overlap no better one."""
+    return ~(_overlaps(boxes, config) & _better(boxes.shape[-2])).any(dim=-1)
+
+
+def _overlaps(boxes: Tensor, config: YolactConfig) -> Tensor:
+    """(..., M, M) bool: which of (..., M, 4) boxes overlap too much."""
+    left, top, right, bottom = boxes.unbind(dim=-1)
+    width = (_pairwise(torch.minimum, right) - _pairwise(torch.maximum, left)).relu()
+    height = (_pairwise(torch.minimum, bottom) - _pairwise(torch.maximum, top)).relu()
+    intersection = width * height
+    iou = intersection / (_pairwise(torch.add, (right - left) * (bottom - top)) - intersection)
+    # Both ways of asking differ for NaN, the IoU of two empty boxes.
+    return ~(iou <= config.iou_threshold) if config.empty_boxes_suppress else iou > config.iou_threshold
+
+
+def _pairwise(function: Callable[[Tensor, Tensor], Tensor], values: Tensor) -> Tensor:
+    """(..., M) to (..., M, M)."""
+    return function(values[..., :, None], values[..., None, :])
+
+
+def _better(count: int) -> Tensor:
+    """(M, M) bool: which of M ranks (columns) come before which."""
+    return torch.arange(count) < torch.arange(count)[:, None]
 
 
 def _greedy_keep(boxes: Tensor, labels: Tensor, scores: Tensor, config: YolactConfig) -> Tensor:

@@ -121,6 +121,7 @@ class ExportInfo(Settings):
         mask_frame: what the grid of a mask covers: "grid" the whole image, "region" the box of the instance.
         continuous_masks: of "region": how masks are pasted, see `protomask.masks.grids.region_lines`.
         thresholds: see `Thresholds`.
+        search_depth: of "detections": number of (anchor, class) pairs, the best, that NMS looks at; None for no limit.
         rule: of "candidates": how they become detections.
         precision: of the weights and the arithmetic in the file.
         licence: of the weights, SPDX name; None where it is not known.
@@ -138,6 +139,7 @@ class ExportInfo(Settings):
     mask_frame: Literal["grid", "region"]
     continuous_masks: bool = False
     thresholds: Thresholds
+    search_depth: Count | None = None
     rule: PrototypeRule | None = None
     precision: Literal["float32", "float16", "int8"] = "float32"
     licence: str | None = None

@@ -105,3 +105,39 @@ def test_all_faults_are_found_and_what_hangs_on_them_is_not_told() -> None:
     )
     assert [fault.kind for fault in schema_faults(data)] == ["category", "image id", "iscrowd"]
     assert [fault.kind for fault in schema_faults(content(), ["cat"])] == ["class names"]
+
+
+def _roboflow(*others: str, parent: str = "things", own: str = "none") -> dict[str, Any]:
+    """Two classes and the category that Roboflow writes before them."""
+    entries = [{"id": 0, "name": parent, "supercategory": own}]
+    entries += [{"id": 3 * index, "name": name, "supercategory": "things"} for index, name in enumerate(others, 1)]
+    return content(annotation(category_id=3), categories=entries)
+
+
+@pytest.mark.parametrize("class_names", [None, ["cat", "dog"]])
+def test_an_unused_parent_of_all_is_no_class(class_names: list[str] | None) -> None:
+    schema, faults = read_schema(CocoFile(Path("a.json"), _roboflow("dog", "cat")), class_names)
+    assert faults == []
+    assert set(zip(schema.class_names, schema.category_ids, strict=True)) == {("dog", 3), ("cat", 6)}
+    assert schema.notes == ["category 0 (things) is the parent of all others and has no object, left out"]
+
+
+def test_an_unused_parent_of_the_name_of_its_only_class() -> None:
+    for class_names in (None, ["things"]):
+        schema, faults = read_schema(CocoFile(Path("a.json"), _roboflow("things")), class_names)
+        assert (faults, schema.class_names, schema.category_ids) == ([], ("things",), (3,))
+
+
+def test_parents_that_are_classes() -> None:
+    used = _roboflow("dog", "cat")
+    used["annotations"][0]["category_id"] = 0
+    for data, names in (
+        (used, ["things", "dog", "cat"]),  # it has objects
+        (_roboflow("dog", "cat", own="thing"), ["things", "dog", "cat"]),  # it has a parent
+        (_roboflow("dog", "cat", parent="rest"), ["rest", "dog", "cat"]),  # it is no parent
+        (_roboflow(), ["things"]),  # there is nothing else
+    ):
+        schema, _ = read_schema(CocoFile(Path("a.json"), data))
+        assert list(schema.class_names) == names
+    schema, faults = read_schema(CocoFile(Path("a.json"), _roboflow("dog", "cat")), ["things", "dog", "cat"])
+    assert (faults, schema.category_ids) == ([], (0, 3, 6))  # it is asked for

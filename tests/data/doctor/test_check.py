@@ -127,9 +127,11 @@ def test_one_split_alone(sound: Path) -> None:
 def test_a_quick_look_takes_a_few_of_each_split(sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(split, "_QUICK_IMAGES", 2)
     monkeypatch.setattr(split, "_QUICK_ANNOTATIONS", 6)
-    told: list[tuple[int, int]] = []
-    report = check_dataset(sound, quick=True, progress=lambda done, total: told.append((done, total)))
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    told: list[tuple[int, int, str]] = []
+    report = check_dataset(sound, quick=True, progress=lambda done, total, what: told.append((done, total, what)))
+    kinds = [(6, "annotations", "train"), (2, "images", "train"), (4, "annotations", "val"), (2, "images", "val")]
+    steps = [f"check {what} of {name}" for count, what, name in kinds for _ in range(count)]
+    assert told == [(done, len(steps), text) for done, text in enumerate(steps, start=1)]
     assert report.splits["train"].objects == 18
 
 

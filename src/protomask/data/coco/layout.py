@@ -65,7 +65,7 @@ def open_dataset(path: str | Path, splits: Sequence[str] = TRAINING_SPLITS) -> D
         is_folder = path.is_dir()
         if is_folder:
             found = _splits_of_folder(path)
-            hint = "" if found else conversion_hint(path)
+            hint = conversion_hint(path) if set(found) <= {"train"} else ""
     except OSError as error:
         raise DataError(f"dataset {path}: {error.strerror or error}") from error
     if is_folder:

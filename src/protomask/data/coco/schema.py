@@ -34,7 +34,7 @@ Box = tuple[float, float, float, float]
 Size = tuple[int, int]
 
 _NO_SIZE = (0, 0)
-_ROOT = "is the parent of all others"
+_ROOT, _TWIN = "is the parent of all others and has", "has the name of another one and"
 _MAX_MASK_BYTES = 1 << 33  # of the masks of one image, a byte per pixel
 _RLE_SCALE = 64  # an RLE may be of an image with so many times as many pixels
 _RLE_PIXELS = 1 << 22  # ... and of so many more
@@ -146,8 +146,7 @@ def read_schema(
     used = used_ids(content, "category_id")
     categories = without_unused(found, used, category_entries, class_names)
     notes = [
-        f"category {category_id} ({name}) {'has the name of another one' if name in categories.values() else _ROOT} "
-        f"and no object, left out"
+        f"category {category_id} ({name}) {_TWIN if name in categories.values() else _ROOT} no object, left out"
         for category_id, name in found.items()
         if category_id not in categories
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -25,8 +25,8 @@ _CROWD_REMEDY = "if they are objects, as masks painted with a brush are, set isc
 _NUMBERS = re.compile(r"\[[^\]]*\]|\d[\d.x]*")
 
 
-def check_annotations(split: Split) -> None:
-    """Decode, check and count the annotations."""
+def check_annotations(split: Split, advance: Callable[[], None]) -> None:
+    """Decode, check and count the annotations; ``advance`` is called after those of each image."""
     dataset, inventory = split.dataset, split.inventory
     for problem in dataset.problems:
         _add_repair(split, problem)
@@ -55,6 +55,7 @@ def check_annotations(split: Split) -> None:
         inventory.per_image.append(len(labels))
         inventory.crowds += len(annotations) - len(labels)
         crowds_of.update(annotation.label for annotation in annotations if annotation.is_crowd)
+        advance()
     _check_crowds(split, crowds_of)
     if not split.whole:
         return

@@ -16,7 +16,8 @@ from protomask.data.doctor.report import CheckReport
 from protomask.data.doctor.split import Split
 from protomask.errors import DataError
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int, str], None]
+"""Called with how much is done, of how much, and what is being done."""
 
 
 def check_dataset(
@@ -34,7 +35,7 @@ def check_dataset(
         path: as for `protomask.data.coco.layout.open_dataset`.
         splits: splits to look at; by default train and val, and all others that the data set has.
         quick: decode only some images and some annotations, evenly spaced, so that any data set takes only seconds.
-        progress: called as ``progress(done, total)`` after each image.
+        progress: called after the annotations of each image, and after its pixels.
 
     """
     dataset = str(path)
@@ -47,11 +48,10 @@ def check_dataset(
     findings = {name: Findings(name, str(paths.splits[name].annotations)) for name in names}
     opened = {name: Split.open(paths, name, found, quick=quick) for name, found in findings.items()}
     readable = {name: split for name, split in opened.items() if split is not None}
-    total, before = sum(len(split.seen_images) for split in readable.values()), 0
-    for split in readable.values():
-        check_annotations(split)
-        check_images(split, partial(_progress_after, progress or _no_progress, before, total))
-        before += len(split.seen_images)
+    steps = _Steps(sum(len(split.dataset) + len(split.seen_images) for split in readable.values()), progress)
+    for name, split in readable.items():
+        check_annotations(split, partial(steps.advance, f"check annotations of {name}"))
+        check_images(split, partial(steps.advance, f"check images of {name}"))
     between = Findings(None, dataset)
     if len(readable) > 1:
         whole = [split for split in readable.values() if split.whole and len(split.dataset)]
@@ -77,9 +77,13 @@ def _compare_with_training(train: Split, other: Split | None, between: Findings)
         check_classes(train, other, between)
 
 
-def _no_progress(done: int, total: int) -> None:
-    pass
+class _Steps:
+    """Counts what is done of several kinds of work."""
 
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._done, self._total, self._progress = 0, total, progress
 
-def _progress_after(progress: Progress, before: int, total: int, done: int) -> None:
-    progress(before + done, total)
+    def advance(self, what: str) -> None:
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, self._total, what)

@@ -16,12 +16,12 @@ from protomask.data.doctor.similar_images import Fingerprint, fingerprint
 from protomask.data.doctor.split import Split
 
 
-def check_images(split: Split, progress: Callable[[int], None]) -> None:
+def check_images(split: Split, advance: Callable[[], None]) -> None:
     """Read the images; check their files, their sizes, and whether one occurs twice.
 
     Args:
         split: receives the fingerprints.
-        progress: called with the number of images done.
+        advance: called after each image.
 
     """
     dataset = split.dataset
@@ -34,8 +34,8 @@ def check_images(split: Split, progress: Callable[[int], None]) -> None:
     first_with: dict[bytes, int] = {}
     with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
         found = pool.map(_read, map(dataset.image_path, split.seen_images))
-        for done, (index, read) in enumerate(zip(split.seen_images, found, strict=True), 1):
-            progress(done)
+        for index, read in zip(split.seen_images, found, strict=True):
+            advance()
             if isinstance(read, str):
                 split.findings.add("error", "unreadable image", split.place(index), read)
             elif read is not None:

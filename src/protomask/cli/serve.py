@@ -1,0 +1,48 @@
+"""`protomask serve`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from protomask.errors import ConfigError, MissingExtraError
+from protomask.serve.options import API_KEY_VARIABLE, Port, ServeOptions
+
+EXAMPLE = "protomask serve yolact_nano nuclei --port 8080"
+POSITIONAL = ("models",)
+
+
+def run(models: list[str] | None = None, *, options: ServeOptions, host: str = "127.0.0.1", port: Port = 8080) -> int:
+    """Serve models over HTTP, with a page to look with.
+
+    Args:
+        models: shipped models, zoo names, weights files, run folders or exported files; the shipped default when not
+            given. The first is the default of requests.
+        options: limits and manners.
+        host: address to listen on; 0.0.0.0 for all of this machine.
+        port: port to listen on; 0 takes a free one.
+    """
+    from protomask.api import DEFAULT_MODEL, load
+
+    try:
+        from protomask.serve.run import serve
+    except ImportError as error:
+        raise MissingExtraError(f"serving needs {error.name}: pip install 'protomask[serve]'") from error
+    key = os.environ.get(API_KEY_VARIABLE) or None
+    return serve(name_models(models or [DEFAULT_MODEL]), load, options, host=host, port=port, api_key=key)
+
+
+def name_models(models: list[str]) -> dict[str, str | None]:
+    """Name in requests of each model: its zoo name, or the name of its file or folder.
+
+    Raises:
+        ConfigError: two have one name.
+
+    """
+    named: dict[str, str | None] = {}
+    for source in models:
+        name = Path(source).stem if Path(source).suffix else Path(source).name
+        if name in named:
+            raise ConfigError(f"models: expected names that differ, got {name} twice: {named[name]} and {source}")
+        named[name] = source
+    return named

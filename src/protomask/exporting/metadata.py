@@ -1,0 +1,69 @@
+"""What a file will say of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from protomask import __version__
+from protomask.exporting.graphs import Candidates
+from protomask.models.config import ModelConfig
+from protomask.models.families import family_of
+from protomask.models.zoo import ZOO
+from protomask.ops.geometry import Geometry, ImageGeometry, ShortSideGeometry
+from protomask.runtimes.info import AnyInput, ExportInfo, FixedInput, InputRule, ShortSideInput, Thresholds
+from protomask.torch_runtime.predictor import TorchPredictor
+
+
+def describe(
+    predictor: TorchPredictor,
+    config: ModelConfig,
+    candidates: Candidates | None,
+    *,
+    fixed_size: bool,
+    precision: Literal["float32", "float16", "int8"],
+    licence: str | None,
+    search_depth: int | None,
+) -> ExportInfo:
+    """What the file says of itself."""
+    network, family = predictor.network, family_of(config)
+    return ExportInfo(
+        model=config.name,
+        family=family.name,
+        class_names=network.class_names,
+        form="detections" if candidates is None else "candidates",
+        input=_input_rule(network.geometry, fixed_size=fixed_size or candidates is not None),
+        mask_frame=family.mask_frame,
+        continuous_masks=family.continuous_masks(config),
+        thresholds=Thresholds(
+            nms=config.nms,
+            iou_threshold=config.iou_threshold,
+            candidate_threshold=config.candidate_threshold,
+            max_detections=config.max_detections,
+        ),
+        search_depth=search_depth,
+        rule=None if candidates is None else candidates.rule(network.config),
+        precision=precision,
+        licence=licence or (ZOO[predictor.source].licence if predictor.source in ZOO else None),
+        provenance={"source": Path(predictor.source).name},
+        config=config.to_dict(),
+        protomask_version=__version__,
+    )
+
+
+def _input_rule(geometry: Geometry, *, fixed_size: bool) -> InputRule:
+    """How readers of the file prepare images: by themselves where the graph could only be slower, or less exact."""
+    method = geometry.byte_method
+    if isinstance(geometry, ImageGeometry):
+        if method is None and not fixed_size:
+            return AnyInput()
+        return FixedInput(size=geometry.image_size, method=method or "bilinear", any_size=not fixed_size)
+    assert isinstance(geometry, ShortSideGeometry)
+    if method is None:
+        return AnyInput()
+    return ShortSideInput(
+        image_size=geometry.image_size,
+        max_image_size=geometry.max_image_size,
+        rounding=geometry.rounding,
+        method=method,
+    )
