@@ -99,6 +99,10 @@ def test_interrupted_run_tells_how_to_go_on(
         stopped = run("train", *settings, "--iterations", 3)
     assert stopped.code == 1
     assert " of 3, saved; resume continues" in stopped.out
+    early = run("train", *settings, "--resume", "--epochs", "+1", "--iterations", 3)
+    assert early.code == 2
+    assert "expected a run at its end to prolong by +1 epochs, got one at iteration" in early.err
+    assert "\nto continue it: protomask train --config" in early.err
     assert run_hint(run, stopped.out, "to continue") == 0
     assert metrics(tmp_path / "run")[-1]["iteration"] == 3
 

@@ -12,9 +12,10 @@ import torch
 from engine.test_run import Recorder, assert_same, lines, settings, shapes, tensors
 from protomask.engine.config import TrainConfig
 from protomask.engine.dry_run import dry_run
-from protomask.engine.folder import ExistingRunError, RunFolder
+from protomask.engine.folder import RunFolder
 from protomask.engine.loop import evaluate
 from protomask.engine.run import train
+from protomask.engine.stretch import ExistingRunError
 from protomask.errors import ConfigError
 from protomask.models.build import build_criterion
 

@@ -108,9 +108,9 @@ def run(config: TrainConfig, *, dry_run: bool = False, report: bool = True, json
         json: print one JSON summary instead of the progress.
     """
     from protomask.cli.output import dump_json, progress
-    from protomask.engine.folder import ExistingRunError
     from protomask.engine.processes import is_first_process
     from protomask.engine.run import train
+    from protomask.engine.stretch import ExistingRunError
 
     if dry_run:
         return _try(config, json=json)

@@ -13,7 +13,7 @@ import torch
 
 from protomask.data.training.loader import TrainBatch
 from protomask.engine.config import TrainConfig
-from protomask.engine.stretch import Stretch
+from protomask.engine.stretch import ExistingRunError, Stretch
 from protomask.errors import CheckpointError, ConfigError
 from protomask.files import is_locked, locked_folder, replacing
 from protomask.models.build import build_network
@@ -30,10 +30,6 @@ _MAY_CHANGE = frozenset(
     | {"trackers", "tracker_project"}
 )
 _LENGTH = ("epochs", "iterations", "minutes")
-
-
-class ExistingRunError(ConfigError):
-    """The output folder holds a run that the settings do not continue."""
 
 
 @dataclass(kw_only=True)

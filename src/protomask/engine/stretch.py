@@ -9,6 +9,10 @@ from protomask.engine.config import TrainConfig
 from protomask.errors import ConfigError
 
 
+class ExistingRunError(ConfigError):
+    """The output folder holds a run that the settings do not continue."""
+
+
 class Addition(NamedTuple):
     """What a run at its end is prolonged by.
 
@@ -78,14 +82,14 @@ class Stretch:
             ended: whether the run is at its end, by its length or because it got no better.
 
         Raises:
-            ConfigError: this stretch is not at its end.
+            ExistingRunError: this stretch is not at its end.
 
         """
         if not ended and self.added == str(addition):
             return self
         if not ended:
             until = "" if self.end is None else f" of {self.end}"
-            raise ConfigError(
+            raise ExistingRunError(
                 f"{addition.unit}: expected a run at its end to prolong by {addition}, got one at iteration "
                 f"{iteration}{until}; resume it without that first"
             )
