@@ -70,12 +70,7 @@ def _render_scenes(
     from protomask.data.synthetic.write import write_dataset
 
     started = time.perf_counter()
-<<<<<<< 5d06f1c
-    held_out = max(1, images // 10) if val_images is None else val_images
     with progress("render", images + held_out, quiet=json, lines=True) as bar:
-=======
-    with progress("render", images + held_out, quiet=json) as bar:
->>>>>>> ac89faa31e1a2dc72c5bb380c06444b01c44ccbf
         summary = write_dataset(
             directory,
             images=images,
@@ -115,7 +110,7 @@ def _render_videos(
     from protomask.data.synthetic.write_video import write_videos
 
     started = time.perf_counter()
-    with progress("render", videos * motion.frames, quiet=json) as bar:
+    with progress("render", videos * motion.frames, quiet=json, lines=True) as bar:
         summary = write_videos(
             directory, videos=videos, seed=seed, image_size=size, options=motion, overwrite=overwrite,
             progress=bar.update,
