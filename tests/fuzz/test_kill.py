@@ -275,10 +275,12 @@ def test_a_second_training_in_one_folder_is_refused_and_a_finished_one_says_how_
     assert "output: expected a folder that nothing else is writing" in said
     finished(first)
     said = finished(training(data, output, "--num-workers", "0", "--resume"))
-    assert f"to train longer, start another run, in another output folder, with weights={output}" in said
+    assert (
+        f"to train longer: protomask train --config {output}/config.yaml --resume --no-report --iterations +2" in said
+    )
     longer = training(data, output, "--num-workers", "0", "--resume", "--iterations", "12")
     said = longer.wait()
-    assert "to train longer, start another run" in said
+    assert "iterations was 9, got 12; +N prolongs a run at its end by N" in said
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
