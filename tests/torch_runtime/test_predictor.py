@@ -20,6 +20,7 @@ from protomask.images.decode import Pixels
 from protomask.runtimes.shipped import SHIPPED
 from protomask.structures.instances import Instances
 from protomask.torch_runtime.predictor import TorchPredictor, resolve_device
+from tiny_rcnn import tiny_rcnn
 
 NAMES = ("nut", "bolt", "gear")
 SMALL: dict[str, Any] = {
@@ -390,3 +391,12 @@ def test_image_size_follows_the_weights(model: TorchPredictor) -> None:
 def test_image_size_out_of_range(model: TorchPredictor) -> None:
     with pytest.raises(ConfigError, match=r"^image_size: expected a whole number of at least 32 pixels"):
         model.predict(some_pixels(), image_size=8)
+
+
+def test_image_size_of_a_two_stage_network() -> None:
+    pixels = some_pixels(50, 70)
+    found = TorchPredictor(tiny_rcnn()).predict(pixels, image_size=96, **EVERYTHING)
+    other = tiny_rcnn(image_size=96)
+    assert other.config.max_image_size == 192
+    assert_close(found, TorchPredictor(other).predict(pixels, **EVERYTHING))
+    assert not np.array_equal(found.boxes, TorchPredictor(tiny_rcnn()).predict(pixels, **EVERYTHING).boxes)

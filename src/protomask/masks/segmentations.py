@@ -17,16 +17,21 @@ _MAX_EDGES = 1 << 18  # of pixels along the outline of a mask that becomes polyg
 
 
 def segmentation_of_mask(
-    mask: NDArray[np.bool_], *, corner: tuple[int, int] = (0, 0), size: tuple[int, int] | None = None
+    mask: NDArray[np.bool_],
+    *,
+    corner: tuple[int, int] = (0, 0),
+    size: tuple[int, int] | None = None,
+    tolerance: float = 0.0,
 ) -> Segmentation:
     """Outlines along pixel edges where they say all, a run-length code where the mask has holes or is very ragged.
 
-    Both give the same pixels when they are read as COCO.
+    Both give the same pixels when they are read as COCO, unless outlines are simplified.
 
     Args:
         mask: (h, w) bool, of the whole image or of a part of it.
         corner: (top, left) of the part.
         size: (H, W) of the image where it is a part.
+        tolerance: of outlines, px, see `simplified`.
 
     """
     top, left = corner
@@ -34,11 +39,50 @@ def segmentation_of_mask(
     if edges <= _MAX_EDGES:
         parts = mask_to_polygons(mask, offset=(left, top))
         if not any(part.holes for part in parts):
-            return [part.exterior.astype(float).ravel().tolist() for part in parts]
+            return [simplified(part.exterior, tolerance).astype(float).ravel().tolist() for part in parts]
     if size is None:
         return encode_rle(mask[None])[0]
     runs = move_runs(mask_runs(mask), mask.shape[0], left=left, top=top, frame_height=size[0])
     return encode_runs([runs], size)[0]
+
+
+def simplified(ring: NDArray[np.int32], tolerance: float) -> NDArray[np.int32]:
+    """A ring with fewer vertices (Douglas and Peucker 1973), easier to edit by hand.
+
+    Args:
+        ring: (K, 2), px, not closed.
+        tolerance: no vertex that is left out lies further than this from the new outline, px; 0 keeps all.
+
+    Returns:
+        (K', 2): some of the vertices, in their order; all of them where fewer than four would remain.
+
+    """
+    if tolerance <= 0 or len(ring) < 5:
+        return ring
+    far = int(((ring - ring[0]) ** 2).sum(axis=1).argmax())
+    closed = np.concatenate([ring, ring[:1]])
+    kept = np.zeros(len(closed), dtype=np.bool_)
+    kept[[0, far, -1]] = True
+    spans = [(0, far), (far, len(closed) - 1)]
+    while spans:
+        first, last = spans.pop()
+        if last - first < 2:
+            continue
+        distances = _distances(closed[first + 1 : last], closed[first], closed[last])
+        worst = int(distances.argmax())
+        if distances[worst] > tolerance:
+            middle = first + 1 + worst
+            kept[middle] = True
+            spans += [(first, middle), (middle, last)]
+    chosen = ring[kept[:-1]]
+    return chosen if len(chosen) >= 4 else ring
+
+
+def _distances(points: NDArray[np.int32], start: NDArray[np.int32], end: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Of (K, 2) points from the straight line between two others, px."""
+    along = (end - start).astype(np.float64)
+    share = np.clip((points - start) @ along / max(float(along @ along), 1e-12), 0, 1)
+    return np.asarray(np.hypot(*(points - start - share[:, None] * along).T))
 
 
 def join_rings(rings: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:

@@ -13,40 +13,42 @@ from PIL import Image
 
 from protomask.masks.polygons import mask_to_polygons
 from protomask.masks.runs import MaskWindow
-from protomask.masks.segmentations import join_rings, segmentation_of_mask
+from protomask.masks.segmentations import join_rings, segmentation_of_mask, simplified
 
 LABELME_VERSION = "5.5.0"
 YOLO_DIGITS = 8  # of shares: 0.00005 px of an image 10,000 px wide
 
 
-def coco_entry(window: MaskWindow, size: tuple[int, int]) -> dict[str, Any]:
+def coco_entry(window: MaskWindow, size: tuple[int, int], tolerance: float = 0.0) -> dict[str, Any]:
     """What a COCO annotation says of a mask: ``segmentation``, ``bbox``, ``area``, ``iscrowd``.
 
     Args:
         window: of the mask, not empty.
         size: (H, W) of the image.
+        tolerance: of outlines, px, see `protomask.masks.segmentations.simplified`.
 
     """
     top, left, mask = window
     height, width = mask.shape
     return {
-        "segmentation": segmentation_of_mask(mask, corner=(top, left), size=size),
+        "segmentation": segmentation_of_mask(mask, corner=(top, left), size=size, tolerance=tolerance),
         "bbox": [left, top, width, height],
         "area": int(mask.sum()),
         "iscrowd": 0,
     }
 
 
-def labelme_shapes(window: MaskWindow) -> list[dict[str, Any]]:
+def labelme_shapes(window: MaskWindow, tolerance: float = 0.0) -> list[dict[str, Any]]:
     """LabelMe's shapes for a mask: a polygon for each part, or one of the type ``mask`` where there are holes.
 
     Args:
         window: of the mask, not empty.
+        tolerance: of polygons, px, see `protomask.masks.segmentations.simplified`.
 
     """
     top, left, mask = window
     size = (top + mask.shape[0], left + mask.shape[1])
-    outlines = segmentation_of_mask(mask, corner=(top, left), size=size)
+    outlines = segmentation_of_mask(mask, corner=(top, left), size=size, tolerance=tolerance)
     return labelme_polygons(outlines) if isinstance(outlines, list) else [labelme_mask(window)]
 
 
@@ -91,7 +93,7 @@ def labelme_file(image_name: str, size: tuple[int, int], shapes: Sequence[dict[s
     }
 
 
-def yolo_outline(window: MaskWindow, size: tuple[int, int]) -> str:
+def yolo_outline(window: MaskWindow, size: tuple[int, int], tolerance: float = 0.0) -> str:
     """The numbers of a YOLO-seg line: one outline in shares of the image.
 
     A mask with holes or parts becomes one outline that goes to each ring and back the same way; by the even-odd rule it
@@ -100,11 +102,13 @@ def yolo_outline(window: MaskWindow, size: tuple[int, int]) -> str:
     Args:
         window: of the mask, not empty.
         size: (H, W) of the image.
+        tolerance: of an outline without holes and further parts, px, see `protomask.masks.segmentations.simplified`.
 
     """
     top, left, mask = window
     parts = mask_to_polygons(mask, offset=(left, top))
-    return yolo_shares(join_rings([ring for part in parts for ring in (part.exterior, *part.holes)]), size)
+    rings = [ring for part in parts for ring in (part.exterior, *part.holes)]
+    return yolo_shares(simplified(rings[0], tolerance) if len(rings) == 1 else join_rings(rings), size)
 
 
 def yolo_shares(points: NDArray[Any], size: tuple[int, int]) -> str:

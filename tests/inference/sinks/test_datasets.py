@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +157,23 @@ def test_bad_frames(tmp_path: Path, kind: type[DatasetSink]) -> None:
             sink.write(Frame(unreadable, source="gone.png", found=found()))
         with pytest.raises(ConfigError, match="expected a folder other than that of the images"):
             sink.check(frame(image_file(sink.image_folder / "y.png")))
+
+
+def points_in(path: Path) -> int:
+    """Numbers in an annotation file."""
+    return len(re.findall(r"\d+(?:\.\d+)?", path.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(CocoDatasetSink, "annotations/train.json"), (LabelMeSink, "x.json"), (YoloSink, "labels/train/x.txt")],
+)
+def test_simpler_outlines(tmp_path: Path, kind: type[DatasetSink], name: str) -> None:
+    y, x = np.ogrid[: SIZE[0], : SIZE[1]]
+    disc = ((y - 20) ** 2 + (x - 30) ** 2 < 300)[None]
+    round_one = found()[:1].replace(masks=disc)
+    for tolerance in (0.0, 1.0):
+        with kind(tmp_path / str(tolerance), NAMES, tolerance=tolerance) as sink:
+            sink.write(frame("x.jpg", round_one))
+    exact, simple = (points_in(tmp_path / folder / name) for folder in ("0.0", "1.0"))
+    assert simple < exact / 2

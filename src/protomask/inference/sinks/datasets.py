@@ -30,6 +30,7 @@ class DatasetSink(Sink):
     Args:
         folder: to be made, or empty: it may hold corrections otherwise.
         class_names: names in the order of the labels; instances of other classes are left out.
+        tolerance: px by which outlines may be off, so that they have fewer vertices to correct; 0 for exact masks.
 
     Raises:
         ConfigError: the folder is not empty.
@@ -37,13 +38,14 @@ class DatasetSink(Sink):
 
     """
 
-    def __init__(self, folder: str | Path, class_names: Sequence[str]) -> None:
+    def __init__(self, folder: str | Path, class_names: Sequence[str], *, tolerance: float = 0.0) -> None:
         self.folder = make_folder(Path(folder))
         with naming(self.folder):
             if any(self.folder.iterdir()):
                 raise ConfigError(
                     f"save_dir: expected {self.folder} to be new or empty, as it may hold corrections of an earlier run"
                 )
+        self.tolerance = tolerance
         self.class_names = tuple(dict.fromkeys(class_names))
         self._names = Names()
 
@@ -85,8 +87,8 @@ class DatasetSink(Sink):
 class CocoDatasetSink(DatasetSink):
     """``annotations/train.json`` and ``images/train/``; annotations also have their ``score``."""
 
-    def __init__(self, folder: str | Path, class_names: Sequence[str]) -> None:
-        super().__init__(folder, class_names)
+    def __init__(self, folder: str | Path, class_names: Sequence[str], *, tolerance: float = 0.0) -> None:
+        super().__init__(folder, class_names, tolerance=tolerance)
         self._images: list[dict[str, Any]] = []
         self._ids = itertools.count(1)
         self._rows = JsonList(self.folder / "annotations" / "train.json", '{"annotations": ')
@@ -107,7 +109,7 @@ class CocoDatasetSink(DatasetSink):
                     "id": next(self._ids),
                     "image_id": image_id,
                     "category_id": one.label + 1,
-                    **coco_entry(one.window, found.image_size),
+                    **coco_entry(one.window, found.image_size, self.tolerance),
                     "score": round(one.score, 4),
                 }
                 for one in found
@@ -144,7 +146,7 @@ class LabelMeSink(DatasetSink):
         """See `DatasetSink.annotate`."""
         shapes = []
         for group, one in enumerate(found, start=1):
-            own = labelme_shapes(one.window)
+            own = labelme_shapes(one.window, self.tolerance)
             common: dict[str, Any] = {
                 "label": one.name, "group_id": group if len(own) > 1 else None, "flags": {},
                 "description": f"score {one.score:.2f}",
@@ -171,7 +173,7 @@ class YoloSink(DatasetSink):
     def annotate(self, image: Path, found: Instances) -> list[Path]:
         """See `DatasetSink.annotate`."""
         path = make_folder(self.folder / "labels" / "train") / f"{image.stem}.txt"
-        lines = [f"{one.label} {yolo_outline(one.window, found.image_size)}\n" for one in found]
+        lines = [f"{one.label} {yolo_outline(one.window, found.image_size, self.tolerance)}\n" for one in found]
         with replacing(path) as file:
             file.write("".join(lines).encode())
         return [path]

@@ -11,7 +11,7 @@ from protomask.inference.sinks.datasets import CocoDatasetSink, LabelMeSink, Yol
 from protomask.inference.sinks.lists import CocoSink, JsonLinesSink, TableSink
 from protomask.inference.sinks.pictures import CropSink, LabelMapSink, OverlaySink, PolygonSink
 from protomask.inference.sinks.sink import Sink, Sinks, make_folder
-from protomask.settings import Settings, Text
+from protomask.settings import NonNegative, Settings, Text
 from protomask.structures.coco_json import CocoIds, read_coco_ids
 
 
@@ -34,6 +34,8 @@ class Outputs(Settings):
         save_coco_dataset: write coco/, a COCO data set of the images and what was found, to correct and train on.
         save_labelme: write labelme/, copies of the images with a LabelMe file beside each, likewise.
         save_yolo: write yolo/, a YOLO segmentation data set, likewise.
+        outline_tolerance: pixels by which outlines in these data sets may be off, so that there are fewer vertices to
+            move; 0 for exact masks.
         annotations: COCO annotation file whose image and category ids the COCO results shall use.
 
     Raises:
@@ -54,6 +56,7 @@ class Outputs(Settings):
     save_coco_dataset: bool = False
     save_labelme: bool = False
     save_yolo: bool = False
+    outline_tolerance: NonNegative = 0.0
     annotations: str | None = None
 
     def open(self, class_names: Sequence[str], chosen: Sequence[str] | None = None) -> Sinks:
@@ -87,12 +90,13 @@ class Outputs(Settings):
 
     def _datasets(self, folder: Path, class_names: Sequence[str]) -> Iterator[Sink]:
         """Sinks that write a data set."""
+        tolerance = self.outline_tolerance
         if self.save_coco_dataset:
-            yield CocoDatasetSink(folder / "coco", class_names)
+            yield CocoDatasetSink(folder / "coco", class_names, tolerance=tolerance)
         if self.save_labelme:
-            yield LabelMeSink(folder / "labelme", class_names)
+            yield LabelMeSink(folder / "labelme", class_names, tolerance=tolerance)
         if self.save_yolo:
-            yield YoloSink(folder / "yolo", class_names)
+            yield YoloSink(folder / "yolo", class_names, tolerance=tolerance)
 
     def _lists(self, folder: Path, ids: CocoIds | None) -> Iterator[Sink]:
         """Sinks that write one file about all frames."""
