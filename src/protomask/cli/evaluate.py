@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from protomask.evaluation.coco import CocoEvaluator
     from protomask.evaluation.quality_report import Population, QualityReport
     from protomask.evaluation.tables import CocoMetrics
+    from protomask.inference.predictor import Predictor
 
 EXAMPLE = "protomask eval --data shapes --weights runs/shapes/best.safetensors"
 
@@ -35,17 +36,20 @@ def run(
     quality: bool = False,
     quality_min_score: float = 0.05,
     quality_plot: str | None = None,
+    tracker: Literal["mask", "bytetrack", "ocsort", "botsort"] = "mask",
     json: bool = False,
 ) -> int:
-    """Measure COCO box and mask AP on an annotated data set.
+    """Measure COCO box and mask AP on an annotated data set, or HOTA, IDF1 and sMOTSA on annotated videos.
 
     Args:
         data: data set, a folder with annotations/SPLIT.json and images/SPLIT/, or a YAML naming these paths.
+            For videos a YouTube-VIS JSON, or a folder in which annotations/SPLIT.json is one.
         split: part of the data set to measure on: val, test, or any other that it has.
         model: zoo name or weights file; the model that ships with the package by default. With --weights, the zoo name
             of the network in that file.
         weights: weights file (.safetensors, or official .pth).
         results: COCO results JSON to measure instead of a model; also the NAME.json given to --save-results before.
+            For videos YouTube-VIS results JSON, or a folder of MOTS text.
         max_detections: detections per image that count; COCO's rule is 100, crowded images need more, for example 400.
         nms: kind of non-maximum suppression; the model's own by default.
         batch_size: images, or tiles, that go through the network together.
@@ -56,17 +60,21 @@ def run(
         runtime: what runs the network, as for predict.
         device: device that runs the network: auto, cpu, cuda, cuda:N or mps.
         precision: number type of the network's arithmetic; bf16 is faster on processors that know it.
-        save_results: write COCO results NAME_bbox.json and NAME_segm.json for this NAME.json.
+        save_results: write COCO results NAME_bbox.json and NAME_segm.json for this NAME.json; for
+            videos YouTube-VIS results of this name.
         quality: also report how well the scores know the IoU of the masks, and draw a reliability diagram.
         quality_min_score: detections count for --quality if their class score is above this.
         quality_plot: file of the reliability diagram, an SVG (this implies --quality); by default NAME_reliability.svg
             beside the NAME.json of --save-results, or reliability.svg in the current folder.
+        tracker: what follows the instances of videos; mask compares masks, the others compare boxes.
         json: print one JSON document instead of tables.
     """
     from pathlib import Path
 
     from protomask.api import load
+    from protomask.cli.evaluate_videos import run_videos
     from protomask.cli.output import dump_json, progress
+    from protomask.data.video import find_video_annotations
     from protomask.detection.options import PredictOptions
     from protomask.errors import ConfigError
     from protomask.evaluation.coco import CocoEvaluator
@@ -84,6 +92,23 @@ def run(
     for file, setting in ((plot, "quality_plot"), (save_results, "save_results")):
         if file is not None:
             check_writable(Path(file), setting)
+    options = PredictOptions(
+        max_detections=max_detections, nms=nms, batch_size=batch_size, tile=tile, tile_overlap=tile_overlap,
+        image_size=image_size,
+    )  # fmt: skip
+
+    def predictor() -> Predictor:
+        return load(
+            weights or model, runtime=runtime, model=model if weights else None, device=device, precision=precision
+        )
+
+    if (videos := find_video_annotations(data, split)) is not None:
+        if plot is not None:
+            raise ConfigError("quality: expected a data set of images, got videos")
+        return run_videos(
+            videos, results=results, predictor=predictor, options=options, tracker=tracker, save_results=save_results,
+            json=json,
+        )  # fmt: skip
     judging: dict[str, Any] = {"min_class_score": quality_min_score, "max_detections": max_detections}
     meter = None
     if results is not None:
@@ -93,13 +118,7 @@ def run(
         truth = annotations if meter is None else meter.truth
         metrics = evaluate_results(truth, SavedResults.read(results), max_detections=max_detections, quality=meter)
     else:
-        options = PredictOptions(
-            max_detections=max_detections, nms=nms, batch_size=batch_size, tile=tile, tile_overlap=tile_overlap,
-            image_size=image_size,
-        )  # fmt: skip
-        predictor = load(
-            weights or model, runtime=runtime, model=model if weights else None, device=device, precision=precision
-        )
+        found_by = predictor()
         dataset = open_split(data, split)
         ids = dataset.category_ids
         evaluator = CocoEvaluator(dataset, category_ids=ids, max_detections=max_detections)
@@ -107,7 +126,7 @@ def run(
             meter = QualityMeter(evaluator.truth, category_ids=ids, **judging)
         with progress("evaluate", len(dataset), quiet=json) as bar:
             metrics = evaluate(
-                predictor, dataset, options=options, evaluator=evaluator, quality=meter, num_workers=num_workers,
+                found_by, dataset, options=options, evaluator=evaluator, quality=meter, num_workers=num_workers,
                 on_progress=bar.update,
             )  # fmt: skip
         if save_results is not None:

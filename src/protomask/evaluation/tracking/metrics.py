@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,18 +73,12 @@ class TrackMetrics:
         }
 
 
-def measure_tracks(
-    pairs: Iterable[tuple[VideoTracks, VideoTracks]],
-    class_names: Sequence[str],
-    *,
-    on_video: Callable[[], None] | None = None,
-) -> TrackMetrics:
+def measure_tracks(pairs: Iterable[tuple[VideoTracks, VideoTracks]], class_names: Sequence[str]) -> TrackMetrics:
     """Measure tracks against the truth.
 
     Args:
         pairs: truth and tracks of each video, with the same labels.
         class_names: name of each label.
-        on_video: called after each video.
 
     Raises:
         DataError: a video has another length or size than its truth.
@@ -102,8 +96,6 @@ def measure_tracks(
         for label in sorted({track.label for track in (*truth.tracks, *found.tracks) if not track.is_crowd}):
             own = Counted.of(sequence_of(truth, found, label=label))
             classes[label] = classes[label] + own if label in classes else own
-        if on_video is not None:
-            on_video()
     there = {label for label, own in sorted(classes.items()) if own.clear.matched + own.clear.missed}
     return TrackMetrics(
         overall=_sum(videos.values()).values(),
