@@ -37,7 +37,7 @@ def test_version(run: Run) -> None:
     ("arguments", "message"),
     [
         (["predct"], "no verb 'predct', did you mean 'predict'?"),
-        (["nothing-like-it"], "there are: predict, train, eval"),
+        (["nothing-like-it"], "there are: predict, track, train, eval"),
         (["data", "sinth"], "no verb 'data sinth', did you mean 'data synth'?"),
         (["--wrong"], "unrecognized arguments: --wrong"),
         (["predict"], "missing: inputs"),
@@ -103,7 +103,8 @@ def test_no_help_capitalises_a_value(run: Run, verb: str, monkeypatch: pytest.Mo
 def test_help_shows_type_and_default_once(run: Run) -> None:
     text = " ".join(run("predict", "--help").out.split())
     assert "--score-threshold FLOAT Return only instances whose final score" in text
-    assert "--no-save-overlay Write each image with masks, boxes, classes and scores drawn on it. (default: y" in text
+    assert "--no-save-overlay Write each image, and each video, with masks, boxes, classes and scores drawn" in text
+    assert "scores drawn on it. (default: y" in text
     assert "--nms {fast,cross_class_fast,batched,soft_linear,soft_gaussian}" in text
 
 

@@ -146,9 +146,7 @@ class _Parser(ArgumentParser):  # type: ignore[misc]  # the library is untyped h
                 rest[:] = [action for action in rest if not _is_named(action.dest, name)]
         self._optionals.title = "other"
         self._action_groups.append(self._action_groups.pop(self._action_groups.index(self._optionals)))
-        required = " ".join(
-            f"{action.option_strings[0]} {action.metavar}" for action in self._actions if action.required
-        )
+        required = " ".join(map(_shown_in_usage, (action for action in self._actions if action.required)))
         self.usage = f"{self.prog} {required} [options]"
 
     def as_parsed(self, arguments: Sequence[str]) -> list[str]:
@@ -220,6 +218,12 @@ class _Parser(ArgumentParser):  # type: ignore[misc]  # the library is untyped h
     def _metavar(self, dest: str) -> str | None:
         found = [action.metavar for action in self._actions if action.dest == dest and action.option_strings]
         return found[0] if found and isinstance(found[0], str) else None
+
+
+def _shown_in_usage(action: argparse.Action) -> str:
+    if action.option_strings:
+        return f"{action.option_strings[0]} {action.metavar}"
+    return f"{action.dest} [{action.dest} ...]" if action.nargs == "+" else action.dest
 
 
 def _is_named(dest: str, name: str) -> bool:
@@ -339,10 +343,9 @@ def _parsed_as(kind: Any) -> Any:
 
 
 def _has_more(kind: Any) -> bool:
-    """Whether a type is a number, or a text such as +10."""
-    return (
-        get_origin(kind) in (Union, UnionType) and str in get_args(kind) and {int, float} & set(get_args(kind)) != set()
-    )
+    """Whether a type is a number, or a text such as +10; one that names the text first is any text, or a number."""
+    choices = get_args(kind) if get_origin(kind) in (Union, UnionType) else ()
+    return str in choices and bool({int, float} & set(choices[: choices.index(str)]))
 
 
 def _item_type(kind: Any) -> Any:

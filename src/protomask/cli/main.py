@@ -13,7 +13,8 @@ from protomask.cli.streams import make_writable
 
 # verb: (module of protomask.cli, one line of help). A verb's module is imported only when the verb is used.
 VERBS: dict[str, tuple[str, str]] = {
-    "predict": ("predict", "find instances in images; write overlays, COCO JSON, polygons, label maps"),
+    "predict": ("predict", "find instances in images and videos; write overlays, COCO JSON, polygons, label maps"),
+    "track": ("track", "follow instances through videos, cameras and streams; write videos, tracks and events"),
     "serve": ("serve", "answer requests over HTTP, with a page to look with"),
     "train": ("train", "train a model on a COCO-format data set"),
     "eval": ("evaluate", "measure COCO box and mask AP of a model or of a results file"),

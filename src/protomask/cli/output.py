@@ -54,6 +54,16 @@ class Bar:
                 flush=True,
             )
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether there is a bar."""
+        return self._progress is not None
+
+    def describe(self, text: str) -> None:
+        """Say beside the bar what is worked on."""
+        if self._progress is not None:
+            self._progress.update(self._task, description=text)
+
     def message(self, text: str, *, to_stderr: bool = False) -> None:
         """Show a line."""
         if self._progress is not None and (sys.stderr.isatty() or not to_stderr):

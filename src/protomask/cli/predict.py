@@ -4,29 +4,46 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sized
-from contextlib import closing
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 from protomask.detection.options import PredictOptions
 from protomask.inference.sinks.outputs import Outputs
+from protomask.inference.video.encoding import VideoFileOptions
+from protomask.inference.video.options import VideoOptions
 
 if TYPE_CHECKING:
-    from protomask.cli.default_model import DefaultModelNotes
-    from protomask.inference.predictor import Predictor
-    from protomask.inference.sinks.sink import Sink
     from protomask.inference.sources import Source
     from protomask.structures.frame import Frame
     from protomask.structures.overlays import ColorBy
 
 EXAMPLE = "protomask predict photos/ --save-dir out --save-jsonl"
 POSITIONAL = ("inputs",)
+GROUPS = {
+    "what matters most": ("model", "weights", "score_threshold", "classes", "save_dir", "show"),
+    "what is found": (
+        "iou_threshold", "max_detections", "nms", "candidate_threshold", "batch_size", "tile", "tile_overlap",
+        "image_size",
+    ),
+    "what is written": (
+        "save_overlay", "overlay_format", "color_by", "save_json", "annotations", "save_jsonl", "save_polygons",
+        "save_label_map", "save_crops", "save_table", "save_coco_dataset", "save_labelme", "save_yolo",
+        "outline_tolerance", "json",
+    ),
+    "videos and streams": (
+        "every", "fps", "start", "end", "live", "give_up", "raw_size", "raw_format", "input_options", "video_codec",
+        "bit_rate", "keep_audio", "resume",
+    ),
+    "what runs the network": ("runtime", "device", "precision", "compile"),
+}  # fmt: skip
 
 
 def run(
     inputs: list[str],
     options: PredictOptions,
     outputs: Outputs,
+    video: VideoOptions,
+    videos: VideoFileOptions,
     *,
     recursive: bool = False,
     model: str | None = None,
@@ -38,14 +55,16 @@ def run(
     show: bool = False,
     json: bool = False,
 ) -> int:
-    """Find the instances in images and write what was found.
+    """Find the instances in images, videos and streams, and write what was found.
 
     Args:
-        inputs: images, folders (their images, not those of subfolders), quoted globs such as 'photos/**/*.jpg',
-            http(s) addresses, or - for standard input.
+        inputs: images, videos, folders (what is directly in them), quoted globs such as 'photos/**/*.jpg', http(s)
+            addresses, a camera (0), the address of a stream (rtsp://...), or - for standard input.
         options: what is found.
         outputs: what is written.
-        recursive: take the images in subfolders of the folders, too.
+        video: what of videos is read.
+        videos: how videos are written.
+        recursive: take what is in subfolders of the folders, too.
         model: shipped model, zoo name, weights file or exported file; the shipped default when not given. With
             --weights, the zoo name of the network in that file.
         weights: weights file (.safetensors, or official .pth).
@@ -54,16 +73,18 @@ def run(
         device: device that runs the network: auto, cpu, cuda, cuda:N or mps.
         precision: number type of the network's arithmetic; bf16 is faster on processors that know it.
         compile: translate the network first, which takes a minute and pays in long runs.
-        show: open the image with what was found in the system's viewer; for one image.
+        show: open the image with what was found in the system's viewer, for one image; of videos and streams, show the
+            newest frame on a page of this machine.
         json: print one JSON summary instead of text.
     """
     from protomask.api import load
     from protomask.cli.default_model import DefaultModelNotes
+    from protomask.cli.moving import Job, code_of, is_moving, print_end, run_job, summary_of
     from protomask.cli.output import dump_json
     from protomask.inference.sources import open_source
 
-    source = open_source(inputs, recursive=recursive)
-    if show:
+    source = open_source(inputs, recursive=recursive, video=video)
+    if show and not is_moving(source):
         _check_one_image(source)
     predictor = load(
         weights or model, runtime=runtime, model=model if weights else None, device=device, precision=precision,
@@ -73,58 +94,20 @@ def run(
     notes = DefaultModelNotes(predictor, options) if model is None and weights is None else None
     if notes is not None:
         notes.begin()
-    summary = _predict(predictor, source, options, outputs, notes=notes, show=show, quiet=json)
-    failed = sum("error" in one for one in summary)
+    tally = run_job(
+        Job(
+            predictor=predictor, source=source, options=options, outputs=outputs, videos=videos, notes=notes,
+            quiet=json, preview_port=0 if show and is_moving(source) else None,
+            see=partial(_show, color_by=outputs.color_by) if show else None,
+        )
+    )  # fmt: skip
     if json:
-        dump_json({"save_dir": outputs.save_dir, "images": summary, "failed": failed})
+        dump_json(summary_of(tally, outputs.save_dir))
     else:
-        print(f"{len(summary) - failed} of {len(summary)} images predicted; results in {outputs.save_dir}")
-        if failed:
-            print(f"{failed} of {len(summary)} images failed, see above", file=sys.stderr)
+        print_end(tally, outputs, "predicted")
     if notes is not None:
         notes.end()
-    return 1 if failed else 0
-
-
-def _predict(
-    predictor: Predictor,
-    source: Source,
-    options: PredictOptions,
-    outputs: Outputs,
-    *,
-    notes: DefaultModelNotes | None,
-    show: bool,
-    quiet: bool,
-) -> list[dict[str, Any]]:
-    """Predict and write all frames; says of each what was found and written, or the error."""
-    from protomask.cli.output import progress
-    from protomask.files import locked_folder
-    from protomask.inference.pipeline import map_ahead, predict_frames
-    from protomask.inference.sinks.sink import make_folder
-
-    summary: list[dict[str, Any]] = []
-    with (
-        locked_folder(make_folder(Path(outputs.save_dir)), "save_dir"),
-        outputs.open(predictor.class_names, options.classes) as sink,
-        progress("predict", len(source) if isinstance(source, Sized) else None, quiet=quiet) as bar,
-        closing(predict_frames(predictor, source, options)) as predicted,
-        closing(map_ahead(lambda frame: _write(sink, frame), predicted)) as written,
-    ):
-        for frame, files in written:
-            if frame.error is not None or frame.found is None:
-                bar.message(f"error: {frame.error}", to_stderr=True)
-                summary.append({"file": frame.source, "error": str(frame.error)})
-            else:
-                bar.message(_line(frame))
-                if notes is not None:
-                    notes.see(frame)
-                if show:
-                    _show(frame, outputs.color_by)
-                summary.append(
-                    {"file": frame.source, "instances": len(frame.found), "written": [str(file) for file in files]}
-                )
-            bar.advance()
-    return summary
+    return code_of(tally)
 
 
 def _check_one_image(source: Source) -> None:
@@ -137,32 +120,12 @@ def _check_one_image(source: Source) -> None:
 
 
 def _show(frame: Frame, color_by: ColorBy) -> None:
-    """Open a frame in the system's viewer, or say why it cannot be shown."""
+    """Open a still image in the system's viewer, or say why it cannot be shown."""
     from protomask.errors import ConfigError
 
-    assert frame.found is not None
+    if frame.found is None or frame.time is not None:
+        return
     try:
         frame.found.show(frame.image, color_by=color_by)
     except ConfigError as error:
         print(f"note: {error}", file=sys.stderr)
-
-
-def _line(frame: Frame) -> str:
-    """What was found in a frame."""
-    from protomask.cli.output import counts_by_class
-
-    assert frame.found is not None
-    height, width = frame.found.image_size
-    return f"{frame.source}: {width}x{height}, found {counts_by_class(frame.found)}"
-
-
-def _write(sink: Sink, frame: Frame) -> tuple[Frame, list[Path]]:
-    """Write one frame; one whose data do not allow it is given back with the error."""
-    from protomask.errors import DataError
-
-    if frame.error is not None:
-        return frame, []
-    try:
-        return frame, sink.write(frame)
-    except DataError as error:
-        return frame.replace(error=error), []

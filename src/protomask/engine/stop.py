@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -13,9 +14,14 @@ class StopRequest:
 
     A second Ctrl-C stops at once. Other signals that follow change nothing: who ends a group of processes often sends
     them more than once, and the run is about to save itself.
+
+    Args:
+        then: called when the first one arrives, in its handler.
+
     """
 
-    def __init__(self) -> None:
+    def __init__(self, then: Callable[[], None] | None = None) -> None:
+        self._then = then
         self._requested = False
         self._former: dict[int, Any] = {}
 
@@ -42,3 +48,5 @@ class StopRequest:
         if self._requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._requested = True
+        if self._then is not None:
+            self._then()

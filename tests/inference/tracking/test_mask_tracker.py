@@ -69,7 +69,7 @@ def test_times_count_and_not_frames() -> None:
         return (500 if 5 <= index < 15 else 40, 20)
 
     assert followed([Block(place)], 18, fps=5)[0][-1] == 2
-    tracker = build_tracker(fps=5)
+    tracker = build_tracker(frame_rate=5)
     found = [frame_of([Block(place)], index)[0] for index in range(18)]
     last = [tracker.update(one) for one in found][-1]
     assert last.track_ids is not None

@@ -100,11 +100,12 @@ def test_continuing_can_itself_be_interrupted(tmp_path: Path) -> None:
     assert read_back(video.path)[0] == list(range(25))
 
 
-def test_a_part_of_which_nothing_is_missing_is_completed(tmp_path: Path) -> None:
-    write(writer(tmp_path / "a"), range(5)).close(complete=False)
-    video = writer(tmp_path / "a", keep=5)
+def test_a_complete_file_can_be_continued_too(tmp_path: Path) -> None:
+    write(writer(tmp_path / "a"), range(5)).close(complete=True)
+    video = write(writer(tmp_path / "a", keep=4), range(4, 9))
     video.close(complete=True)
-    assert read_back(video.path)[0] == list(range(5))
+    assert read_back(video.path)[0] == list(range(9))
+    assert [path.name for path in tmp_path.iterdir()] == [video.path.name]
 
 
 @pytest.mark.parametrize(

@@ -55,9 +55,14 @@ class CocoSink(Sink):
         found, image_id = found_in(frame), self._id_of(frame)
         height, width = found.image_size
         self._class_names = found.class_names
-        self._images.append({"id": image_id, "file_name": file_of(frame), "height": height, "width": width})
+        of_video = {} if frame.time is None else {"frame": frame.index, "time": frame.time}
+        self._images.append({"id": image_id, "file_name": file_of(frame), "height": height, "width": width, **of_video})
         self._rows.extend(found.to_coco(image_id, self._category_ids))
         return []
+
+    def replay(self, frame: Frame) -> None:
+        """See `Sink.replay`."""
+        self.write(frame)
 
     def close(self, *, complete: bool) -> None:
         """See `Sink.close`."""
@@ -75,16 +80,21 @@ class CocoSink(Sink):
         return len(self._images) + 1 if self._image_ids is None else self._image_ids.of(frame.source)
 
 
+JSON_LINES_NAME = "predictions.jsonl"
+
+
 class JsonLinesSink(Sink):
     """``predictions.jsonl``: one JSON object per frame, one per line, as each frame finishes.
 
     Args:
         folder: where it goes; made if needed.
+        keep: bytes of the file of an earlier run that stay; the new lines follow them.
 
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.path = make_folder(Path(folder)) / "predictions.jsonl"
+    def __init__(self, folder: str | Path, *, keep: int = 0) -> None:
+        self.path = make_folder(Path(folder)) / JSON_LINES_NAME
+        self._keep = keep
         self._file: IO[bytes] | None = None
 
     def write(self, frame: Frame) -> list[Path]:
@@ -111,7 +121,7 @@ class JsonLinesSink(Sink):
             if not lock_file(file):
                 file.close()
                 raise ConfigError(f"{self.path}: expected a file that nothing else is writing")
-            file.truncate(0)
+            file.truncate(self._keep)
             self._file = file
         return self._file
 
@@ -157,6 +167,10 @@ class TableSink(Sink):
         with naming(self.path):
             self._table.extend(rows)
         return []
+
+    def replay(self, frame: Frame) -> None:
+        """See `Sink.replay`."""
+        self.write(frame)
 
     def close(self, *, complete: bool) -> None:
         """See `Sink.close`."""

@@ -31,6 +31,10 @@ class _FolderSink(Sink):
         """See `Sink.check`."""
         check_not_among_inputs(frame, self.folder)
 
+    def replay(self, frame: Frame) -> None:
+        """See `Sink.replay`."""
+        self._names.next(frame)
+
 
 class OverlaySink(_FolderSink):
     """``NAME.png`` or ``NAME.jpg``: each image with masks, boxes, classes and scores drawn on it.

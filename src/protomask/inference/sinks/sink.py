@@ -41,6 +41,12 @@ class Sink(ABC):
 
         """
 
+    def replay(self, frame: Frame) -> None:  # noqa: B027 - a sink may not care
+        """Take note of a frame that an interrupted run has written, whose image is not known.
+
+        A sink that makes one file of all frames takes it again; one that makes files for each frame counts it.
+        """
+
     def close(self, *, complete: bool) -> None:  # noqa: B027 - a sink may have nothing to end
         """End; ``complete`` says whether all frames have come."""
 
@@ -75,6 +81,11 @@ class Sinks(Sink):
         if frame.found is not None:
             frame = frame.replace(found=frame.found.best_first())
         return [path for sink in self.sinks for path in sink.write(frame)]
+
+    def replay(self, frame: Frame) -> None:
+        """See `Sink.replay`."""
+        for sink in self.sinks:
+            sink.replay(frame)
 
     def close(self, *, complete: bool) -> None:
         """See `Sink.close`; every sink is closed, also where another one fails."""
@@ -129,10 +140,11 @@ class Names:
 
 
 def _stem(source: str) -> str:
-    """The last part of a path or address, without its ending, and without what no file name may hold."""
-    if "://" in source or source.startswith("camera:"):
-        source = re.sub(r'[:<>"|*\\]', "_", re.split("[?#]", source)[0])
-    return Path(source).stem or "image"
+    """The last part of a path without its ending; of an address without a path its host; only what file names hold."""
+    if "://" not in source and not source.startswith("camera:"):
+        return Path(source).stem or "image"
+    host, *path = [part for part in re.split("[?#]", source)[0].partition("://")[2].split("/") if part] or [source]
+    return re.sub(r'[:<>"|*\\]', "_", Path(path[-1]).stem if path else host.rpartition("@")[2])
 
 
 def make_folder(path: Path) -> Path:

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from protomask.errors import ConfigError
-from protomask.images.decode import Pixels
-from protomask.inference.sinks.pictures import found_in
+from protomask.inference.sinks.drawing import FrameDrawing, draw_found
+from protomask.inference.sinks.pictures import file_of
 from protomask.inference.sinks.sink import Names, Sink, check_not_among_inputs, make_folder
 from protomask.inference.video.encoding import SourceInfo, VideoFileOptions, encoder_of, source_info
 from protomask.inference.video.parts import Parts
 from protomask.inference.video.writer import VideoWriter, suffix_of
 from protomask.structures.frame import Frame
-
-FrameDrawing = Callable[[Frame], Pixels]
-"""Draws what was found in a frame on its image: (H, W, 3) uint8 RGB of the same size, a new array. It is called for one
-frame after another, from one thread at a time, and may remember what it has seen."""
-
-
-def draw_found(frame: Frame) -> Pixels:
-    """Masks, boxes, classes and scores, each frame by itself."""
-    return found_in(frame).draw(frame.image)
 
 
 class VideoSink(Sink):
@@ -57,24 +48,25 @@ class VideoSink(Sink):
         """See `Sink.check`."""
         check_not_among_inputs(frame, self.folder)
 
-    def frames_of(self, source: str) -> int:
-        """How many frames of a source the part holds that an earlier run has left: the next one in order."""
-        return Parts(self._path(source, self._names.peek(source))).frames()
-
-    def skip(self, source: str) -> None:
-        """A source was finished by an earlier run."""
-        self._names.next_of(source)
-
-    def resume(self, source: str, keep: int, first: float) -> None:
-        """Go on with a source of which an earlier run has left a part.
+    def resume(self, sources: Sequence[str], frames: int, first: float) -> int:
+        """Go on where an interrupted run has left a part.
 
         Args:
-            source: which one; it must be the first to come.
-            keep: number of frames of the part that stay.
+            sources: the videos that it began, in order.
+            frames: number of frames of the last one that are known.
             first: time of the first of them.
 
+        Returns:
+            How many frames of the last one are kept, which are no more than its file has.
+
         """
-        self._keep = (source, keep, first)
+        *finished, last = sources
+        for source in finished:
+            self._names.next_of(source)
+        keep = min(frames, Parts(self._path(self._names.peek(last))).frames())
+        if keep:
+            self._keep = (last, keep, first)
+        return keep
 
     def write(self, frame: Frame) -> list[Path]:
         """See `Sink.write`.
@@ -88,7 +80,8 @@ class VideoSink(Sink):
         drawn = self._draw(frame)
         of = (frame.source, (drawn.shape[0], drawn.shape[1]))
         if self._writer is None or self._writes != of:
-            self.close(complete=True)
+            if self._writer is not None:
+                self._writer.close(complete=True)
             self._writer, self._writes = self._begun(frame, of[1]), of
         self._writer.write(drawn, frame.time)
         return [self._writer.path] if frame.index == 0 else []
@@ -98,17 +91,72 @@ class VideoSink(Sink):
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.close(complete=complete)
+        if complete:
+            self._complete_kept()
 
     def _begun(self, frame: Frame, size: tuple[int, int]) -> VideoWriter:
         live = frame.captured is not None
         keep, first = 0, 0.0
-        if self._keep is not None and self._keep[0] == frame.source:
+        if self._keep is not None and self._keep[0] == file_of(frame):
             _, keep, first = self._keep
-        self._keep = None
+            self._keep = None
+        self._complete_kept()
         return VideoWriter(
-            self._path(frame.source, self._names.next_of(frame.source)), size, self._options, source=frame.source,
+            self._path(self._names.next_of(frame.source)), size, self._options, source=frame.source,
             info=SourceInfo() if live else source_info(frame.source), live=live, keep=keep, first=first,
         )  # fmt: skip
 
-    def _path(self, source: str, name: str) -> Path:
+    def _complete_kept(self) -> None:
+        """Of the video that was to be gone on with, nothing was missing."""
+        if self._keep is not None:
+            Parts(self._path(self._names.next_of(self._keep[0]))).complete()
+            self._keep = None
+
+    def _path(self, name: str) -> Path:
         return self.folder / f"{name}{suffix_of(self._options)}"
+
+
+class DrawnSink(Sink):
+    """Overlays of still images, and videos of videos, by the frames that come.
+
+    Args:
+        stills: gets the frames without a time.
+        videos: gets the frames with one; made when the first one comes.
+
+    """
+
+    def __init__(self, stills: Sink, videos: Callable[[], VideoSink]) -> None:
+        self._stills = stills
+        self._make_videos = videos
+        self._videos: VideoSink | None = None
+
+    @property
+    def videos(self) -> VideoSink:
+        """What gets the frames of videos."""
+        if self._videos is None:
+            self._videos = self._make_videos()
+        return self._videos
+
+    def check(self, frame: Frame) -> None:
+        """See `Sink.check`."""
+        self._sink(frame).check(frame)
+
+    def write(self, frame: Frame) -> list[Path]:
+        """See `Sink.write`."""
+        return self._sink(frame).write(frame)
+
+    def replay(self, frame: Frame) -> None:
+        """See `Sink.replay`."""
+        if frame.time is None:
+            self._stills.replay(frame)
+
+    def close(self, *, complete: bool) -> None:
+        """See `Sink.close`."""
+        try:
+            self._stills.close(complete=complete)
+        finally:
+            if self._videos is not None:
+                self._videos.close(complete=complete)
+
+    def _sink(self, frame: Frame) -> Sink:
+        return self._stills if frame.time is None else self.videos

@@ -21,7 +21,7 @@ _BUFFER_RATE = 30
 class BoxTracker(Tracker):
     """A tracker that compares boxes and knows no classes: the label of each detection stays as it is.
 
-    Of `TrackOptions` it takes ``high_score``, ``low_score``, ``confirm_frames``, ``lost_seconds`` and ``fps``, and
+    Of `TrackOptions` it takes ``high_score``, ``low_score``, ``confirm_frames``, ``lost_seconds``, ``frame_rate``, and
     ``new_score``, which OC-SORT does not have.
 
     Args:
@@ -46,7 +46,7 @@ class BoxTracker(Tracker):
         self._detections = supervision.Detections
         settings: dict[str, Any] = {
             "lost_track_buffer": round(options.lost_seconds * _BUFFER_RATE),
-            "frame_rate": options.fps,
+            "frame_rate": options.frame_rate,
             "minimum_consecutive_frames": options.confirm_frames,
             "high_conf_det_threshold": options.high_score,
         }

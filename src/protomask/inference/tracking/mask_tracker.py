@@ -81,7 +81,7 @@ class MaskTracker(Tracker):
     def _passed(self, time: float | None) -> float:
         """Seconds since the last frame; none if its time is earlier."""
         if time is None or self._time is None:
-            return 1 / self.options.fps
+            return 1 / self.options.frame_rate
         return max(time - self._time, 0.0)
 
     def _look(self, found: Instances) -> Seen:

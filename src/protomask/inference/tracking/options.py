@@ -21,7 +21,7 @@ class TrackOptions(Settings):
         confirm_frames: a track is reported from its detection of this number on, so that single false detections are
             not; in the first frame of a video every track is.
         lost_seconds: how long a track without detections is remembered, and may go on under its old identity.
-        fps: frames per second, where frames come without times.
+        frame_rate: frames per second, where frames come without times.
         min_overlap: a detection continues a track only if they overlap by more than this, 0..1: the IoU of their masks,
             without what other objects hide.
         class_weight: how much less a detection fits a track of another class: 0 for not at all, 1 for never.
@@ -37,7 +37,7 @@ class TrackOptions(Settings):
     new_score: Unit = 0.7
     confirm_frames: Count = 2
     lost_seconds: NonNegative = 1.0
-    fps: Positive = 30.0
+    frame_rate: Positive = 30.0
     min_overlap: Unit = 0.1
     class_weight: Unit = 0.4
     grid: Annotated[int, AtLeast(8, "cells")] = 160

@@ -28,7 +28,7 @@ class Tracker(ABC):
 
         Args:
             found: all instances of the frame, also those of low score; an empty result where nothing was found.
-            time: seconds from the beginning of the video; where None, frames come at the ``fps`` of the options.
+            time: seconds from the beginning of the video; where None, frames come at the ``frame_rate`` of the options.
             image: (H, W, 3) uint8 RGB, what was predicted; only botsort looks at it, for the motion of the camera.
 
         Returns:

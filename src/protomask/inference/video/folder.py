@@ -44,4 +44,5 @@ class FrameFolder:
         rate = self.options.fps or USUAL_RATE
         timed = ((number / rate, file) for number, file in enumerate(self.files))
         for index, time, file in choose(timed, self.options.replace(fps=None), self._after):
-            yield Frame(partial(read_image, file), source=self.name, index=index, time=time)
+            image = partial(read_image, file)
+            yield Frame(image, source=self.name, index=index, time=time, image_source=str(file))

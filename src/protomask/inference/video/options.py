@@ -37,8 +37,8 @@ class VideoOptions(Settings):
 
     every: Count = 1
     fps: Positive | None = None
-    start: float | str = 0.0
-    end: float | str | None = None
+    start: str | float = 0.0
+    end: str | float | None = None
     live: Literal["auto", "yes", "no"] = "auto"
     give_up: NonNegative = 60.0
     raw_size: str | None = None

@@ -26,16 +26,20 @@ class Parts:
         self._earlier = path.with_name(f"{path.stem}.earlier{path.suffix}")
 
     def frames(self) -> int:
-        """How many frames the longest part holds."""
-        return max(_count(self.growing), _count(self._earlier))
+        """How many frames can be kept: those of the longest part, or of the complete file where there is no part."""
+        return max(_count(self.growing), _count(self._earlier)) or _count(self.path)
 
     def begin(self, keep: int) -> None:
-        """Make way for a new part; with ``keep`` frames of an old one, that is set aside for `packets`."""
+        """Make way for a new part; with ``keep`` frames of what there is, that is set aside for `packets`."""
         if not keep:
             self.growing.unlink(missing_ok=True)
             self._earlier.unlink(missing_ok=True)
-        elif _count(self.growing) >= _count(self._earlier):
-            self.growing.replace(self._earlier)
+            return
+        best = max((self._earlier, self.growing), key=_count)
+        if not _count(best):
+            best = self.path
+        if best != self._earlier and best.is_file():
+            best.replace(self._earlier)
 
     def packets(self, keep: int) -> Iterator[Any]:
         """The first packets of the part that was set aside, a frame each, in the form in which an encoder gives them.
@@ -52,9 +56,10 @@ class Parts:
             raise ProtomaskError(f"{self.path}: cannot be continued: expected a part of {keep} frames, got {given}")
 
     def complete(self) -> None:
-        """Give the part that has grown its name."""
-        self.growing.replace(self.path)
-        self._earlier.unlink(missing_ok=True)
+        """Give the part that has grown its name; nothing to do where there is none."""
+        if self.growing.exists():
+            self.growing.replace(self.path)
+            self._earlier.unlink(missing_ok=True)
 
     def check_continues(self, size: tuple[int, int], info: SourceInfo, options: VideoFileOptions) -> None:
         """Make sure that new frames can follow those of the part that was set aside.

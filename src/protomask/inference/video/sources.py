@@ -90,12 +90,13 @@ class StandardInput:
         self.live = options.live == "yes"
         self._options = options
         self._as_video = as_video or self.live or options.raw_size is not None
-        self._stream: LiveStream | None = None
+        self.stream: LiveStream | None = None
+        """What it turned out to be, where it is live."""
 
     def stop(self) -> None:
         """End the frames soon."""
-        if self._stream is not None:
-            self._stream.stop()
+        if self.stream is not None:
+            self.stream.stop()
 
     def __iter__(self) -> Iterator[Frame]:
         file = _Begun(sys.stdin.buffer)
@@ -104,8 +105,8 @@ class StandardInput:
             return
         address, stream = Address(self.NAME, self.NAME), cast("BinaryIO", file)
         if self.live:
-            self._stream = LiveStream(address, self._options, file=stream)
-            yield from self._stream
+            self.stream = LiveStream(address, self._options, file=stream)
+            yield from self.stream
         else:
             yield from VideoFile(address, self._options, file=stream)
 

@@ -103,8 +103,6 @@ class VideoWriter:
 
         """
         if self._container is None:
-            if complete and self._keep:
-                self._parts.complete()
             return
         container, self._container = self._container, None
         try:
