@@ -339,7 +339,7 @@ def write_panoptic(coco: Path, output: Path, *, split: str = "train") -> None:
         numbers = np.zeros(item.size, dtype=np.int64)
         infos = []
         for index, (class_name, annotation, mask) in enumerate(item.objects, start=1):
-            number = 70_000 * index + 300  # needs all three channels
+            number = 7_001 * index  # up to all three channels
             numbers[mask] = number
             infos.append({"id": number, "category_id": names.index(class_name) + 1, "iscrowd": 0,
                           "bbox": [0, 0, 1, 1], "area": annotation.get("area", 1)})  # fmt: skip

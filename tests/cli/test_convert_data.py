@@ -5,12 +5,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import exports
 from coco_folders import BLOB, RING, read_coco, write_coco
 from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.layout import open_dataset
 
 if TYPE_CHECKING:
     from cli.conftest import Run
+
+
+NOTHING = "note: no image has an object, so nothing can be learned from this data set\n"
 
 
 @pytest.mark.parametrize("kind", ["coco", "yolo", "labelme", "voc", "masks", "label-maps"])
@@ -57,6 +61,34 @@ def test_split_and_train_on_it(run: Run, tmp_path: Path) -> None:
     paths = open_dataset(tmp_path / "out")
     val = CocoDataset.of_split(paths, "val")
     assert len({val.image_path(index).name.split("_")[0] for index in range(2)}) == 1
+
+
+def test_a_data_set_without_objects_is_said_so(run: Run, tmp_path: Path) -> None:
+    source = write_coco(tmp_path / "source", {"a.jpg": []})
+    outcome = run("data", "convert", source, tmp_path / "out")
+    assert (outcome.code, outcome.err) == (0, NOTHING)
+
+
+def test_missing_images_and_the_option_that_skips_them(run: Run, tmp_path: Path) -> None:
+    source = write_coco(tmp_path / "source", {"a.jpg": [("cell", BLOB)], "b.jpg": []})
+    (source / "images" / "train" / "b.jpg").unlink()
+    outcome = run("data", "convert", source, tmp_path / "out")
+    assert outcome.code == 1
+    assert "1 of 2 image files are missing" in outcome.err
+    assert "skip_missing" in outcome.err
+    outcome = run("data", "convert", source, tmp_path / "out", "--skip-missing")
+    assert (outcome.code, outcome.out.splitlines()[1][-29:]) == (0, "train 1 images with 1 objects")
+    assert outcome.err.startswith("note: 1 listed images that are not there left out")
+
+
+@pytest.mark.parametrize("verb", [["train", "--data"], ["eval", "--model", "yolact_nano", "--data"], ["data", "check"]])
+def test_other_formats_are_recognised(run: Run, tmp_path: Path, verb: list[str]) -> None:
+    source = tmp_path / "export"
+    exports.write_cvat(write_coco(tmp_path / "source", {"a.jpg": [("cell", BLOB)]}), source)
+    outcome = run(*verb, source)
+    assert outcome.code == 1
+    expected = f"(annotations.xml with annotations): `protomask data convert {source} {source}-converted"
+    assert f"{expected} --split 0.8,0.2` makes a data set of it" in outcome.out + outcome.err
 
 
 def test_what_cannot_be_done(run: Run, tmp_path: Path) -> None:

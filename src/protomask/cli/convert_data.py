@@ -70,6 +70,8 @@ def run(
         return 0
     for remark in done.remarks:
         print(f"note: {remark}", file=sys.stderr)
+    if not any(done.objects.values()):
+        print("note: no image has an object, so nothing can be learned from this data set", file=sys.stderr)
     print(f"{source}: {done.source_format} ({done.evidence})")
     counts = ", ".join(f"{name} {done.images[name]} images with {done.objects[name]} objects" for name in done.images)
     print(f"{done.output}: {done.output_format}, {len(done.class_names)} classes, {counts}")

@@ -7,11 +7,12 @@ recognised is what is read.
 from __future__ import annotations
 
 import mmap
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from protomask.data.folders import list_images, paired_folders, read_text, split_folders, split_name
@@ -22,6 +23,7 @@ _ROBOFLOW = "_annotations.coco.json"
 _NAMES_AND_IMAGES = re.compile(r"(?ms)(?=.*^names\s*:)(?=.*^(train|val|test)\s*:)")
 _START = 1 << 16  # bytes of a file that are looked at
 _MAX_FILES = 1000  # that are looked at in a folder and below
+_MAX_SPLITS = 20  # files with a split each
 _VIA_COLUMNS = b"region_shape_attributes"
 # What people call the formats, for messages.
 TITLES = {
@@ -59,9 +61,10 @@ def conversion_hint(path: Path) -> str:
 
 
 def _has_validation(path: Path) -> bool:
-    """Whether files or folders up to two levels down are called like a validation split."""
-    found = islice((one for pattern in ("*", "*/*") for one in path.glob(pattern)), _MAX_FILES)
-    return path.is_dir() and any(split_name(one.stem) == "val" for one in found)
+    """Whether folders, or annotation files, are called like a validation split."""
+    files = _candidates(path, ".json", ".xml", ".csv") if path.is_dir() else []
+    folders = [one for pattern in ("*/", "*/*/") for one in islice(path.glob(pattern), _MAX_FILES)]
+    return any(split_name(one.stem) == "val" for one in (*files, *folders))
 
 
 def _start(file: Path) -> bytes:
@@ -83,10 +86,14 @@ def holds(file: Path, text: bytes) -> bool:
 
 def _candidates(source: Path, *endings: str) -> list[Path]:
     """The file, or those of a folder and its folders, that have one of the endings."""
-    if source.is_file():
+    if not source.is_dir():
         return [source] if source.suffix.lower() in endings else []
-    found = (path for pattern in ("*", "*/*") for path in sorted(source.glob(pattern)))
-    return list(islice((path for path in found if path.suffix.lower() in endings and path.is_file()), _MAX_FILES))
+    folders = [source, *sorted(Path(entry.path) for entry in os.scandir(source) if entry.is_dir())]
+    found = (
+        sorted(Path(entry.path) for entry in os.scandir(folder) if entry.name.lower().endswith(endings))
+        for folder in folders
+    )
+    return [path for path in islice(chain.from_iterable(found), _MAX_FILES) if path.is_file()]
 
 
 # COCO
@@ -137,7 +144,9 @@ def panoptic_files(source: Path) -> list[tuple[str, Path]]:
     """Splits and files: JSON with ``segments_info`` in a folder, or in its ``annotations``."""
     if source.is_dir() and any((source / "annotations").glob("instances*.json")):
         return []  # the instances themselves
-    files = [file for file in _candidates(source, ".json") if _is_panoptic(file)]
+    files = _candidates(source, ".json")
+    # More are files of one image each, which may be large.
+    files = [file for file in files if _is_panoptic(file)] if len(files) <= _MAX_SPLITS else []
     named = [(file.parent.name if file.stem.startswith("_") else file.stem, file) for file in files]
     return [(split_name(name) or (name if len(named) > 1 else "train"), file) for name, file in named]
 
