@@ -168,6 +168,8 @@ def test_closing_answers_what_waits(counts: Counts) -> None:
     pool.close()
     assert (result(waits).status, result(waits).error) == (503, "the server is shutting down")
     assert all(result(one).content for one in busy)
+    pool.submit([late := job()])
+    assert result(late).status == 503
 
 
 def test_a_model_that_cannot_be_loaded_is_an_error_at_the_start() -> None:

@@ -84,6 +84,7 @@ class Service:
             retry = {"Retry-After": str(round(error.retry_after + 0.5))}
             raise ProblemError(429, str(error), headers=retry) from error
         answers = asyncio.gather(*(asyncio.wrap_future(job.future) for job in jobs))
+        answers.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody need ask for it
         gone = asyncio.ensure_future(is_gone()) if is_gone is not None else None
         try:
             waited: list[asyncio.Future[Any]] = [answers] if gone is None else [answers, gone]

@@ -20,6 +20,7 @@ _PIPES = 2  # of each worker: while one batch is in the network, the next is dec
 _START_SECONDS = 300.0
 _LOOK_EVERY = 0.5  # seconds between two looks whether an idle worker still lives
 _ATTEMPTS = 2  # a task on which two workers died is not tried a third time
+_CLOSED = Answer(error="the server is shutting down", status=503)
 _BACK_OFF = (0.0, 0.5, 2.0, 5.0)  # seconds before the next start of a worker that died
 
 
@@ -171,6 +172,10 @@ class ModelPool:
 
         """
         with self._changed:
+            if self._closing:
+                for job in jobs:
+                    _answer(job, _CLOSED)
+                return
             self._drop_unwanted()
             if len(self._queue) + len(jobs) > self._options.max_waiting:
                 seconds = (len(self._queue) + self._running) * self._seconds / (self._options.workers * _PIPES)
@@ -190,7 +195,7 @@ class ModelPool:
             self._queue.clear()
             self._changed.notify_all()
         for job in left:
-            _answer(job, Answer(error="the server is shutting down", status=503))
+            _answer(job, _CLOSED)
         for worker in workers:
             worker.end()
 
