@@ -14,8 +14,9 @@ from protomask.detection.options import PredictOptions
 from protomask.errors import ConfigError
 from protomask.exporting.agreement import ONE_STAGE
 from protomask.exporting.graphs import wrap
+from protomask.exporting.search import choose_search_depth, needed_depth
 from protomask.exporting.verify import compare
-from protomask.exporting.yolact import CandidatesGraph, YolactGraph, choose_search_depth, needed_depth, resize
+from protomask.exporting.yolact import CandidatesGraph, YolactGraph, resize
 from protomask.models.families import YOLACT
 from protomask.models.yolact.config import YolactConfig
 from protomask.models.yolact.geometry import image_geometry
@@ -176,7 +177,7 @@ def parts(output: YolactOutput) -> dict[str, Any]:
 def test_the_depth_of_the_search_is_that_which_images_need(
     changes: dict[str, Any], needed: list[int], depth: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("protomask.exporting.yolact.needed_depth", lambda config, one: one["needed"])
+    monkeypatch.setattr("protomask.exporting.search.needed_depth", lambda config, one: one["needed"])
     config = YolactConfig(name="any", image_size=64, **{"num_classes": 3, **changes})
     given: Any = ({"needed": one} for one in needed)
     assert choose_search_depth(config, given) == depth

@@ -17,7 +17,8 @@ from protomask.errors import ConfigError
 from protomask.exporting.agreement import ONE_STAGE, TWO_STAGES
 from protomask.exporting.matching import Limits
 from protomask.exporting.rcnn import RCNNGraph, proposing_parts
-from protomask.exporting.yolact import CandidatesGraph, YolactGraph, candidates_of, choose_search_depth
+from protomask.exporting.search import choose_search_depth
+from protomask.exporting.yolact import CandidatesGraph, YolactGraph, candidates_of
 from protomask.models.config import ModelConfig
 from protomask.models.families import family_of
 from protomask.models.network import Network
