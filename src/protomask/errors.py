@@ -19,6 +19,10 @@ class CheckpointError(ProtomaskError):
     """Weights cannot be found, read or matched to the model; the message lists the keys that differ."""
 
 
+class UnknownModelError(ConfigError, CheckpointError):
+    """A word that names no model; the message says what is spelled almost like it."""
+
+
 class ExportError(ProtomaskError):
     """An exported file does not do what the model does; the message states the difference. Nothing is left behind."""
 

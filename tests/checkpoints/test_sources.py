@@ -9,37 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from protomask.checkpoints import download, sources
+from protomask.checkpoints.sources import load_network, read_config
 from protomask.errors import CheckpointError
 
 
-def test_models_nobody_publishes_say_so() -> None:
-    with pytest.raises(CheckpointError, match=r"yolact_resnet18_256: no published weights .*; train it, or load"):
-        sources.fetch_published("yolact_resnet18_256")
+def test_an_exported_file_holds_no_network(tmp_path: Path) -> None:
+    path = tmp_path / "a.onnx"
+    path.touch()
+    with pytest.raises(CheckpointError, match=r"a\.onnx: expected weights, got an exported file"):
+        load_network(path)
 
 
-def test_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def fail(repository: str, filename: str, *, revision: str | None) -> str:
-        asked.append((repository, filename))
-        raise ConnectionError("no route to host\nand a long story")
-
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
-    with pytest.raises(CheckpointError) as caught:
-        sources.fetch_published("yolact_resnet101")
-    message = str(caught.value)
-    assert asked == [("dbolya/yolact-base", "yolact_base_54_800000.pth")]
-    assert "not in the cache" in message
-    assert "ConnectionError: no route to host\n" in message
-    assert "load('yolact_base_54_800000.pth')" in message
-
-
-def test_a_cached_file_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(
-        "huggingface_hub.hf_hub_download", lambda repository, filename, revision: str(tmp_path / filename)
-    )
-    assert download.fetch_from_hub("owner/repository", "a.pth") == tmp_path / "a.pth"
+def test_the_config_of_a_name_is_its_preset() -> None:
+    assert read_config("yolact_resnet50").image_size == 550  # nothing is downloaded
 
 
 @pytest.mark.slow
@@ -49,4 +31,6 @@ def test_offline_for_real(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=offline, capture_output=True, text=True, check=True)
     assert "not in the cache" in done.stdout
     assert str(tmp_path) in done.stdout
-    assert "load('yolact_resnet50_54_800000.pth')" in done.stdout
+    assert "yolact_resnet50_54_800000.pth on another machine" in done.stdout
+    assert done.stdout.endswith("Models that need no download: yolact_nano, nuclei\n")
+    assert done.stderr == ""

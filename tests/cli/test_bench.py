@@ -37,7 +37,7 @@ def test_two_models_compared(run: Run, weights: Path, scenes: Path, tmp_path: Pa
 
 
 def check_schema(report: dict[str, Any]) -> None:
-    assert list(report) == ["machine", "settings", "models"]
+    assert list(report) == ["machine", "settings", "models", "missing"]
     assert {"cpu", "cores", "threads", "memory_gib", "python", "torch", "protomask", "date"} <= set(report["machine"])
     for row in report["models"]:
         assert list(row) == [
@@ -54,6 +54,23 @@ def check_schema(report: dict[str, Any]) -> None:
         if sys.platform != "win32":
             assert 20 < row["memory"]["loaded_mib"] <= row["memory"]["peak_mib"]
         assert set(row["ap"]) == {f"{kind}_{name}" for kind in ("box", "mask") for name in ("AP", "AP50", "AP75")}
+
+
+def test_missing_models_are_left_out(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use = MemoryUse(loaded_mib=100.0, peak_mib=200.0, gpu_peak_mib=None)
+    monkeypatch.setattr("protomask.bench.compare.measure_memory", lambda *_, **__: use)  # starts processes
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    models = ["gone.onnx", "yolact_nano", tmp_path / "broken.onnx"]
+    outcome = run("bench", *models, "--rounds", 1, "--warmup", 0, "--limit", 1, "--batch-sizes", 1)
+    assert outcome.code == 1
+    assert "yolact_nano" in outcome.out
+    first, second, last = outcome.err.splitlines()
+    assert first == "error: gone.onnx is left out: gone.onnx: no such file"
+    assert second.startswith(f"error: {models[2]} is left out: ")
+    assert last == f"left out, see above: gone.onnx, {models[2]}"
+    told = run("bench", *models, "--rounds", 1, "--warmup", 0, "--limit", 1, "--batch-sizes", 1, "--json").json
+    assert [row["model"] for row in told["models"]] == ["yolact_nano"]
+    assert list(told["missing"]) == ["gone.onnx", str(models[2])]
 
 
 def test_ap_is_that_of_eval(run: Run, weights: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +109,7 @@ def test_ap_is_that_of_eval(run: Run, weights: Path, scenes: Path, monkeypatch: 
         ),
         (["yolact_nano", "--images", "nosuch"], 1, "nosuch: no such file or folder"),
         (["yolact_nano", "--data", "nosuch"], 1, "dataset nosuch: expected a folder"),
-        (["nosuch.safetensors"], 1, "nosuch.safetensors: no such file, and no model of that name"),
+        (["nosuch.safetensors"], 1, "nosuch.safetensors: no such file"),
         ([], 2, "missing: models"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -157,11 +157,11 @@ def test_quality_of_results_with_mask_scores(run: Run, scenes: Path, tmp_path: P
 
 @pytest.mark.parametrize("option", ["--quality-plot", "--save-results"])
 def test_folders_that_cannot_be_written_are_told_before_the_work(
-    run: Run, scenes: Path, tmp_path: Path, option: str
+    run: Run, scenes: Path, weights: Path, tmp_path: Path, option: str
 ) -> None:
     (tmp_path / "file").touch()
     target = tmp_path / "file" / "name.svg"
-    outcome = run("eval", "--data", scenes, "--weights", "nosuch.safetensors", option, target)
+    outcome = run("eval", "--data", scenes, "--weights", weights, option, target)
     assert outcome.code == 1
     assert f"{option[2:].replace('-', '_')}: cannot write to the folder of {target}" in outcome.err
 
@@ -171,7 +171,7 @@ def test_folders_that_cannot_be_written_are_told_before_the_work(
     [
         (["--quality-plot", "plot.jpg"], 2, "quality_plot: expected a file name ending in .svg, got 'plot.jpg'"),
         (["--quality", "--quality-min-score", "1"], 2, "quality_min_score: expected a number from 0 to below 1"),
-        (["--results", "nosuch.json"], 1, "nosuch.json: the file cannot be read"),
+        (["--results", "nosuch.json"], 1, "nosuch.json: no such file or folder"),
         (["--results", "{annotations}"], 1, "expected a list of COCO result objects"),
         (["--results", "{annotations}", "--weights", "x"], 2, "results: expected alone"),
         (

@@ -53,7 +53,6 @@ def test_version(run: Run) -> None:
         (["convert", "a.pth"], "missing: destination"),
         (["convert", "a.pth", "b.safetensors", "c"], "unexpected c"),
         (["convert", "a.pth", "b.onnx"], "destination: expected a .safetensors file"),
-        (["eval", "--data", "x", "--split", "test"], "--split: expected {val,train}, got 'test'"),
         (["demo", "--images", "-1"], "images: expected at least 0, got -1"),
     ],
     ids=" ".join,

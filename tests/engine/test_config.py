@@ -87,3 +87,16 @@ def test_batch_norm_follows_the_published_rule(freeze_bn: Any, batch_size: int, 
 def test_every_field_is_described() -> None:
     for settings in (TrainConfig, AugmentationConfig):
         assert all(settings.help().values()), settings
+
+
+@pytest.mark.parametrize("model", ["runs/a", "a/best.safetensors", "b.pth", "hf://o/r/a.pth", "yolact_r50_1x8_coco"])
+def test_a_model_that_is_no_name_of_the_zoo_is_weights_to_start_from(model: str) -> None:
+    config = TrainConfig(data="d", model=model, train_only="mask_iou")
+    assert (config.model, config.weights) == (None, model)
+    assert TrainConfig.from_dict(config.to_dict()) == config
+
+
+def test_a_model_beside_weights_names_their_network() -> None:
+    config = TrainConfig(data="d", model="yolact_resnet50", weights="b.pth")
+    assert (config.model, config.weights) == ("yolact_resnet50", "b.pth")
+    assert TrainConfig(data="d", model="yolact_nano").weights is None

@@ -226,7 +226,7 @@ def test_class_names_of_ones_own_file_cannot_be_changed(weights: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [
-        ("yolact_resnet51", CheckpointError, "no such file, and no model of that name; known models: yolact_nano, "),
+        ("yolact_resnet51", CheckpointError, "no model of that name; did you mean yolact_resnet50, "),
         ("gone.pth", CheckpointError, r"gone\.pth: no such file"),
         ("hf://owner/repository", ConfigError, "expected hf://owner/repository/file"),
         ("hf://owner", ConfigError, "expected hf://owner/repository/file"),
@@ -245,7 +245,7 @@ def test_sources_that_do_not_exist(
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.bin"
     path.touch()
-    with pytest.raises(CheckpointError, match=r"model\.bin: expected a \.safetensors, \.pth, \.pt or \.pkl file"):
+    with pytest.raises(CheckpointError, match=r"model\.bin: expected a \.safetensors, \.pth, \.pt, \.pkl, "):
         load(path)
 
 
@@ -256,7 +256,7 @@ def test_files_of_the_hub(weights: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         asked.append((repository, filename))
         return weights
 
-    monkeypatch.setattr("protomask.checkpoints.sources.fetch_from_hub", fetch)
+    monkeypatch.setattr("protomask.models.naming.fetch_from_hub", fetch)
     assert load("hf://owner/repository/folder/tiny.safetensors", device="cpu").class_names == NAMES
     assert asked == [("owner/repository", "folder/tiny.safetensors")]
 

@@ -17,7 +17,7 @@ from protomask.bench.machine import describe_machine, limit_threads
 from protomask.bench.memory import MemoryUse, measure_memory
 from protomask.bench.models import ModelSpec
 from protomask.bench.report import BenchReport, BenchSettings, ModelResult
-from protomask.errors import ConfigError
+from protomask.errors import CheckpointError, ConfigError, MissingExtraError, ProtomaskError
 from protomask.files import replacing
 from protomask.inference.paths import iter_image_paths
 
@@ -41,8 +41,11 @@ def compare_models(
     threads: int | None = None,
     device: str = "auto",
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_missing: Callable[[str, str], None] = lambda name, reason: None,
 ) -> BenchReport:
     """Let models take turns on images, and measure each of them; needs PyTorch only where a model or AP does.
+
+    A model that cannot be loaded is left out, as long as there is another.
 
     Args:
         models: as in `ModelSpec.parse`, all different.
@@ -58,10 +61,11 @@ def compare_models(
         threads: maximum number of threads of every runtime; its own choice by default.
         device: auto, cpu, cuda, cuda:N or mps.
         on_progress: called with the number of steps done and of all steps.
+        on_missing: called with the name of a model that is left out, and why.
 
     Raises:
         ConfigError: a number is out of range, or a model is named twice or wrongly.
-        ProtomaskError: a model, an image or the data set cannot be read, or a model lacks classes of the data.
+        ProtomaskError: no model, an image or the data set cannot be read, or a model lacks classes of the data.
 
     """
     _check_numbers(limit=limit, rounds=rounds, threads=threads, batch_sizes=batch_sizes, warmup=warmup)
@@ -71,7 +75,10 @@ def compare_models(
     with ExitStack() as stack:
         given = images or [stack.enter_context(as_file(files("protomask") / "samples"))]
         paths = iter_image_paths(given)[:limit]
-        predictors = {name: spec.load(device, threads=threads) for name, spec in specs.items()}
+        if data is not None:
+            _check_there(data, split)
+        predictors, missing = _load_all(specs, device, threads, on_missing)
+        specs = {name: specs[name] for name in predictors}
         dataset = None if data is None else _open_data(data, split, limit, predictors)
         limit_threads(threads)
 
@@ -118,7 +125,42 @@ def compare_models(
             )
             for name, spec in specs.items()
         ),
+        missing=missing,
     )
+
+
+def _check_there(data: str, split: str) -> None:
+    from protomask.data.coco.layout import open_dataset
+
+    open_dataset(data, (split,))
+
+
+def _load_all(
+    specs: Mapping[str, ModelSpec], device: str, threads: int | None, on_missing: Callable[[str, str], None]
+) -> tuple[dict[str, Predictor], dict[str, str]]:
+    """The models that can be loaded, and why the others cannot; raises the first error where that is all of them."""
+    from protomask.models.naming import find_model
+
+    errors: dict[str, ProtomaskError] = {}
+    predictors: dict[str, Predictor] = {}
+    for name, spec in specs.items():  # all names, before any model is loaded
+        try:
+            find_model(spec.source)
+        except CheckpointError as error:
+            errors[name] = error
+    for name, spec in specs.items():
+        if name in errors:
+            continue
+        try:
+            predictors[name] = spec.load(device, threads=threads)
+        except (CheckpointError, MissingExtraError) as error:
+            errors[name] = error
+    if not predictors:
+        raise next(errors[name] for name in specs)
+    missing = {name: str(errors[name]) for name in specs if name in errors}
+    for name, reason in missing.items():
+        on_missing(name, reason)
+    return predictors, missing
 
 
 def save_comparison(report: BenchReport, folder: str | Path) -> list[Path]:

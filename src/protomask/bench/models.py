@@ -35,7 +35,7 @@ class ModelSpec:
 
     @classmethod
     def parse(cls, text: str, *, precision: Precision = "float32") -> ModelSpec:
-        """Read a name with its suffixes; the name of a file that exists has none, even if it contains ``@``.
+        """Read a name with its suffixes; the name of a file or folder that exists has none, even if it contains ``@``.
 
         Args:
             text: see the class.
@@ -45,7 +45,7 @@ class ModelSpec:
             ConfigError: no source, an unknown suffix, or two of one kind.
 
         """
-        if Path(text).is_file():
+        if text and Path(text).exists():
             return cls(source=text, precision=precision)
         folder, slash, name = text.rpartition("/")
         base, *suffixes = name.split("@")

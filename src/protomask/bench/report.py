@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from protomask.bench.latency import Summary
@@ -92,12 +92,14 @@ class BenchReport:
         machine: as `describe_machine` returns it.
         settings: what was measured.
         models: at least one, in the order given.
+        missing: why a model is left out, by its name, for those that could not be loaded.
 
     """
 
     machine: Mapping[str, Any]
     settings: BenchSettings
     models: tuple[ModelResult, ...]
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -106,4 +108,5 @@ class BenchReport:
             "machine": dict(self.machine),
             "settings": settings,
             "models": [model.to_dict() for model in self.models],
+            "missing": dict(self.missing),
         }

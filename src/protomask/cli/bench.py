@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def run(
     Time is measured from the image file to run-length masks.
 
     Args:
-        models: zoo names, weights files or exported files; NAME@bf16, NAME@fp16 and NAME@compile change how it runs.
+        models: zoo names, weights files, run folders, exported files or hf:// addresses; NAME@bf16, NAME@fp16 and
+            NAME@compile change how it runs. One that cannot be loaded is left out; the exit code is then 1.
         images: images, folders or quoted globs to time; the shipped scenes by default.
         data: data set to measure COCO AP on as well as for protomask eval.
         split: part of that data set to measure on.
@@ -72,15 +74,18 @@ def run(
             threads=threads,
             device=device,
             on_progress=bar.update,
+            on_missing=lambda name, reason: bar.message(f"error: {name} is left out: {reason}", to_stderr=True),
         )
     written = [] if save_dir is None else save_comparison(report, save_dir)
     if json:
         dump_json(report.to_dict())
-        return 0
-    _print(report)
-    for path in written:
-        print(f"written: {path}")
-    return 0
+    else:
+        _print(report)
+        for path in written:
+            print(f"written: {path}")
+        if report.missing:
+            print(f"left out, see above: {', '.join(report.missing)}", file=sys.stderr)
+    return 1 if report.missing else 0
 
 
 def _print(report: BenchReport) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from protomask.data.doctor.report import CheckReport
+    from protomask.models.naming import ModelSource
 
 EXAMPLE = "protomask data check mydata --save-dir mydata-check"
 POSITIONAL = ("dataset",)
@@ -27,8 +30,8 @@ def run(
     Args:
         dataset: folder with annotations/SPLIT.json and images/SPLIT/, or a YAML file naming these paths.
         split: the only part of the data set to look at; by default all that it has, and train and val in any case.
-        model: zoo name of the model that is to learn it; its anchors are compared with the objects. The default is that
-            of train.
+        model: the model that is to learn it, as for train; its anchors are compared with the objects. The default is
+            that of train.
         image_size: side of the network input in pixels, of a Mask R-CNN the short side; the model's own by default.
         model_options: further fields of the model's configuration to change, by name, as for train.
         save_dir: folder for annotations.png, a sheet of random images with their annotations drawn on them.
@@ -39,22 +42,25 @@ def run(
 
     from protomask.cli.output import dump_json, progress
     from protomask.data.doctor.check import check_dataset
+    from protomask.extras import require_torch
     from protomask.files import check_writable
-    from protomask.models.families import family_of
+    from protomask.models.naming import find_model
     from protomask.models.zoo import DEFAULT_MODEL, zoo_entry
-    from protomask.reports.sheets import write_sheet
 
+    require_torch("protomask data check")
+    found = find_model(model or DEFAULT_MODEL)
     file = None if save_dir is None else Path(save_dir) / "annotations.png"
     if file is not None:
         check_writable(file, "save_dir")
     options = {**(model_options or {}), **({} if image_size is None else {"image_size": image_size})}
-    config = zoo_entry(model or DEFAULT_MODEL).preset().override(**options)
-    network_input = family_of(config).network_input
+    if found.kind == "zoo":  # a wrong option need not wait for the data
+        zoo_entry(found.name).preset().override(**options)
     with progress("check", None, quiet=json, lines=True) as bar:
         report = check_dataset(dataset, splits=None if split is None else (split,), progress=bar.update)
-    if network_input is not None:
-        report = report.with_network(network_input(config))
-    sheet = None if file is None else write_sheet(report, file, seed=seed)
+    sheet = None
+    if report.splits:
+        report = _with_network(report, found, options)
+        sheet = None if file is None else _sheet(report, file, seed)
     if json:
         dump_json({**report.to_dict(), "sheet": None if sheet is None else str(sheet)})
     else:
@@ -62,6 +68,22 @@ def run(
         if sheet is not None:
             print(f"annotations drawn on random images: {sheet}")
     return 1 if report.of("error") else 0
+
+
+def _with_network(report: CheckReport, found: ModelSource, options: dict[str, Any]) -> CheckReport:
+    """The report with what the model that is to learn the data makes of it."""
+    from protomask.checkpoints.sources import read_config
+    from protomask.models.families import family_of
+
+    config = read_config(found).override(**options)
+    network_input = family_of(config).network_input
+    return report if network_input is None else report.with_network(network_input(config))
+
+
+def _sheet(report: CheckReport, file: Path, seed: int) -> Path | None:
+    from protomask.reports.sheets import write_sheet
+
+    return write_sheet(report, file, seed=seed)
 
 
 def _print(report: CheckReport) -> None:

@@ -20,8 +20,8 @@ def run(
     """Turn a weights file into one .safetensors file that says what it holds.
 
     Args:
-        source: .pth file of the official code or of MMDetection, or a .safetensors file of ours (to store it in another
-            type).
+        source: weights of another codebase (.pth, .pkl) or of ours, to store them in another type: a file, a run
+            folder, a zoo name or an hf:// address.
         destination: .safetensors file to write.
         model: zoo name of the network in the file; read from the file name (or MMDetection's tensors) by default.
         class_names: names of the classes of a file that was not trained on the zoo's, for example [cat,dog].
@@ -31,24 +31,36 @@ def run(
     """
     from pathlib import Path
 
+    from protomask.errors import ConfigError
+    from protomask.extras import require_torch
+    from protomask.files import check_writable
+    from protomask.models.naming import find_model
+    from protomask.models.zoo import zoo_entry
+
+    if not destination.endswith(".safetensors"):
+        raise ConfigError(f"destination: expected a .safetensors file, got {destination}")
+    require_torch("protomask convert")
+    found = find_model(source)
+    if model is not None:
+        zoo_entry(model)
+    check_writable(Path(destination), "destination")
+    found = found.fetched()
+
     import torch
 
     from protomask.checkpoints.io import load_matching, read_header, save_weights
     from protomask.checkpoints.sources import load_network
-    from protomask.errors import ConfigError
     from protomask.models.build import build_network
 
-    if not destination.endswith(".safetensors"):
-        raise ConfigError(f"destination: expected a .safetensors file, got {destination}")
-    network = load_network(source, model=model, class_names=class_names)
+    network = load_network(found, model=model, class_names=class_names)
     if model_options:
         changed = build_network(network.config.override(**model_options), class_names=network.class_names)
         others = load_matching(changed, network.state_dict())
         if others:
             raise ConfigError(f"model_options: expected some that keep the weights, got others for {', '.join(others)}")
         network = changed
-    origin = read_header(source)["provenance"] if source.endswith(".safetensors") else {}
-    provenance = {**origin, "converted_from": Path(source).name}
+    origin = read_header(found.path)["provenance"] if found.kind == "own" and found.path is not None else {}
+    provenance = {**origin, "converted_from": found.name if found.path is None else found.path.name}
     path = save_weights(network, destination, provenance=provenance, dtype=getattr(torch, dtype))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     print(

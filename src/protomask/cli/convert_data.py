@@ -48,6 +48,9 @@ def run(
     from dataclasses import asdict
 
     from protomask.cli.output import dump_json, progress
+    from protomask.files import check_exists
+
+    check_exists(source)
     from protomask.data.formats.convert import convert_dataset
 
     with progress("convert", None, quiet=json, lines=True) as bar:

@@ -112,7 +112,8 @@ def _predict_samples(
 
 def _measure(predictor: Predictor, folder: Path, images: int, seed: int) -> Any:
     """AP on freshly rendered scenes."""
-    from protomask.api import evaluate, needing_torch
+    from protomask.api import evaluate
+    from protomask.extras import needing_torch
 
     with needing_torch("measuring AP"):
         from protomask.data.synthetic.write import write_dataset

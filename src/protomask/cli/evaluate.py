@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from protomask.detection.options import PredictOptions
     from protomask.evaluation.coco import CocoEvaluator
     from protomask.evaluation.quality_report import Population, QualityReport
     from protomask.evaluation.tables import CocoMetrics
@@ -45,9 +46,9 @@ def run(
         data: data set, a folder with annotations/SPLIT.json and images/SPLIT/, or a YAML naming these paths.
             For videos a YouTube-VIS JSON, or a folder in which annotations/SPLIT.json is one.
         split: part of the data set to measure on: val, test, or any other that it has.
-        model: zoo name or weights file; the model that ships with the package by default. With --weights, the zoo name
-            of the network in that file.
-        weights: weights file (.safetensors, or official .pth).
+        model: zoo name, weights file, run folder, exported file or hf:// address; the model that ships with the package
+            by default. With --weights, the zoo name of the network in that file.
+        weights: file of another codebase that does not say which network it holds: --model does.
         results: COCO results JSON to measure instead of a model; also the NAME.json given to --save-results before.
             For videos YouTube-VIS results JSON, or a folder of MOTS text.
         max_detections: detections per image that count; COCO's rule is 100, crowded images need more, for example 400.
@@ -73,22 +74,18 @@ def run(
 
     from protomask.api import load
     from protomask.cli.evaluate_videos import run_videos
-    from protomask.cli.output import dump_json, progress
+    from protomask.cli.output import dump_json
     from protomask.data.video import find_video_annotations
     from protomask.detection.options import PredictOptions
     from protomask.errors import ConfigError
-    from protomask.evaluation.coco import CocoEvaluator
-    from protomask.evaluation.evaluate import evaluate, evaluate_results, open_split, split_paths
-    from protomask.evaluation.quality import QualityMeter
-    from protomask.evaluation.results import SavedResults, diagram_path
     from protomask.files import check_writable
-    from protomask.reports.reliability import save_reliability_diagram
+
+    _check_names(data, split, results, weights or model, alone=not (save_results or tile))
+    from protomask.evaluation.results import diagram_path
 
     plot = diagram_path(quality_plot, save_results) if quality or quality_plot is not None else None
     if not 0 <= quality_min_score < 1:
         raise ConfigError(f"quality_min_score: expected a number from 0 to below 1, got {quality_min_score}")
-    if results is not None and (model or weights or save_results or tile):
-        raise ConfigError("results: expected alone, without model, weights, tile or save_results")
     for file, setting in ((plot, "quality_plot"), (save_results, "save_results")):
         if file is not None:
             check_writable(Path(file), setting)
@@ -110,30 +107,10 @@ def run(
             json=json,
         )  # fmt: skip
     judging: dict[str, Any] = {"min_class_score": quality_min_score, "max_detections": max_detections}
-    meter = None
-    if results is not None:
-        annotations, _ = split_paths(data, split)
-        if plot is not None:
-            meter = QualityMeter(annotations, **judging)
-        truth = annotations if meter is None else meter.truth
-        metrics = evaluate_results(truth, SavedResults.read(results), max_detections=max_detections, quality=meter)
-    else:
-        found_by = predictor()
-        dataset = open_split(data, split)
-        ids = dataset.category_ids
-        evaluator = CocoEvaluator(dataset, category_ids=ids, max_detections=max_detections)
-        if plot is not None:
-            meter = QualityMeter(evaluator.truth, category_ids=ids, **judging)
-        with progress("evaluate", len(dataset), quiet=json) as bar:
-            metrics = evaluate(
-                found_by, dataset, options=options, evaluator=evaluator, quality=meter, num_workers=num_workers,
-                on_progress=bar.update,
-            )  # fmt: skip
-        if save_results is not None:
-            _save(evaluator, save_results, quiet=json)
-    report = None if meter is None else meter.compute()
-    if report is not None and plot is not None:
-        save_reliability_diagram(report, plot)
+    metrics, report = _measure_images(
+        None if results is not None else predictor(), data, split, options, results=results, judging=judging,
+        plot=plot, save_results=save_results, num_workers=num_workers, quiet=json,
+    )  # fmt: skip
     if json:
         told = {} if report is None else {"quality": {**report.to_dict(), "plot": str(plot)}}
         dump_json({**metrics.to_dict(), **told})
@@ -141,6 +118,82 @@ def run(
         _print(metrics)
         _print_quality(report, plot, of_results=results is not None)
     return 0
+
+
+def _measure_images(
+    predictor: Predictor | None,
+    data: str,
+    split: str,
+    options: PredictOptions,
+    *,
+    results: str | None,
+    judging: dict[str, Any],
+    plot: Path | None,
+    save_results: str | None,
+    num_workers: int,
+    quiet: bool,
+) -> tuple[CocoMetrics, QualityReport | None]:
+    """Measure a model, or saved results where there is none; a report on the scores where there is a plot to draw."""
+    from protomask.cli.output import progress
+    from protomask.evaluation.coco import CocoEvaluator
+    from protomask.evaluation.evaluate import evaluate, evaluate_results, open_split, split_paths
+    from protomask.evaluation.quality import QualityMeter
+    from protomask.evaluation.results import SavedResults
+    from protomask.reports.reliability import save_reliability_diagram
+
+    limit, meter = judging["max_detections"], None
+    if predictor is None:
+        assert results is not None
+        annotations, _ = split_paths(data, split)
+        if plot is not None:
+            meter = QualityMeter(annotations, **judging)
+        truth = annotations if meter is None else meter.truth
+        metrics = evaluate_results(truth, SavedResults.read(results), max_detections=limit, quality=meter)
+    else:
+        dataset = open_split(data, split)
+        ids = dataset.category_ids
+        evaluator = CocoEvaluator(dataset, category_ids=ids, max_detections=limit)
+        if plot is not None:
+            meter = QualityMeter(evaluator.truth, category_ids=ids, **judging)
+        with progress("evaluate", len(dataset), quiet=quiet) as bar:
+            metrics = evaluate(
+                predictor, dataset, options=options, evaluator=evaluator, quality=meter, num_workers=num_workers,
+                on_progress=bar.update,
+            )  # fmt: skip
+        if save_results is not None:
+            _save(evaluator, save_results, quiet=quiet)
+    report = None if meter is None else meter.compute()
+    if report is not None and plot is not None:
+        save_reliability_diagram(report, plot)
+    return metrics, report
+
+
+def _check_names(data: str, split: str, results: str | None, model: str | None, *, alone: bool) -> None:
+    """Names and paths first: nothing heavy is imported for a wrong one."""
+    from protomask.data.coco.layout import open_dataset
+    from protomask.data.video import find_video_annotations
+    from protomask.errors import ConfigError
+    from protomask.extras import require_torch
+    from protomask.files import check_exists
+    from protomask.models.naming import find_model
+
+    if results is not None and (model is not None or not alone):
+        raise ConfigError("results: expected alone, without model, weights, tile or save_results")
+    require_torch("protomask eval")
+    if find_video_annotations(data, split) is None:
+        open_dataset(data, (split,))
+    if results is not None and not any(file.is_file() for file in _named_after(results)):
+        check_exists(results)
+    if model is not None:
+        find_model(model)
+
+
+def _named_after(results: str) -> list[Path]:
+    """The files that --save-results writes for this name."""
+    from pathlib import Path
+
+    path = Path(results)
+    return [path.with_name(f"{path.stem}_{kind}.json") for kind in ("bbox", "segm")]
 
 
 def _save(evaluator: CocoEvaluator, path: str, *, quiet: bool) -> None:

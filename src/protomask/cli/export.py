@@ -40,10 +40,11 @@ def run(
     """Write a model to one file that runs without PyTorch, and verify it against PyTorch.
 
     Args:
-        model: zoo name or weights file. With --weights, the zoo name of the network in that file.
+        model: zoo name, weights file, run folder or hf:// address. With --weights, the zoo name of the network in that
+            file.
         format: file format: onnx (also for TensorRT) or openvino (an .xml and a .bin).
         output: file to write; the model's name with the ending of the format by default.
-        weights: weights file (.safetensors, or official .pth).
+        weights: file of another codebase that does not say which network it holds: the model does.
         form: where the graph ends: detections goes from the pixels of an image to masks, for any runtime; candidates
             ends before NMS, and protomask does the rest with whatever options a prediction has.
         half: store the weights of an ONNX file of candidates in half precision, which halves it.
@@ -79,17 +80,18 @@ def run(
     path = Path(output or f"{Path(weights or model).stem}{'_int8' if int8 else ''}{_SUFFIXES[format]}")
     if path.suffix != _SUFFIXES[format]:
         raise ConfigError(f"output: expected a file name ending in {_SUFFIXES[format]} for {format}, got {path}")
+    options = PredictOptions(
+        score_threshold=score_threshold, iou_threshold=iou_threshold, max_detections=max_detections, nms=nms,
+        candidate_threshold=candidate_threshold,
+    )  # fmt: skip
+    _check_names(weights or model, path, images, data)
     chosen = None if calibration is None else _spread(calibration, calibration_images)
     predictor = load(weights or model, runtime="torch", model=model if weights else None, device="cpu")
     with progress("AP", None, quiet=json or data is None) as bar:
         agreement = export(
             predictor, path, images=images, data=data, form=form, precision="float16" if half else "float32",
             calibration=chosen, mask_size=mask_size, fixed_size=fixed_size, search_depth=search_depth,
-            verify_images=verify_images, licence=licence, on_progress=bar.update,
-            options=PredictOptions(
-                score_threshold=score_threshold, iou_threshold=iou_threshold, max_detections=max_detections, nms=nms,
-                candidate_threshold=candidate_threshold,
-            ),
+            verify_images=verify_images, licence=licence, on_progress=bar.update, options=options,
         )  # fmt: skip
     for warning in agreement.warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -106,6 +108,25 @@ def run(
         )
         print(f"{name}: {', '.join(shown)}")
     return 0
+
+
+def _check_names(source: str, output: Path, images: str | None, data: str | None) -> None:
+    """Names and paths first: nothing heavy is imported for a wrong one."""
+    from protomask.data.coco.layout import open_dataset
+    from protomask.errors import ConfigError
+    from protomask.extras import require_torch
+    from protomask.files import check_writable
+    from protomask.inference.sources import open_source
+    from protomask.models.naming import find_model
+
+    require_torch("protomask export")
+    if find_model(source).kind == "exported":
+        raise ConfigError(f"model: expected a name or weights to export, got the exported file {source}")
+    if images is not None:
+        open_source(images)
+    if data is not None:
+        open_dataset(data, ("val",))
+    check_writable(output, "output")
 
 
 def _spread(folder: str, count: int) -> list[Path]:

@@ -65,9 +65,9 @@ def run(
         video: what of videos is read.
         videos: how videos are written.
         recursive: take what is in subfolders of the folders, too.
-        model: shipped model, zoo name, weights file or exported file; the shipped default when not given. With
-            --weights, the zoo name of the network in that file.
-        weights: weights file (.safetensors, or official .pth).
+        model: zoo name, weights file, run folder, exported file or hf:// address; the shipped default when not given.
+            With --weights, the zoo name of the network in that file.
+        weights: file of another codebase that does not say which network it holds: --model does.
         runtime: what runs the network; auto takes ONNX Runtime for shipped models and .onnx files, OpenVINO for .xml
             files, PyTorch for everything else.
         device: device that runs the network: auto, cpu, cuda, cuda:N or mps.
@@ -81,9 +81,12 @@ def run(
     from protomask.cli.default_model import DefaultModelNotes
     from protomask.cli.moving import Job, code_of, is_moving, print_end, run_job, summary_of
     from protomask.cli.output import dump_json
+    from protomask.files import check_exists
     from protomask.inference.sources import open_source
 
     source = open_source(inputs, recursive=recursive, video=video)
+    if outputs.annotations is not None:
+        check_exists(outputs.annotations)
     if show and not is_moving(source):
         _check_one_image(source)
     predictor = load(

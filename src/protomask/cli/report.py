@@ -33,7 +33,11 @@ def run(
         json: print the numbers of the page as JSON.
     """
     from protomask.cli.output import dump_json, progress
+    from protomask.data.coco.layout import open_dataset
+    from protomask.engine.config import TrainConfig
+    from protomask.engine.folder import RunFolder
     from protomask.errors import ConfigError
+    from protomask.extras import require_torch
 
     if len(run_folders) > 1:
         for name, value in (("data", data), ("split", split)):
@@ -41,6 +45,9 @@ def run(
                 raise ConfigError(f"{name}: expected one run folder beside it, got {len(run_folders)}")
         return _compare(run_folders, output, json)
 
+    require_torch("protomask report")
+    folder = RunFolder.of_run(run_folders[0])
+    open_dataset(data or TrainConfig.load(folder.settings_file).data, () if split is None else (split,))
     from protomask.reports.run_report import write_report
 
     with progress("report", None, quiet=json) as bar:

@@ -74,9 +74,9 @@ def run(
         tracker: what follows the instances; mask compares masks, the others compare boxes.
         zones: GeoJSON or LabelMe file of zones and lines, in pixels; writes events.jsonl, events.csv and zones.json.
         recursive: take what is in subfolders of the folders, too.
-        model: shipped model, zoo name, weights file or exported file; the shipped default when not given. With
-            --weights, the zoo name of the network in that file.
-        weights: weights file (.safetensors, or official .pth).
+        model: zoo name, weights file, run folder, exported file or hf:// address; the shipped default when not given.
+            With --weights, the zoo name of the network in that file.
+        weights: file of another codebase that does not say which network it holds: --model does.
         runtime: what runs the network; auto takes ONNX Runtime for shipped models and .onnx files, OpenVINO for .xml
             files, PyTorch for everything else.
         device: device that runs the network: auto, cpu, cuda, cuda:N or mps.

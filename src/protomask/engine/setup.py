@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import nn
 
-from protomask.checkpoints.backbones import load_backbone
+from protomask.checkpoints.backbones import build_on_backbone
 from protomask.checkpoints.carry import Carried, carry_weights
 from protomask.checkpoints.sources import load_network
 from protomask.data.coco.dataset import CocoDataset
@@ -93,15 +93,10 @@ def network_for(config: TrainConfig, class_names: tuple[str, ...], reporter: Rep
         options["image_size"] = config.image_size
     if config.weights is None:
         model = zoo_entry(config.model or DEFAULT_MODEL).preset()
-        network = build_network(
-            config.model or DEFAULT_MODEL,
-            class_names=class_names,
-            pretrained_backbone=config.pretrained_backbone and config.backbone_weights is None,
-            **{**_options_of_part(config.add, "add", model), **options},
-        )
-        if config.backbone_weights is not None:
-            load_backbone(network.backbone, config.backbone_weights)
-        return network
+        options = {**_options_of_part(config.add, "add", model), **options}
+        if config.pretrained_backbone or config.backbone_weights is not None:
+            return build_on_backbone(model, class_names=class_names, weights=config.backbone_weights, **options)
+        return build_network(model, class_names=class_names, **options)
     source = load_network(config.weights, model=config.model)
     if config.add is not None and optional_part(source, config.add, "add") is not None:
         raise ConfigError(f"add: {config.weights} already has {config.add}; leave this setting out to train it further")

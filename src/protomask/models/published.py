@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+
+from protomask.downloads import stated_digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +29,7 @@ class PublishedWeights:
     @property
     def sha256_prefix(self) -> str:
         """First digits of the SHA-256 of the file, which publishers put at the end of its name."""
-        match = re.search(r"-([0-9a-f]{8,64})\.pth$", self.url)
-        return match[1] if match else ""
+        return stated_digest(self.url)
 
 
 _TORCHVISION_URL = "https://download.pytorch.org/models/{file}.pth"

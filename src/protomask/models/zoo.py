@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -274,5 +275,7 @@ def zoo_entry(name: str) -> ZooEntry:
 
     """
     if not isinstance(name, str) or name not in ZOO:
-        raise ConfigError(f"model: expected one of {', '.join(ZOO)}, got {name!r}")
+        near = difflib.get_close_matches(str(name), ZOO, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"model: expected one of {', '.join(ZOO)}, got {name!r}{hint}")
     return ZOO[name]

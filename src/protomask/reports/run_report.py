@@ -19,7 +19,6 @@ from protomask.detection.options import PredictOptions
 from protomask.engine.config import TrainConfig
 from protomask.engine.folder import RunFolder
 from protomask.engine.records import read_metrics
-from protomask.errors import ConfigError
 from protomask.evaluation.coco import CocoEvaluator
 from protomask.evaluation.confusion import Confusion, measure_confusion
 from protomask.evaluation.evaluate import check_classes, open_split, predict_dataset
@@ -93,10 +92,8 @@ def write_report(
         ProtomaskError: data or weights cannot be read, or the page cannot be written.
 
     """
-    folder = RunFolder(Path(run_folder))
-    weights = folder.best_weights if folder.best_weights.is_file() else folder.last_weights
-    if not folder.settings_file.is_file() or not weights.is_file():
-        raise ConfigError(f"run_folder: expected the folder of a training run with weights, got {run_folder}")
+    folder = RunFolder.of_run(run_folder)
+    weights = folder.weights
     config = TrainConfig.load(folder.settings_file)
     if data is not None:
         config = replace(config, data=data)

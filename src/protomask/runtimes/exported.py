@@ -19,7 +19,6 @@ from protomask.runtimes.info import ExportInfo
 from protomask.runtimes.shipped import SHIPPED, shipped_file
 from protomask.structures.instances import Instances
 
-EXPORTED_SUFFIXES = (".onnx", ".xml")
 Outputs = dict[str, NDArray[Any]]
 _OUTPUTS = {
     "candidates": ("class_logits", "boxes", "mask_coefficients", "prototypes"),

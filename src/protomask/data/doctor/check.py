@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from protomask.data.coco.layout import TRAINING_SPLITS, open_dataset
-from protomask.data.doctor.annotations import check_annotations
-from protomask.data.doctor.between_splits import check_class_names, check_classes, check_leakage
-from protomask.data.doctor.images import check_images, check_unnamed_files
 from protomask.data.doctor.problems import Findings, Problem, worst_first
 from protomask.data.doctor.report import CheckReport
-from protomask.data.doctor.split import Split
 from protomask.errors import DataError
+
+if TYPE_CHECKING:
+    from protomask.data.doctor.split import Split
 
 Progress = Callable[[int, int, str], None]
 """Called with how much is done, of how much, and what is being done."""
@@ -44,6 +44,12 @@ def check_dataset(
     except DataError as error:
         found = Problem(severity="error", kind="dataset", split=None, message=str(error), places=())
         return CheckReport(dataset=dataset, splits={}, problems=(found,))
+    # Not before: a wrong path need not wait for PyTorch.
+    from protomask.data.doctor.annotations import check_annotations
+    from protomask.data.doctor.between_splits import check_leakage
+    from protomask.data.doctor.images import check_images, check_unnamed_files
+    from protomask.data.doctor.split import Split
+
     names = list(paths.splits) if splits is None else splits
     findings = {name: Findings(name, str(paths.splits[name].annotations)) for name in names}
     opened = {name: Split.open(paths, name, found, quick=quick) for name, found in findings.items()}
@@ -71,6 +77,8 @@ def check_dataset(
 
 
 def _compare_with_training(train: Split, other: Split | None, between: Findings) -> None:
+    from protomask.data.doctor.between_splits import check_class_names, check_classes
+
     if other is None or other is train or not all(one.whole and len(one.dataset) for one in (train, other)):
         return
     if check_class_names(train, other, between) and other.name == "val":

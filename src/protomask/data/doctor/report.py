@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from protomask.data.doctor.network_fit import NetworkFit, SplitObjects, check_network_fit
 from protomask.data.doctor.problems import Findings, Problem, Severity, worst_first
 from protomask.errors import DataError
-from protomask.ops.anchors import NetworkInput
+
+if TYPE_CHECKING:
+    from protomask.data.doctor.network_fit import NetworkFit, SplitObjects
+    from protomask.ops.anchors import NetworkInput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,8 @@ class CheckReport:
 
     def with_network(self, network: NetworkInput) -> CheckReport:
         """The same report, with the problems that appear at the size at which a network sees the objects."""
+        from protomask.data.doctor.network_fit import check_network_fit
+
         objects = self._objects.get("train")
         if objects is None or not len(objects.boxes):
             return self

