@@ -28,6 +28,10 @@ def test_help_does_not_wait_for_torch(arguments: list[str]) -> None:
     assert "torch" not in loaded_by(code)
 
 
+def test_the_options_of_predict_wait_for_no_pixels() -> None:
+    assert loaded_by("import protomask.cli.predict") == set()
+
+
 def test_every_public_name_is_there() -> None:
     assert dir(protomask) == sorted(protomask.__all__)
     for name in protomask.__all__:

@@ -7,19 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from protomask.inference.sinks.datasets import CocoDatasetSink, LabelMeSink, YoloSink
-from protomask.inference.sinks.drawing import FrameDrawing, drawing_of_found
-from protomask.inference.sinks.lists import CocoSink, JsonLinesSink, TableSink
-from protomask.inference.sinks.pictures import CropSink, LabelMapSink, OverlaySink, PolygonSink
-from protomask.inference.sinks.sink import Sink, Sinks, make_folder
-from protomask.inference.sinks.video import DrawnSink, VideoSink
-from protomask.inference.sinks.youtube_vis import YoutubeVisSink
 from protomask.settings import NonNegative, Settings, Text
-from protomask.structures.coco_json import CocoIds, read_coco_ids
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the command line shows its help without what writes files
     from protomask.inference.resume import EarlierRun
+    from protomask.inference.sinks.drawing import FrameDrawing
+    from protomask.inference.sinks.sink import Sink, Sinks
     from protomask.inference.video.encoding import VideoFileOptions
+    from protomask.structures.coco_json import CocoIds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +95,12 @@ class Outputs(Settings):
             MissingExtraError: a package that writes a format is not installed.
 
         """
+        from protomask.inference.sinks.drawing import drawing_of_found
+        from protomask.inference.sinks.pictures import OverlaySink
+        from protomask.inference.sinks.sink import Sinks, make_folder
+        from protomask.inference.sinks.video import DrawnSink, VideoSink
+        from protomask.structures.coco_json import read_coco_ids
+
         ids = None if self.annotations is None else read_coco_ids(self.annotations, class_names)
         folder = make_folder(Path(self.save_dir))
         files = [*more, *self._files(folder)]
@@ -118,6 +119,8 @@ class Outputs(Settings):
 
     def _files(self, folder: Path) -> Iterator[Sink]:
         """Sinks that write files for each frame."""
+        from protomask.inference.sinks.pictures import CropSink, LabelMapSink, PolygonSink
+
         if self.save_polygons:
             yield PolygonSink(folder / "polygons")
         if self.save_label_map:
@@ -127,6 +130,8 @@ class Outputs(Settings):
 
     def _datasets(self, folder: Path, class_names: Sequence[str]) -> Iterator[Sink]:
         """Sinks that write a data set."""
+        from protomask.inference.sinks.datasets import CocoDatasetSink, LabelMeSink, YoloSink
+
         tolerance = self.outline_tolerance
         if self.save_coco_dataset:
             yield CocoDatasetSink(folder / "coco", class_names, tolerance=tolerance)
@@ -137,6 +142,8 @@ class Outputs(Settings):
 
     def _lists(self, folder: Path, ids: CocoIds | None, *, keep: int) -> Iterator[Sink]:
         """Sinks that write one file about all frames."""
+        from protomask.inference.sinks.lists import CocoSink, JsonLinesSink, TableSink
+
         if self.save_json:
             yield CocoSink(folder, image_ids=ids and ids.images, category_ids=ids and ids.categories)
         if self.save_jsonl:
@@ -163,4 +170,6 @@ class TrackOutputs(Outputs):
     def _lists(self, folder: Path, ids: CocoIds | None, *, keep: int) -> Iterator[Sink]:
         yield from super()._lists(folder, ids, keep=keep)
         if self.save_youtube_vis:
+            from protomask.inference.sinks.youtube_vis import YoutubeVisSink
+
             yield YoutubeVisSink(folder)
