@@ -14,36 +14,13 @@ import pytest
 
 from protomask.cli.serve import name_models
 from protomask.errors import ConfigError
+from server_process import Server
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
 httpx = pytest.importorskip("httpx")
 
 SCENE = Path(str(files("protomask"))) / "samples" / "scene_1.jpg"
-
-
-class Server:
-    """A server in a process of its own; ``said`` are the lines of its standard error."""
-
-    def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "protomask", "serve", *arguments, "--port", "0"]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-        self.said: list[str] = []
-        self._heard = threading.Condition()
-        threading.Thread(target=self._listen, daemon=True).start()
-        self.address = self.wait_for("serving ").rpartition(" ")[2].strip()
-
-    def _listen(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            with self._heard:
-                self.said.append(line)
-                self._heard.notify_all()
-
-    def wait_for(self, text: str) -> str:
-        with self._heard:
-            assert self._heard.wait_for(lambda: any(text in line for line in self.said), 120), self.said
-            return next(line for line in self.said if text in line)
 
 
 @pytest.fixture

@@ -32,6 +32,8 @@ from protomask.serve.reading import read_request
 
 PAGE = Path(str(files("protomask.serve"))) / "page"
 """Folder of the page: plain HTML, CSS and JavaScript."""
+SAMPLES = Path(str(files("protomask"))) / "samples"
+"""Folder of the sample images that the page offers."""
 
 
 class Service:
@@ -146,6 +148,7 @@ def create_app(
         return FileResponse(PAGE / "index.html")
 
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
+    app.mount("/samples", StaticFiles(directory=SAMPLES), name="samples")
     if options.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(options.cors_origins), allow_methods=["GET", "POST"], allow_headers=["*"]
