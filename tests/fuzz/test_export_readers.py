@@ -156,7 +156,7 @@ def test_supervisely(folder: Path, baseline: int, content: Any, meta: Any) -> No
 
 @cache
 def _bomb(size: int) -> bytes:
-    return zlib.compress(bytes(size << 21))
+    return zlib.compress(bytes(size << 19))
 
 
 @many

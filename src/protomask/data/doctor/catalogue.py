@@ -167,9 +167,10 @@ image, whatever size the JSON says) or `exif_orientation: stored`.
 ## Limits
 
 Nothing is decoded that is larger than the file and the image explain: outlines are cut off at the image before they are
-rasterised, run-length codes are added up before they become pixels, and a mask file of another size than its image is
-not opened. Only image formats are read, by their content, whatever a file is called. Paths in annotation files, LabelMe
-files and YOLO lists lead to files of the data set only.
+rasterised, run-length codes are added up before they become pixels, a mask file of another size than its image is not
+opened, and masks of labelling tools that are far larger than their image are refused before they are unpacked. Only
+image formats are read, by their content, whatever a file is called. Paths in annotation files and lists lead to files
+of the data set only.
 """
 
 

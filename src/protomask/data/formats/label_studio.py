@@ -34,6 +34,7 @@ from protomask.structures.coco_json import read_json, shown, whole_number
 
 _IMAGE_KEYS = ("image", "img", "picture", "photo")
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")  # that Label Studio puts before the names of files it is given
+_PIXEL_DIGITS = 3  # percent are never exact; outlines are drawn to a hundredth of a pixel
 _SIZE_KEYS = ("original_height", "original_width")
 
 
@@ -231,7 +232,8 @@ def _read_region(where: str, region: Mapping[str, Any], size: tuple[int, int]) -
     height, width = size
     if "points" in region:
         points = outline(region["points"], f"{where}: points")
-        return [[value * (height if index % 2 else width) / 100 for index, value in enumerate(points)]]
+        pixels = [value * (height if index % 2 else width) / 100 for index, value in enumerate(points)]
+        return [[round(value, _PIXEL_DIGITS) for value in pixels]]
     if "radiusX" in region:
         x, y, x_radius, y_radius = (
             number(region.get(key), f"{where}: {key}") for key in ("x", "y", "radiusX", "radiusY")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from protomask.data.coco.segmentation import encode_segmentation
 from protomask.errors import DataError
@@ -154,6 +154,8 @@ def read_patch(content: bytes, where: str, *, corner: tuple[int, int], size: tup
                 raise ValueError(f"{opened.width}x{opened.height} px are more than the image has")
             seen = opened.convert("RGBA").getchannel("A") if opened.has_transparency_data else opened.convert("L")
             patch = np.asarray(seen) > 0
+    except UnidentifiedImageError as error:
+        raise DataError(f"{where}: expected a PNG in base64, got something else") from error
     except Exception as error:
         # What a damaged file makes a decoder raise is not documented.
         raise DataError(f"{where}: expected a PNG in base64: {str(error) or type(error).__name__}") from error
