@@ -110,7 +110,8 @@ def test_eight_bits_are_compared_by_ap(run: Run, weights: Path, photos: Path, da
     assert agreement["parts"] == {}
     assert set(agreement["ap"]) == {"pytorch", "file"}
     assert {"box_AP", "mask_AP"} <= set(agreement["ap"]["file"])
-    assert done.err.splitlines() == [f"warning: {text}" for text in agreement["warnings"]]
+    shown = [line for line in done.err.splitlines() if line.startswith("warning: ")]  # NNCF has lines of its own
+    assert shown == [f"warning: {text}" for text in agreement["warnings"]]
 
 
 def test_classes_are_compared_before_anything_is_written(run: Run, photos: Path, dataset: Path, tmp_path: Path) -> None:
