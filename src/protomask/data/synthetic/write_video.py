@@ -161,7 +161,7 @@ class _Film:
         self._stream: Any = self._container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         self._stream.height, self._stream.width = image_size
         self._stream.pix_fmt = "yuv420p"
-        self._stream.options = {"crf": "18", "threads": "2"}
+        self._stream.options = {"crf": "23", "preset": "veryfast", "threads": "2"}
 
     def add(self, image: ByteArray) -> None:
         if self._container is not None:
