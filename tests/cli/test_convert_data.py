@@ -87,7 +87,7 @@ def test_other_formats_are_recognised(run: Run, tmp_path: Path, verb: list[str])
     exports.write_cvat(write_coco(tmp_path / "source", {"a.jpg": [("cell", BLOB)]}), source)
     outcome = run(*verb, source)
     assert outcome.code == 1
-    expected = f"(annotations.xml with annotations): `protomask data convert {source} {source}-converted"
+    expected = f"(annotations.xml): `protomask data convert {source} {source}-converted"
     assert f"{expected} --split 0.8,0.2` makes a data set of it" in outcome.out + outcome.err
 
 

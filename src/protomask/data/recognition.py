@@ -52,7 +52,8 @@ def conversion_hint(path: Path) -> str:
         formats = recognise(path) if path.exists() else {}
     if not formats:
         return ""
-    output = path.with_name(f"{path.stem}-converted")
+    place = path if path.name not in ("", "..") else path.resolve()
+    output = place.with_name(f"{place.name if place.is_dir() else place.stem}-converted")
     split = "" if _has_validation(path) else " --split 0.8,0.2"
     which = f" --from {next(iter(formats))}" if len(formats) > 1 else ""
     seen = " or ".join(f"{TITLES[name]} ({evidence})" for name, evidence in formats.items())
@@ -271,7 +272,7 @@ def cvat_files(source: Path) -> list[Path]:
 
 
 def _detect_cvat(source: Path) -> str | None:
-    return next((f"{file.name} with annotations" for file in cvat_files(source)), None)
+    return next((str(file.name) for file in cvat_files(source)), None)
 
 
 def label_studio_files(source: Path) -> list[Path]:
