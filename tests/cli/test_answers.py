@@ -33,6 +33,7 @@ ANSWERS: list[tuple[str, int, str]] = [
     ("train --data sound --model-options {\"x\":1}", 2, "unknown x"),
     ("train --data sound --output runs/shapes", 2, "already holds a run"),
     ("train --data sound --epochs 0", 2, "epochs: expected"),
+    ("train --data sound --no-pretrained-backbone --output photo.jpg", 2, "output: expected"),
     ("eval --data gone", 1, "dataset gone: expected a folder"),
     ("eval --data sound --model gone.onnx", 1, "gone.onnx: no such file"),
     ("eval --data sound --results gone.json", 1, "gone.json: no such file or folder"),

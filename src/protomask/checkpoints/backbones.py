@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ from protomask.errors import CheckpointError
 from protomask.models.build import build_network
 from protomask.models.config import ModelConfig
 from protomask.models.layers.deform_conv import ModulatedDeformConv2d
-from protomask.models.layers.efficientnet_lite import WEIGHTS_PACKAGE
 from protomask.models.network import Network
+from protomask.models.pretrained import installed_weights
 from protomask.models.zoo import zoo_entry
 
 _LITE_LAYERS = {"_expand_conv": "conv_pw", "_depthwise_conv": "conv_dw", "_project_conv": "conv_pwl"}
@@ -53,14 +52,6 @@ def build_on_backbone(
     if path is not None:
         load_backbone(network.backbone, path)
     return network
-
-
-def installed_weights(backbone: str) -> Path | None:
-    """File with ImageNet weights of a backbone in an installed package; None where there is none."""
-    spec = find_spec(WEIGHTS_PACKAGE) if backbone == "efficientnet_lite0" else None
-    if spec is None or spec.origin is None:
-        return None
-    return next(iter(sorted(Path(spec.origin).parent.glob("models/*.pth"))), None)
 
 
 def load_backbone(backbone: nn.Module, path: str | Path) -> None:

