@@ -33,8 +33,6 @@ PALETTE: tuple[Color, ...] = (
 )
 """Colours told apart by colour-blind eyes too: Okabe and Ito 2008, then the "muted" set of Tol 2021."""
 
-_PIXELS_PER_BLEND = 1 << 18  # keeps the temporary arrays of huge images small
-
 
 def draw_objects(
     image: NDArray[np.uint8],
@@ -143,17 +141,16 @@ def _draw_masks(
     # 0 is untouched, then one code per fill colour, then one per outline colour.
     height, width = style.frame
     layer = np.zeros((height, width), dtype=np.uint8)
-    outlines: list[tuple[NDArray[np.intp], int]] = []
+    outlines: list[tuple[NDArray[np.uint8], NDArray[np.bool_], int]] = []
     for index in order.tolist():
         top, left, crop = runs_to_window(masks[index], height)
         color_id = int(color_ids[index])
-        layer[top : top + crop.shape[0], left : left + crop.shape[1]][crop] = 1 + color_id
+        window = layer[top : top + crop.shape[0], left : left + crop.shape[1]]
+        np.copyto(window, 1 + color_id, where=crop)
         thickness = min(style.line, max(1, min(crop.shape) // 12))
-        ys, xs = np.nonzero(crop & ~_erode(crop, thickness))
-        outlines.append(((ys + top) * width + xs + left, 1 + len(PALETTE) + color_id))
-    flat = layer.reshape(-1)
-    for pixels, code in outlines:
-        flat[pixels] = code
+        outlines.append((window, crop & ~_erode(crop, thickness), 1 + len(PALETTE) + color_id))
+    for window, edge, code in outlines:
+        np.copyto(window, code, where=edge)
     _blend(canvas, layer, opacity)
 
 
@@ -170,11 +167,11 @@ def _erode(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
 
 
 def _blend(canvas: NDArray[np.uint8], layer: NDArray[np.uint8], opacity: float) -> None:
-    weight = round(256 * opacity)
-    weights = np.array([0] + [weight] * len(PALETTE) + [256] * len(PALETTE), dtype=np.uint16)[:, None]
-    tints = np.array([(0, 0, 0), *PALETTE, *PALETTE], dtype=np.uint16) * weights + np.uint16(128)
-    codes, pixels = layer.reshape(-1), canvas.reshape(-1, 3)
-    for start in range(0, len(codes), _PIXELS_PER_BLEND):
-        touched = start + np.flatnonzero(codes[start : start + _PIXELS_PER_BLEND])
-        code = codes[touched]
-        pixels[touched] = (pixels[touched] * (256 - weights[code]) + tints[code]) >> 8  # at most 65408: fits 16 bits
+    """Tint the pixels of ``canvas`` by their codes: Pillow does it several times faster than NumPy can."""
+    share = np.zeros(256, dtype=np.uint8)
+    share[1 : 1 + len(PALETTE)], share[1 + len(PALETTE) : 1 + 2 * len(PALETTE)] = round(255 * opacity), 255
+    tints = Image.fromarray(layer)
+    tints.putpalette([channel for color in ((0, 0, 0), *PALETTE, *PALETTE) for channel in color])
+    picture = Image.fromarray(canvas)
+    picture.paste(tints.convert("RGB"), mask=Image.fromarray(share[layer]))
+    canvas[:] = np.asarray(picture)

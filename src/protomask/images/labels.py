@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,18 @@ _LABELLED_SHARE = 0.15  # of the frame; beyond it the labels hide the image
 _SPACIOUS_SHARE = 0.07  # of the frame; up to here all names stay whole where they can
 _LONG_SHARE = 0.27  # of the frame's width; what is longer may be shortened
 _HIDDEN = 0.3  # of a small object; a label that hides more is not drawn
+
+
+@lru_cache(maxsize=16)
+def label_font(font_size: int) -> Font:
+    """Pillow's own font, of this height in pixels."""
+    return ImageFont.load_default(font_size)
+
+
+@lru_cache(maxsize=1 << 12)
+def text_length(text: str, font: Font) -> float:
+    """Pixels that a text is wide; the labels of a video are the same in many frames."""
+    return font.getlength(text)
 
 
 def draw_labels(
@@ -42,12 +55,12 @@ def draw_labels(
 
     """
     height, width = frame
-    font = ImageFont.load_default(font_size)
+    font = label_font(font_size)
     pad = _pad(font_size)
     label_height = min(height, font_size + pad)
     texts = _Texts(names, scores, font, room=width - 2 * pad, short=max(_LONG_SHARE * width, 6 * font_size))
     budget = _LABELLED_SHARE * height * width
-    share = sum(font.getlength(text) + 2 * pad for text in texts.whole) * label_height / (height * width)
+    share = sum(text_length(text, font) + 2 * pad for text in texts.whole) * label_height / (height * width)
     taken = np.zeros((0, 4), dtype=np.int64)
     for index, choices in texts.in_order(is_spacious=share <= _SPACIOUS_SHARE, is_crowded=share > _LABELLED_SHARE):
         for text in choices:
@@ -67,7 +80,7 @@ def draw_labels(
 def label_size(text: str, font: Font, font_size: int, frame: tuple[int, int]) -> tuple[int, int]:
     """(w, h) of a label in pixels, no larger than the frame (H, W)."""
     pad = _pad(font_size)
-    return min(frame[1], round(font.getlength(text)) + 2 * pad), min(frame[0], font_size + pad)
+    return min(frame[1], round(text_length(text, font)) + 2 * pad), min(frame[0], font_size + pad)
 
 
 def write_label(
@@ -75,7 +88,7 @@ def write_label(
 ) -> None:
     """Draw one label of ``size`` (w, h) with its top left corner at ``place`` (x, y), pixels."""
     (x, y), (w, h) = place, size
-    left = (w - font.getlength(text)) / 2
+    left = (w - text_length(text, font)) / 2
     pen.rounded_rectangle((x, y, x + w - 1, y + h - 1), radius=h // 10, fill=color)
     pen.text((x + left, y + h / 2), text, fill=_readable_on(color), font=font, anchor="lm")
 
@@ -119,7 +132,7 @@ class _Texts:
         """``name score`` in ``room`` pixels or fewer, the name shortened, or the score."""
         name, number = " ".join(self._names[index].split()), self._numbers[index]
         rest = f" {number}" if number else ""
-        fitting = shortened(name, room, lambda text: self._font.getlength(f"{text}{rest}"))
+        fitting = shortened(name, room, lambda text: text_length(f"{text}{rest}", self._font))
         return f"{fitting}{rest}".strip() if fitting != "…" or not number else number
 
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from protomask.errors import ConfigError
 from protomask.images.decode import Pixels
 from protomask.images.draw import PALETTE, Style, draw_objects, pixel_corners
-from protomask.images.labels import label_costs, label_size, label_spots, write_label
+from protomask.images.labels import label_costs, label_font, label_size, label_spots, write_label
 from protomask.inference.zones.regions import Line, Region, Zone
 from protomask.settings import NonNegative, Positive, Settings, Unit
 from protomask.structures.frame import Frame
@@ -173,7 +173,7 @@ class TrackPainter:
     ) -> None:
         assert found.track_ids is not None
         tracks = found.track_ids.tolist()
-        font = ImageFont.load_default(style.font_size)
+        font = label_font(style.font_size)
         names, scores = found.names, found.scores.tolist()
         corners = pixel_corners(np.array([path.box for path in paths], dtype=np.float32).reshape(-1, 4), *style.frame)
         # The oldest track chooses first, so that a newcomer does not push the labels of others around.
@@ -204,7 +204,7 @@ class TrackPainter:
     def _draw_regions(self, pen: ImageDraw.ImageDraw, report: ZoneReport | None, style: Style) -> NDArray[np.int64]:
         """Outlines and counts; returns the places of the counts, (K, 4) xyxy pixels."""
         places: list[tuple[int, int, int, int]] = []
-        font = ImageFont.load_default(style.font_size)
+        font = label_font(style.font_size)
         counts = {} if report is None else report.counts
         for region in (region for region in self._regions if region.name in counts):
             count = counts[region.name]
