@@ -23,7 +23,7 @@ from protomask.checkpoints.carry import carry_weights
 from protomask.checkpoints.io import load_matching, save_weights
 from protomask.checkpoints.sources import load_network
 from protomask.data.synthetic.write import write_dataset
-from protomask.engine.log import read_metrics
+from protomask.engine.records import read_metrics
 from protomask.models.build import build_network
 from protomask.models.families import family_of
 from protomask.models.network import Network

@@ -1,4 +1,4 @@
-"""Which learning rate? AP of short trainings from the same start that differ in optimizer and rate alone."""
+"""Which learning rate? Short trainings from the same start that differ only in optimizer and rate: loss and AP."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 
 import protomask
 from measuring import argument_parser, positive, report
+from protomask.engine.records import read_metrics
 
 
 def main() -> None:
@@ -39,10 +40,12 @@ def main() -> None:
             result = protomask.train(options.data, output=options.output / f"{optimizer}_{rate:g}", **given)
             assert result.metrics is not None
             tables = result.metrics.tables
-            values = {name: f"{tables[name].AP or 0.0:.3f}" for name in ("mask", "box")}
+            last = [line for line in read_metrics(result.output) if line["kind"] == "train"][-1]
+            values = {"loss of the last 20 steps": f"{last['loss_total']:.1f}"}
+            values |= {name: f"{tables[name].AP or 0.0:.3f}" for name in ("mask", "box")}
             rows.append({"optimizer": optimizer, "learning rate": f"{rate:g}", **values})
             print(rows[-1], flush=True)
-    title = f"AP of {options.weights} on {Path(options.data).name} after {options.steps} steps of {options.batch_size}"
+    title = f"{options.weights} on {Path(options.data).name} after {options.steps} steps of {options.batch_size}"
     report(title, rows, json_file=options.json)
 
 
