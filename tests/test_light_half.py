@@ -127,7 +127,7 @@ def test_verbs_that_need_pytorch_say_so(verb: list[str], tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["predict", "--help"], ["bench", "--help"], ["demo", "--help"]]
+    "arguments", [["--help"], ["--version"], *([verb, "--help"] for verb in ("predict", "track", "bench", "demo"))]
 )
 def test_help(arguments: list[str]) -> None:
     assert "protomask" in run(*arguments)

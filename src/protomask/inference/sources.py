@@ -19,7 +19,14 @@ from protomask.inference.video.folder import FrameFolder
 from protomask.inference.video.live import LiveStream
 from protomask.inference.video.options import VideoOptions
 from protomask.inference.video.reader import VideoFile
-from protomask.inference.video.sources import StandardInput, is_video_file, open_address, video_of
+from protomask.inference.video.sources import (
+    StandardInput,
+    UnreadableVideo,
+    is_video_file,
+    open_address,
+    video_beside_images,
+    video_of,
+)
 from protomask.structures.frame import Frame
 
 if TYPE_CHECKING:
@@ -161,14 +168,16 @@ class _Opening:
     def _files(self, given: str | Path) -> list[Any]:
         suffixes, kinds = IMAGE_SUFFIXES | VIDEO_SUFFIXES, ("image", "video")
         paths = list(expand(given, suffixes, recursive=self._recursive, kinds=kinds))
-        if self._as_video and Path(given).expanduser().is_file():
+        path_is_file = Path(given).expanduser().is_file()
+        if self._as_video and path_is_file:
             return [video_of(paths[0], self._video)]
         parts: list[Any] = []
-        together = self._as_video or (self._video.fps is not None and not Path(given).is_file())
+        together = self._as_video or (self._video.fps is not None and not path_is_file)
         for (folder, is_video), group in groupby(paths, lambda path: (path.parent, is_video_file(path))):
             files = list(group)
             if is_video:
-                parts += [video_of(path, self._video) for path in files]
+                open_one = video_of if path_is_file else video_beside_images
+                parts += [open_one(path, self._video) for path in files]
             elif together:
                 parts.append(FrameFolder(str(folder), files, self._video))
             else:
@@ -177,7 +186,7 @@ class _Opening:
 
 
 def _is_source(part: Any) -> bool:
-    return isinstance(part, StandardInput | VideoFile | LiveStream | FrameFolder)
+    return isinstance(part, StandardInput | VideoFile | LiveStream | FrameFolder | UnreadableVideo)
 
 
 def _is_one_image(source: Any) -> bool:

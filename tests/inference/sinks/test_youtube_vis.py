@@ -8,6 +8,7 @@ import pytest
 from protomask.errors import ConfigError
 from protomask.inference.sinks.youtube_vis import YoutubeVisSink
 from protomask.structures.frame import Frame
+from protomask.structures.youtube_vis import read_youtube_vis, read_youtube_vis_results
 from sample_frames import NAMES, SIZE, files_in, found, frame, read_json
 
 
@@ -36,6 +37,18 @@ def test_tracks_have_a_mask_for_each_frame(tmp_path: Path) -> None:
     assert first["file_names"] == ["a/000000.jpg", "a/000001.jpg", "a/000002.jpg"]
     assert first["times"] == [0.0, 0.1, 0.2]
     assert (second["file_name"], second["file_names"]) == ("sub/a.mp4", ["a_2/000000.jpg"])
+
+
+def test_the_package_reads_what_it_wrote(tmp_path: Path) -> None:
+    with YoutubeVisSink(tmp_path) as sink:
+        sink.write(tracked("a.mp4", 0, [0, 1], [7, 3]))
+        sink.write(tracked("a.mp4", 1, [1], [3]))
+    truth = read_youtube_vis(tmp_path / "videos.json")
+    assert truth.class_names == NAMES
+    [video] = read_youtube_vis_results(tmp_path / "youtube_vis.json", truth).values()
+    codes = found().rle()
+    assert {(track.label, tuple(sorted(track.masks))) for track in video.tracks} == {(0, (0,)), (1, (0, 1))}
+    assert [track.masks[0] for track in video.tracks if track.label == 1] == [codes[1]]
 
 
 def test_nothing_found_is_an_empty_list(tmp_path: Path) -> None:

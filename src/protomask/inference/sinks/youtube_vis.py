@@ -18,7 +18,7 @@ from protomask.structures.frame import Frame
 class YoutubeVisSink(Sink):
     """``youtube_vis.json``: results as YouTube-VIS has them (https://youtube-vos.org/dataset/vis), a list of tracks
     with a ``segmentation`` for each frame of their video, null where they are not seen; and ``videos.json``: the
-    ``videos`` and ``categories`` that they refer to.
+    ``videos`` and ``categories`` that they refer to, and no annotations.
 
     A track has the class that its frames give the highest sum of scores, and the mean of their scores. Each video is
     described as if its frames were JPEG files in a folder of its name. Both files appear when all frames have come.
@@ -59,7 +59,8 @@ class YoutubeVisSink(Sink):
             return
         videos = [video.described(number) for number, video in enumerate(self._videos, start=1)]
         categories = [{"id": label, "name": name} for label, name in enumerate(self._class_names, start=1)]
-        write_json(self.folder / "videos.json", {"videos": videos, "categories": categories})
+        content = {"videos": videos, "categories": categories, "annotations": []}
+        write_json(self.folder / "videos.json", content)
         path = self.folder / "youtube_vis.json"
         with naming(path), replacing(path) as file:
             before = b"[\n"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from protomask.errors import DataError, MissingExtraError
 from protomask.images.decode import read_image
 from protomask.images.fetch import is_url
 from protomask.images.pixels import IMAGE_SUFFIXES
@@ -43,6 +44,30 @@ def video_of(path: Path, options: VideoOptions) -> VideoFile | LiveStream:
     """The frames of a video file."""
     address = file_address(path)
     return LiveStream(address, options) if options.live == "yes" else VideoFile(address, options)
+
+
+def video_beside_images(path: Path, options: VideoOptions) -> VideoFile | LiveStream | UnreadableVideo:
+    """`video_of` for a file of a folder, whose images can be read without PyAV."""
+    try:
+        return video_of(path, options)
+    except MissingExtraError as error:
+        return UnreadableVideo(path, error)
+
+
+class UnreadableVideo:
+    """One frame that says why there are no others.
+
+    Args:
+        path: of the video.
+        reason: why it cannot be read.
+
+    """
+
+    def __init__(self, path: Path, reason: MissingExtraError) -> None:
+        self._frame = Frame.failed(DataError(f"{path}: {reason}"), source=str(path))
+
+    def __iter__(self) -> Iterator[Frame]:
+        yield self._frame
 
 
 def open_address(text: str | int, options: VideoOptions, *, as_video: bool = False) -> VideoFile | LiveStream | None:
