@@ -23,6 +23,8 @@ ANSWERS: list[tuple[str, int, str]] = [
     ("predict photo.jpg --annotations gone.json", 1, "gone.json: no such file or folder"),
     ("predict photo.jpg --model runs/shapes --runtime onnx", 2, "runtime: expected torch"),
     ("predict photo.jpg --score-threshold 2", 2, "score_threshold: expected"),
+    ("serve yolact_nan", 2, "did you mean yolact_nano"),
+    ("serve nano.onnx other/nano.onnx", 2, "models: expected names that differ"),
     ("train --data gone", 1, "dataset gone: expected a folder"),
     ("train --data sound --model yolact_nan0", 2, "did you mean yolact_nano"),
     ("train --data sound --weights runs/shapes/bets.safetensors", 1, "did you mean runs/shapes/best.safetensors?"),

@@ -23,23 +23,27 @@ def run(models: list[str] | None = None, *, options: ServeOptions, host: str = "
         port: port to listen on; 0 takes a free one.
     """
     from protomask.api import DEFAULT_MODEL, load
+    from protomask.models.naming import find_model
 
+    named = name_models(models or [DEFAULT_MODEL])
+    for source in named.values():
+        find_model(source)
     try:
         from protomask.serve.run import serve
     except ImportError as error:
         raise MissingExtraError(f"serving needs {error.name}: pip install 'protomask[serve]'") from error
     key = os.environ.get(API_KEY_VARIABLE) or None
-    return serve(name_models(models or [DEFAULT_MODEL]), load, options, host=host, port=port, api_key=key)
+    return serve(named, load, options, host=host, port=port, api_key=key)
 
 
-def name_models(models: list[str]) -> dict[str, str | None]:
+def name_models(models: list[str]) -> dict[str, str]:
     """Name in requests of each model: its zoo name, or the name of its file or folder.
 
     Raises:
         ConfigError: two have one name.
 
     """
-    named: dict[str, str | None] = {}
+    named: dict[str, str] = {}
     for source in models:
         name = Path(source).stem if Path(source).suffix else Path(source).name
         if name in named:

@@ -20,7 +20,7 @@ from protomask.serve.worker import Load
 
 
 def serve(
-    models: Mapping[str, str | None],
+    models: Mapping[str, str],
     load: Load,
     options: ServeOptions,
     *,

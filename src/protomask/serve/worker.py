@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -50,6 +51,7 @@ def serve_model(load: Load, source: str | None, threads: int, connections: Seque
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server itself says when to end
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # PyTorch reads it when it is imported
     first = connections[0]
     try:
         predictor = load(source, threads=threads)
