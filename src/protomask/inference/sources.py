@@ -60,9 +60,10 @@ class StillImages:
 
 
 class ImageStream:
-    """Images or frames that come one by one, from a generator perhaps."""
+    """Images or frames that come one by one, from a generator perhaps; ``live`` if that is an attribute of theirs."""
 
     def __init__(self, items: Iterable[ImageSource | Frame]) -> None:
+        self.live = bool(getattr(items, "live", False))
         self._items = items
 
     def __iter__(self) -> Iterator[Frame]:
@@ -106,6 +107,7 @@ def open_source(
             * a camera: 0, "camera:0" or "/dev/video0".
             * the bytes of an image, a binary file object, an array, a tensor, a Pillow image, a `Frame`.
             * a list of these, or any iterable of images and frames, which is advanced as frames are asked for.
+            * what this function has returned.
 
         recursive: folders give the images and videos in their subfolders, too.
         video: what of videos is read. With ``fps``, the images of a folder are the frames of one video.
@@ -119,6 +121,8 @@ def open_source(
     """
     if isinstance(source, Frame):
         return [source]
+    if isinstance(source, StillImages | ImageStream | Several) or _is_source(source):
+        return cast("Source", source)
     opening = _Opening(video or VideoOptions(), recursive=recursive, as_video=as_video)
     if isinstance(source, str | Path | int):
         return opening.joined(opening.parts(source))

@@ -44,7 +44,7 @@ def stream(url: str, give_up: float = 0.0) -> LiveStream:
 
 
 def test_the_newest_frame_is_used_and_what_came_before_is_dropped_and_counted(clip: bytes) -> None:
-    with LocalStream([clip], pause=1.0) as server, closing(iter(source := stream(server.url))) as frames:
+    with LocalStream([clip], pause=0.5) as server, closing(iter(source := stream(server.url))) as frames:
         first = next(frames)
         wait_until(lambda: source.captured >= 29)
         newest = next(frames)
@@ -52,7 +52,8 @@ def test_the_newest_frame_is_used_and_what_came_before_is_dropped_and_counted(cl
         assert newest.captured is not None
         assert newest.captured >= first.captured
         assert number_of(newest.image) == newest.index >= 28
-        assert source.dropped == source.captured - 1 - (newest.index < 29) - (first.index == 0)
+        wait_until(lambda: source.captured == 30)
+        assert source.dropped == 30 - 2 - (newest.index < 29)
         assert newest.source == server.url
 
 

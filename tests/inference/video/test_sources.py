@@ -78,6 +78,21 @@ def test_what_is_live(text: str | int, settings: dict[str, Any], live: bool) -> 
     assert is_live(open_source(text, video=VideoOptions(**settings))) is live
 
 
+def test_a_source_stays_what_it_is(folder: Path) -> None:
+    pytest.importorskip("av")
+    for given in ("rtsp://host/a", folder, folder / "clip.mp4", folder / "1.png", "-"):
+        source = open_source(given)
+        assert open_source(source) is source
+
+    class Mine:
+        live = True
+
+        def __iter__(self) -> Any:
+            return iter([])
+
+    assert is_live(open_source(Mine()))
+
+
 def test_an_address_of_an_image_stays_one_unless_all_are_videos() -> None:
     pytest.importorskip("av")
     assert isinstance(open_source("http://host/a"), StillImages)

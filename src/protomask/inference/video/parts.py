@@ -112,7 +112,9 @@ def _packets(path: Path, most: int | None = None, *, as_encoded: bool = False) -
                 return
             if packet.size and packet.pts is not None:
                 given += 1
-                yield from convert(packet)
+                for one in convert(packet):
+                    one.time_base = stream.time_base  # a filter may not say
+                    yield one
 
 
 def _count(path: Path) -> int:
