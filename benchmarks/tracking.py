@@ -33,10 +33,10 @@ from protomask.masks.runs import boxes_of_masks
 from protomask.structures.tracks import TrackCollector, VideoTracks
 
 TRACKERS: dict[str, Callable[[float], Tracker]] = {
-    "mask": lambda fps: build_tracker("mask", fps=fps),
-    "ByteTrack": lambda fps: build_tracker("bytetrack", high_score=0.6, new_score=0.7, confirm_frames=2, fps=fps),
-    "OC-SORT": lambda fps: build_tracker("ocsort", high_score=0.6, new_score=0.7, confirm_frames=2, fps=fps),
-    "BoT-SORT": lambda fps: build_tracker("botsort", high_score=0.6, new_score=0.7, confirm_frames=3, fps=fps),
+    "mask": lambda fps: build_tracker("mask", frame_rate=fps),
+    "ByteTrack": lambda fps: build_tracker("bytetrack", high_score=0.6, new_score=0.7, confirm_frames=2, frame_rate=fps),
+    "OC-SORT": lambda fps: build_tracker("ocsort", high_score=0.6, new_score=0.7, confirm_frames=2, frame_rate=fps),
+    "BoT-SORT": lambda fps: build_tracker("botsort", high_score=0.6, new_score=0.7, confirm_frames=3, frame_rate=fps),
 }
 
 
