@@ -32,14 +32,17 @@ from protomask.masks.coarse import coarse_masks
 from protomask.masks.runs import boxes_of_masks
 from protomask.structures.tracks import TrackCollector, VideoTracks
 
+
+def boxed(name: str, fps: float, confirm_frames: int) -> Tracker:
+    return build_tracker(name, high_score=0.6, new_score=0.7, confirm_frames=confirm_frames, frame_rate=fps)
+
+
 TRACKERS: dict[str, Callable[[float], Tracker]] = {
     "mask": lambda fps: build_tracker("mask", frame_rate=fps),
-    "ByteTrack": lambda fps: build_tracker("bytetrack", high_score=0.6, new_score=0.7, confirm_frames=2, frame_rate=fps),
-    "OC-SORT": lambda fps: build_tracker("ocsort", high_score=0.6, new_score=0.7, confirm_frames=2, frame_rate=fps),
-    "BoT-SORT": lambda fps: build_tracker("botsort", high_score=0.6, new_score=0.7, confirm_frames=3, frame_rate=fps),
+    "ByteTrack": lambda fps: boxed("bytetrack", fps, 2),
+    "OC-SORT": lambda fps: boxed("ocsort", fps, 2),
+    "BoT-SORT": lambda fps: boxed("botsort", fps, 3),
 }
-
-
 FPS = 30
 
 
