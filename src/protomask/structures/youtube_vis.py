@@ -89,7 +89,8 @@ def read_youtube_vis(path: str | Path) -> YoutubeVis:
 
 
 def read_youtube_vis_results(path: str | Path, truth: YoutubeVis) -> dict[int, VideoTracks]:
-    """Read a file of results: a list of tracks, each with ``video_id``, ``category_id``, ``score``, ``segmentations``.
+    """Read a file of results: a list of tracks, each with ``video_id``, ``category_id``, ``score``, ``segmentations``,
+    and ``track_id`` if there is one.
 
     Args:
         path: of the file.
@@ -107,7 +108,7 @@ def read_youtube_vis_results(path: str | Path, truth: YoutubeVis) -> dict[int, V
     if not isinstance(rows, list):
         raise Fault(file, "results file", "", f"expected a list of tracks, got a {type(rows).__name__}")
     labels = {category_id: label for label, category_id in enumerate(truth.categories)}
-    tracks: dict[int, list[Tracklet]] = {video_id: [] for video_id in truth.videos}
+    tracks: dict[int, dict[int, Tracklet]] = {video_id: {} for video_id in truth.videos}
     for position, row in enumerate(rows):
         try:
             if not isinstance(row, Mapping):
@@ -116,11 +117,14 @@ def read_youtube_vis_results(path: str | Path, truth: YoutubeVis) -> dict[int, V
             if score is None:
                 raise Flaw("score", f"expected a number as score, got {shown(row.get('score'))}")
             video_id, video = _video_of(row, truth.videos)
-            number = len(tracks[video_id]) + 1
-            tracks[video_id].append(_read_track(row, video, labels, number=number, score=score))
+            known = tracks[video_id]
+            number = whole_number(row.get("track_id", len(known) + 1))
+            track = _read_track(row, video, labels, number=number, score=score)
+            if known.setdefault(track.track_id, track) is not track:
+                raise Flaw("track twice", f"track {track.track_id} occurs twice in video {video_id}")
         except Flaw as flaw:
             raise Fault(file, flaw.kind, f"track {position}", flaw.reason) from None
-    return {video_id: _with_tracks(video, tracks[video_id]) for video_id, video in truth.videos.items()}
+    return {video_id: _with_tracks(video, tracks[video_id].values()) for video_id, video in truth.videos.items()}
 
 
 def _read_videos(entries: Sequence[tuple[int, Mapping[str, Any]]], faults: Faults) -> dict[int, VideoTracks]:
@@ -269,6 +273,7 @@ def write_youtube_vis_results(
     rows = [
         {
             "video_id": video_id,
+            "track_id": track.track_id,
             "category_id": track.label + 1 if category_ids is None else category_ids[track.label],
             "score": track.score,
             "segmentations": [track.masks.get(index) for index in range(video.num_frames)],
