@@ -74,6 +74,7 @@ def serve(port: int, log: Path) -> None:
     """Send frames at their times until the process is killed, going on with the numbers of the log."""
     first = len(log.read_text().splitlines()) if log.exists() else 0
     scenes = list(gliding(90))
+    ready_file(log).touch()
     with av.open(f"tcp://127.0.0.1:{port}?listen=1", "w", format="mpegts", options={"flush_packets": "1"}) as output:
         settings = {"preset": "ultrafast", "tune": "zerolatency", "crf": "23"}
         stream = output.add_stream("libx264", rate=RATE, options=settings)
@@ -88,6 +89,11 @@ def serve(port: int, log: Path) -> None:
                 sent.write(f"{monotonic()}\n")
                 sent.flush()
                 output.mux(stream.encode(picture))
+
+
+def ready_file(log: Path) -> Path:
+    """What the serving process makes when it is about to listen."""
+    return log.with_suffix(".ready")
 
 
 class SlowModel:
@@ -123,8 +129,11 @@ class Server:
 
     def start(self) -> None:
         script = [sys.executable, __file__, "--serve", str(self.port), str(self.log)]
+        ready_file(self.log).unlink(missing_ok=True)
         self.process = subprocess.Popen(script, stderr=subprocess.DEVNULL)
-        time.sleep(3)  # until it listens
+        while not ready_file(self.log).exists():  # a connection would be the one that it serves
+            time.sleep(0.1)
+        time.sleep(1)
 
     def kill(self) -> None:
         assert self.process is not None
