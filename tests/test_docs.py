@@ -19,7 +19,7 @@ from protomask.cli.codes import DONE
 from protomask.cli.main import VERBS, main
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PAGES = (REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md")))
+PAGES = (REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("**/*.md")))
 PLACEHOLDER = re.compile(r"[A-Z]{2,}")
 """Of inline commands: ``protomask VERB --help``."""
 
@@ -171,8 +171,11 @@ def test_flags_within_the_text_belong_to_a_verb(page: Path) -> None:
     assert shown <= known, f"{page.name}: {sorted(shown - known)}"
 
 
-FLAGS_OF_OTHERS = {"--fp16", "--images", "--memory", "--mosaic", "--candidates", "--rounds"}
-"""Of TensorRT, and of scripts in benchmarks/."""
+FLAGS_OF_OTHERS = {
+    "--fp16", "--images", "--memory", "--mosaic", "--candidates", "--rounds",
+    "--allow-unmatched-labels", "--clear-existing", "--conf-threshold", "--conv-mask-to-poly",
+}  # fmt: skip
+"""Of TensorRT, of scripts in benchmarks/, and of CVAT."""
 
 
 def _flags(words: list[str]) -> set[str]:

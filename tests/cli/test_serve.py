@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from protomask.cli.serve import name_models
+from protomask.cli.serve import name_models, run
 from protomask.errors import ConfigError
+from protomask.serve.options import ServeOptions
 from server_process import Server
 
 pytest.importorskip("uvicorn")
@@ -79,3 +80,9 @@ def test_models_are_named_after_their_files(sources: list[str], names: list[str]
 def test_two_models_of_one_name_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"models: .* got best twice: a/best\.onnx and b/best\.onnx"):
         name_models(["a/best.onnx", "b/best.onnx"])
+
+
+def test_an_address_of_label_studio_has_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_URL", "localhost:8080")
+    with pytest.raises(ConfigError, match="LABEL_STUDIO_URL: expected an http or https address, got 'localhost:8080'"):
+        run(["yolact_nano"], options=ServeOptions(label_studio=True), port=0)

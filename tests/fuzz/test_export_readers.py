@@ -30,7 +30,7 @@ from fuzz.test_data_readers import (
     sane,
     write_json,
 )
-from protomask.data.formats.label_studio_rle import decode_brush
+from protomask.masks.brush import decode_brush
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 MASK = np.zeros((HEIGHT, WIDTH), dtype=bool)

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from protomask.errors import ConfigError, MissingExtraError
-from protomask.serve.options import API_KEY_VARIABLE, Port, ServeOptions
+from protomask.images.fetch import is_url
+from protomask.serve.options import (
+    API_KEY_VARIABLE,
+    LABEL_STUDIO_KEY_VARIABLE,
+    LABEL_STUDIO_URL_VARIABLE,
+    Port,
+    ServeOptions,
+)
+
+if TYPE_CHECKING:
+    from protomask.serve.label_studio_host import LabelStudioHost
 
 EXAMPLE = "protomask serve yolact_nano nuclei --port 8080"
 POSITIONAL = ("models",)
@@ -33,7 +44,18 @@ def run(models: list[str] | None = None, *, options: ServeOptions, host: str = "
     except ImportError as error:
         raise MissingExtraError(f"serving needs {error.name}: pip install 'protomask[serve]'") from error
     key = os.environ.get(API_KEY_VARIABLE) or None
-    return serve(named, load, options, host=host, port=port, api_key=key)
+    return serve(named, load, options, host=host, port=port, api_key=key, label_studio=_label_studio())
+
+
+def _label_studio() -> LabelStudioHost | None:
+    from protomask.serve.label_studio_host import LabelStudioHost
+
+    url = os.environ.get(LABEL_STUDIO_URL_VARIABLE, "").rstrip("/")
+    if not url:
+        return None
+    if not is_url(url):
+        raise ConfigError(f"{LABEL_STUDIO_URL_VARIABLE}: expected an http or https address, got {url!r}")
+    return LabelStudioHost(url, os.environ.get(LABEL_STUDIO_KEY_VARIABLE, ""))
 
 
 def name_models(models: list[str]) -> dict[str, str]:

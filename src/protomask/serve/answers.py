@@ -13,6 +13,7 @@ from PIL import Image
 
 from protomask.images.decode import Pixels
 from protomask.serve.jobs import MaskFormat, Task
+from protomask.serve.regions import as_prediction
 from protomask.structures.instances import Instances
 
 MEDIA_TYPES = {
@@ -21,6 +22,7 @@ MEDIA_TYPES = {
     "png": "image/png",
     "label-map": "image/png",
     "instances": "application/octet-stream",
+    "label-studio": "application/json",
 }
 
 
@@ -29,6 +31,9 @@ def render(found: Instances, image: Pixels, task: Task) -> bytes:
     if task.format == "instances":
         found.runs()  # masks of the frame, not prototypes
         return pickle.dumps(found, protocol=pickle.HIGHEST_PROTOCOL)
+    if task.format == "label-studio":
+        assert task.control is not None
+        return json.dumps(as_prediction(found, task.control)).encode()
     if task.format == "geojson":
         return json.dumps({**found.to_geojson(), "name": task.name}).encode()
     if task.format == "png":

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -21,88 +20,21 @@ from starlette.types import ASGIApp
 from protomask import __version__
 from protomask.serve.answers import MEDIA_TYPES
 from protomask.serve.guard import Guard
-from protomask.serve.jobs import Answer, Job, Task
+from protomask.serve.label_studio import label_studio_routes
+from protomask.serve.label_studio_host import LabelStudioHost
 from protomask.serve.live import follow
 from protomask.serve.metrics import Metrics
 from protomask.serve.openapi import describe_predict, describe_reload
 from protomask.serve.options import ServeOptions
-from protomask.serve.pool import ModelPool, OverloadedError
+from protomask.serve.pool import ModelPool
 from protomask.serve.problems import PROBLEM_TYPE, ProblemError
 from protomask.serve.reading import read_request
+from protomask.serve.service import Service, gone
 
 PAGE = Path(str(files("protomask.serve"))) / "page"
 """Folder of the page: plain HTML, CSS and JavaScript."""
 SAMPLES = Path(str(files("protomask"))) / "samples"
 """Folder of the sample images that the page offers."""
-
-
-class Service:
-    """The models of a server, and what is done with them.
-
-    Args:
-        pools: one per model by name; the first is the default.
-        options: of the server.
-        metrics: where everything is counted.
-
-    """
-
-    def __init__(self, pools: Mapping[str, ModelPool], options: ServeOptions, metrics: Metrics) -> None:
-        self.pools = dict(pools)
-        self.options = options
-        self.metrics = metrics
-
-    def pool(self, name: str | None) -> ModelPool:
-        """The model of a request.
-
-        Raises:
-            ProblemError: 404, no such model.
-
-        """
-        if name is None:
-            return next(iter(self.pools.values()))
-        if name not in self.pools:
-            raise ProblemError(404, f"no such model: {name!r}; there are: {', '.join(self.pools)}", field="model")
-        return self.pools[name]
-
-    async def predict(
-        self, pool: ModelPool, tasks: list[Task], is_gone: Callable[[], Awaitable[None]] | None = None
-    ) -> list[Answer]:
-        """Answers to all images of a request.
-
-        Args:
-            pool: the model.
-            tasks: the images.
-            is_gone: returns when the client has gone; then nothing more is computed for it.
-
-        Raises:
-            ProblemError: 429 where the queue is full, 503 where it takes too long, 400 where nobody waits any more.
-
-        """
-        deadline = time.monotonic() + self.options.timeout
-        jobs = [Job(task=task, deadline=deadline) for task in tasks]
-        try:
-            pool.submit(jobs)
-        except OverloadedError as error:
-            retry = {"Retry-After": str(round(error.retry_after + 0.5))}
-            raise ProblemError(429, str(error), headers=retry) from error
-        answers = asyncio.gather(*(asyncio.wrap_future(job.future) for job in jobs))
-        answers.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody need ask for it
-        gone = asyncio.ensure_future(is_gone()) if is_gone is not None else None
-        try:
-            waited: list[asyncio.Future[Any]] = [answers] if gone is None else [answers, gone]
-            await asyncio.wait(waited, timeout=self.options.timeout, return_when=asyncio.FIRST_COMPLETED)
-            if answers.done():
-                return answers.result()
-            if gone is not None and gone.done():
-                self.metrics.abandoned()
-                raise ProblemError(400, "the client has gone")  # which nobody reads
-            raise ProblemError(503, f"no answer within {self.options.timeout:g} s", headers={"Retry-After": "5"})
-        finally:
-            answers.cancel()
-            for job in jobs:
-                job.future.cancel()
-            if gone is not None:
-                gone.cancel()
 
 
 def create_app(
@@ -111,6 +43,7 @@ def create_app(
     *,
     metrics: Metrics | None = None,
     api_key: str | None = None,
+    label_studio: LabelStudioHost | None = None,
     log: bool = True,
 ) -> ASGIApp:
     """The application of a server.
@@ -120,6 +53,7 @@ def create_app(
         options: of the server.
         metrics: where everything is counted; the pools may observe with it, too.
         api_key: key that requests must bring; None asks for none.
+        label_studio: the Label Studio that images of its tasks are fetched from; None for none.
         log: write one JSON line per request to standard output.
 
     """
@@ -131,7 +65,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        await asyncio.gather(*(asyncio.to_thread(pool.close) for pool in service.pools.values()))
+        await asyncio.to_thread(service.close)
 
     app = FastAPI(
         title="protomask", version=__version__, summary="Instance segmentation of images", lifespan=lifespan,
@@ -142,6 +76,8 @@ def create_app(
     app.add_exception_handler(HTTPException, _on_http_error)
     _add_operations(app, service, has_key=api_key is not None)
     _add_predict(app, service)
+    if options.label_studio:
+        app.include_router(label_studio_routes(service, label_studio))
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
@@ -217,7 +153,7 @@ def _add_predict(app: FastAPI, service: Service) -> None:
         wanted = await read_request(request, service.options)
         pool = service.pool(wanted.model)
         request.state.log = {"model": pool.name, "images": len(wanted.tasks)}
-        answers = await service.predict(pool, wanted.tasks, lambda: _gone(request))
+        answers = await service.predict(pool, wanted.tasks, lambda: gone(request))
         for index, answer in enumerate(answers):
             if answer.error:
                 raise ProblemError(answer.status, answer.error, field=answer.field or f"images[{index}]")
@@ -233,9 +169,3 @@ def _add_predict(app: FastAPI, service: Service) -> None:
     @app.websocket("/v1/live")
     async def live(socket: WebSocket) -> None:
         await follow(socket, service)
-
-
-async def _gone(request: Request) -> None:
-    """Return when the client has closed its connection."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hmac
 import json
 import secrets
@@ -17,7 +18,7 @@ from protomask.serve.options import ServeOptions
 from protomask.serve.problems import PROBLEM_TYPE, ProblemError
 
 _OPEN = ("/healthz", "/readyz")
-_KEPT = ("/v1/", "/metrics", "/setup", "/health", "/predict", "/webhook")
+_KEPT = ("/v1/", "/metrics", "/setup", "/health", "/versions", "/predict", "/webhook", "/train")
 """Paths that ask for the key; the page itself is public, what it asks for is not."""
 
 
@@ -28,7 +29,8 @@ class Guard:
         app: the application.
         options: limits.
         metrics: where requests are counted.
-        api_key: what requests must bring as ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``; None asks for none.
+        api_key: what requests must bring as ``Authorization: Bearer KEY``, as the password of ``Basic`` or as
+            ``X-API-Key: KEY``; None asks for none.
         log: write one JSON line per request to standard output.
 
     """
@@ -83,11 +85,20 @@ class Guard:
         if self._api_key is None or path in _OPEN or not path.startswith(_KEPT):
             return True
         headers = {name.decode("latin-1").lower(): value for name, value in scope["headers"]}
-        bearer = headers.get("authorization", b"")
-        given = headers.get("x-api-key") or (bearer[7:] if bearer[:7].lower() == b"bearer " else b"")
+        given = headers.get("x-api-key") or _authorized_key(headers.get("authorization", b""))
         if scope["type"] == "websocket" and not given:
             given = _protocol_key(headers.get("sec-websocket-protocol", b""))
         return hmac.compare_digest(given, self._api_key.encode())
+
+
+def _authorized_key(authorization: bytes) -> bytes:
+    kind, _, value = authorization.partition(b" ")
+    if kind.lower() == b"basic":
+        try:
+            return base64.b64decode(value, validate=True).partition(b":")[2]
+        except ValueError:
+            return b""
+    return value if kind.lower() == b"bearer" else b""
 
 
 def _protocol_key(protocols: bytes) -> bytes:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from protomask.detection.options import PredictOptions
+from protomask.images.fetch import TrustedHost
+from protomask.serve.label_config import Control
 
-Format = Literal["json", "geojson", "png", "label-map", "instances"]
+Format = Literal["json", "geojson", "png", "label-map", "instances", "label-studio"]
 MaskFormat = Literal["rle", "polygons", "none"]
 
 
@@ -21,9 +23,12 @@ class Task:
         image: the bytes of an image file, or an http(s) address.
         name: what to call it in errors and answers.
         options: of the prediction.
-        format: of the answer; "instances" is for the server itself: a pickled `Instances`.
+        format: of the answer; "instances" is for the server itself: a pickled `Instances`. "label-studio" is a
+            prediction for the regions of ``control``.
         masks: how JSON has masks.
+        control: tag of a Label Studio project.
         max_pixels: larger images are refused before they are decoded.
+        trusted: server that an address may belong to though it is private.
 
     """
 
@@ -32,7 +37,9 @@ class Task:
     options: PredictOptions
     format: Format = "json"
     masks: MaskFormat = "rle"
+    control: Control | None = None
     max_pixels: int
+    trusted: TrustedHost | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from protomask.serve.problems import ProblemError
 
 if TYPE_CHECKING:
     from protomask.inference.tracking.tracker import Tracker
-    from protomask.serve.app import Service
+    from protomask.serve.service import Service
 
 
 class _Newest:

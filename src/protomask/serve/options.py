@@ -10,6 +10,10 @@ from protomask.settings import AtLeast, AtMost, Count, NonNegative, Positive, Se
 
 API_KEY_VARIABLE = "PROTOMASK_API_KEY"
 """Environment variable with the key that requests must bring; none is asked for where it is empty."""
+LABEL_STUDIO_URL_VARIABLE = "LABEL_STUDIO_URL"
+"""Environment variable with the address of the Label Studio that images are fetched from."""
+LABEL_STUDIO_KEY_VARIABLE = "LABEL_STUDIO_API_KEY"
+"""Environment variable with the key that Label Studio asks for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,7 @@ class ServeOptions(Settings):
         timeout: seconds from the arrival of a request to its answer; after that it gets status 503.
         body_timeout: seconds in which the body of a request must arrive.
         fetch: allow addresses of images in requests; those of private networks are always refused.
+        label_studio: also answer as a machine learning backend of Label Studio.
         cors_origins: origins whose pages may use the server from a browser.
 
     """
@@ -44,6 +49,7 @@ class ServeOptions(Settings):
     timeout: Positive = 30.0
     body_timeout: Positive = 30.0
     fetch: bool = False
+    label_studio: bool = False
     cors_origins: tuple[str, ...] = ()
 
     def threads_of_worker(self) -> int:

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from protomask.detection.options import PredictOptions
-from protomask.errors import ConfigError
+from protomask.errors import ConfigError, DataError
 from protomask.images.fetch import is_url
 from protomask.serve.answers import MEDIA_TYPES
 from protomask.serve.jobs import Format, MaskFormat, Task
@@ -157,7 +157,7 @@ async def _read_form(request: Request, options: ServeOptions) -> tuple[list[tupl
                         raise ProblemError(422, "expected files as parts named image", field=name)
                     images.append((await value.read(), value.filename or f"images[{len(images)}]"))
                 elif name == "options":
-                    given.update(_object(_parsed(value.encode(), "options"), "options"))
+                    given.update(as_object(parsed(value.encode(), "options"), "options"))
                 elif name in ("image", "images"):
                     raise ProblemError(422, "expected a file with a file name, got text", field=name)
                 else:
@@ -168,11 +168,11 @@ async def _read_form(request: Request, options: ServeOptions) -> tuple[list[tupl
 
 
 def _read_json(body: bytes, options: ServeOptions) -> tuple[list[tuple[bytes | str, str]], dict[str, Any]]:
-    content = dict(_object(_parsed(body, "body"), "body"))
+    content = dict(as_object(parsed(body, "body"), "body"))
     entries = content.pop("images", None)
     if not isinstance(entries, list):
         raise ProblemError(422, 'expected a list of objects with "base64" or "url"', field="images")
-    given = _object(content.pop("options", {}), "options")
+    given = as_object(content.pop("options", {}), "options")
     images = [_image(entry, f"images[{index}]", options) for index, entry in enumerate(entries)]
     return images, {**given, **content}
 
@@ -194,19 +194,44 @@ def _image(entry: Any, field: str, options: ServeOptions) -> tuple[bytes | str, 
     if not isinstance(code, str):
         raise ProblemError(422, "expected base64", field=f"{field}.base64")
     try:
-        return base64.b64decode(code.rpartition(",")[2] if code.startswith("data:") else code, validate=True), name
+        return read_data_address(code), name
+    except DataError as error:
+        raise ProblemError(422, str(error), field=f"{field}.base64") from error
+
+
+def read_data_address(code: str) -> bytes:
+    """The bytes of base64, with or without the ``data:`` of an address before it.
+
+    Raises:
+        DataError: it is none.
+
+    """
+    try:
+        return base64.b64decode(code.rpartition(",")[2] if code.startswith("data:") else code, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise ProblemError(422, f"expected base64: {error}", field=f"{field}.base64") from error
+        raise DataError(f"expected base64: {error}") from error
 
 
-def _parsed(text: bytes, field: str) -> Any:
+def parsed(text: bytes, field: str) -> Any:
+    """JSON of a part of a request.
+
+    Raises:
+        ProblemError: 400, it is none.
+
+    """
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ProblemError(400, f"expected JSON: {error}", field=field) from error
 
 
-def _object(value: Any, field: str) -> Mapping[str, Any]:
+def as_object(value: Any, field: str) -> Mapping[str, Any]:
+    """A value that has to be a JSON object.
+
+    Raises:
+        ProblemError: 422, it is none.
+
+    """
     if not isinstance(value, dict):
         raise ProblemError(422, "expected a JSON object", field=field)
     return value

@@ -13,6 +13,7 @@ import uvicorn
 
 from protomask.errors import ProtomaskError
 from protomask.serve.app import create_app
+from protomask.serve.label_studio_host import LabelStudioHost
 from protomask.serve.metrics import Metrics
 from protomask.serve.options import ServeOptions
 from protomask.serve.pool import ModelPool
@@ -27,6 +28,7 @@ def serve(
     host: str,
     port: int,
     api_key: str | None = None,
+    label_studio: LabelStudioHost | None = None,
 ) -> int:
     """Load the models and answer requests until SIGTERM or Ctrl-C; requests that have begun are answered.
 
@@ -39,6 +41,7 @@ def serve(
         host: address to listen on.
         port: port to listen on; 0 takes a free one.
         api_key: key that requests must bring; None asks for none.
+        label_studio: the Label Studio that images of its tasks are fetched from; None for none.
 
     Returns:
         0, once the server has ended in order.
@@ -52,7 +55,7 @@ def serve(
     try:
         for name, source in models.items():
             pools[name] = ModelPool(name, source, load, options, metrics)
-        app = create_app(pools, options, metrics=metrics, api_key=api_key)
+        app = create_app(pools, options, metrics=metrics, api_key=api_key, label_studio=label_studio)
         config = uvicorn.Config(
             app, host=host, port=port, log_level="warning", access_log=False, timeout_keep_alive=5,
             timeout_graceful_shutdown=round(options.timeout + 1), ws_max_size=round(options.max_body * (1 << 20)),

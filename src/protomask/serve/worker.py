@@ -16,7 +16,6 @@ from PIL import Image
 
 from protomask.errors import ConfigError, DataError, ProtomaskError
 from protomask.images.decode import Pixels, read_image
-from protomask.images.fetch import fetch_url
 from protomask.images.pixels import IMAGE_FORMATS
 from protomask.inference.predictor import Predictor
 from protomask.serve.answers import render
@@ -123,10 +122,11 @@ def read_task(task: Task) -> Pixels:
     """Pixels of the image of a task.
 
     Raises:
-        DataError: it cannot be fetched or read, or has too many pixels.
+        DataError: it cannot be read, or has too many pixels.
 
     """
-    content = fetch_url(task.image) if isinstance(task.image, str) else task.image
+    content = task.image
+    assert isinstance(content, bytes)  # the server has fetched it
     try:
         with Image.open(BytesIO(content), formats=IMAGE_FORMATS) as image:
             size = image.size

@@ -13,8 +13,8 @@ from PIL import Image
 from drawn_masks import Bitmap, bitmaps, drawn
 from exports import brush_code, mask_of, png
 from protomask.data.formats.convert import Conversion, convert_dataset
-from protomask.data.formats.label_studio_rle import decode_brush
 from protomask.errors import DataError
+from protomask.masks.brush import decode_brush
 
 POINTS = [[12.5, 50], [50, 50], [50, 100]]
 BLOB = drawn("........", "..###...", "..#.#...", "........", ".......#", "........")

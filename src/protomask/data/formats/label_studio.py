@@ -15,7 +15,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from protomask.data.coco.segmentation import encode_segmentation, same_aspect
 from protomask.data.folders import split_name
 from protomask.data.formats.image_files import ImageFiles
-from protomask.data.formats.label_studio_rle import decode_brush
 from protomask.data.formats.records import (
     DatasetRecord,
     ImageHeader,
@@ -28,6 +27,7 @@ from protomask.data.formats.shapes import ellipse, max_patch_pixels, number, out
 from protomask.data.recognition import label_studio_files
 from protomask.errors import DataError
 from protomask.images.pixels import IMAGE_SUFFIXES
+from protomask.masks.brush import decode_brush
 from protomask.masks.rle import encode_rle
 from protomask.masks.segmentations import Segmentation
 from protomask.structures.coco_json import read_json, shown, whole_number

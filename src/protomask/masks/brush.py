@@ -13,10 +13,56 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protomask.errors import DataError
+from protomask.masks.runs import MaskWindow, flat_ranges
 
 _CHANNELS, _BITS = 4, 8
 _HEADER_BITS = 32 + 5 + 4 * 4
+_LENGTH_BITS = (3, 4, 8, 16)
+"""Widths of lengths that are written."""
 _WINDOW = 8  # bytes that hold the head of a run wherever it begins
+
+
+def encode_brush(window: MaskWindow, size: tuple[int, int]) -> list[int]:
+    """The code of a mask; its pixels are white and opaque, all others black and transparent.
+
+    Args:
+        window: of the mask.
+        size: (H, W) of the image.
+
+    Returns:
+        List of bytes, as the JSON has it.
+
+    """
+    height, width = size
+    words, lengths = _runs_of_words(window, width, _CHANNELS * height * width)
+    most = 1 << _LENGTH_BITS[-1]
+    pieces = -(-lengths // most)
+    values = np.repeat(words, pieces)
+    last = np.cumsum(pieces) - 1
+    parts = np.full(len(values), most, dtype=np.int64)
+    parts[last] = lengths - (pieces - 1) * most
+    choice = np.searchsorted([1 << bits for bits in _LENGTH_BITS], parts)
+    bits = np.asarray(_LENGTH_BITS)[choice]
+    head = ((4 | choice) << bits | parts - 1) << _BITS | values  # the bit "repeats", the choice, the length, the word
+    counts = 3 + bits + _BITS
+    row, place = flat_ranges(np.zeros(len(counts), dtype=np.int64), counts)
+    stream = (head[row] >> counts[row] - 1 - place & 1).astype(np.uint8)
+    start = f"{_CHANNELS * height * width:032b}{_BITS - 1:05b}" + "".join(f"{bits - 1:04b}" for bits in _LENGTH_BITS)
+    return np.packbits(np.concatenate([np.frombuffer(start.encode(), dtype=np.uint8) - ord("0"), stream])).tolist()
+
+
+def _runs_of_words(window: MaskWindow, width: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Words, 255 and 0 in turn, and how often each comes, row by row."""
+    top, left, mask = window
+    padded = np.zeros((mask.shape[0], mask.shape[1] + 2), dtype=np.int8)
+    padded[:, 1:-1] = mask
+    row, column = np.nonzero(np.diff(padded, axis=1))
+    turns, times = np.unique(_CHANNELS * ((row + top) * width + column + left), return_counts=True)
+    turns = turns[times == 1]  # a run that ends where another begins goes on
+    lengths = np.diff(turns, prepend=0, append=count)
+    words = np.zeros(len(lengths), dtype=np.int64)
+    words[1::2] = 255
+    return words[lengths > 0], lengths[lengths > 0]
 
 
 def decode_brush(code: Any, pixels: int) -> NDArray[np.bool_]:
