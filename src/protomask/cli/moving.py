@@ -195,9 +195,10 @@ def print_end(tally: Tally, outputs: Outputs, done: str) -> None:
         images = f"{stills} image{'s' * (stills != 1)} and " if stills else ""
         print(f"{images}{frames} frames of {count} video{'s' * (count != 1)} {done}; results in {outputs.save_dir}")
     else:
-        print(f"{stills} of {len(tally.images)} images {done}; results in {outputs.save_dir}")
+        what = "inputs" if is_moving(tally.source) else "images"
+        print(f"{stills} of {len(tally.images)} {what} {done}; results in {outputs.save_dir}")
     if tally.failed:
-        what = "inputs" if tally.videos else "images"
+        what = "inputs" if is_moving(tally.source) else "images"
         print(f"{tally.failed} of {len(tally.images) + len(tally.videos)} {what} failed, see above", file=sys.stderr)
     if tally.interrupted:
         hint = ": --resume goes on from there" if outputs.save_jsonl else ""

@@ -66,7 +66,7 @@ class Tally:
         self.interrupted = False
         """Whether the run was stopped before its source ended."""
         self._bar = bar
-        self._source = source
+        self.source = source
         self._is_tracked = is_tracked
         self._delays = Delays()
         self._video: _Video | None = None
@@ -116,7 +116,7 @@ class Tally:
         """Whether the source was a camera or stream, which ends when it is stopped."""
         from protomask.inference.sources import is_live
 
-        return is_live(self._source)
+        return is_live(self.source)
 
     def _pace(self) -> str:
         video = self._video
@@ -131,7 +131,7 @@ class Tally:
         return f", {self._delays}, {dropped} frames dropped{again}"
 
     def _dropped(self) -> tuple[int | None, int]:
-        stream = getattr(self._source, "stream", self._source)  # of standard input
+        stream = getattr(self.source, "stream", self.source)  # of standard input
         return getattr(stream, "dropped", None), getattr(stream, "reconnects", 0)
 
     def _end_video(self) -> None:
