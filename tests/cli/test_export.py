@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from cli.conftest import Run
+from protomask.serve.site import RUNTIME_FILES
 from tiny_yolact import NAMES, block_images, tiny_yolact
 
 
@@ -146,3 +147,63 @@ def test_wrong_arguments(
     assert outcome.code == 2
     assert message in outcome.err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def runtime_files(tmp_path: Path) -> Path:
+    """Stands for the npm package that runs models in browsers."""
+    folder = tmp_path / "runtime" / "dist"
+    folder.mkdir(parents=True)
+    for name in RUNTIME_FILES:
+        (folder / name).touch()
+    return folder.parent
+
+
+def test_a_page_of_a_shipped_model_needs_no_export(run: Run, runtime_files: Path, tmp_path: Path) -> None:
+    arguments = ("export", "yolact_nano", "--format", "web", "--runtime-files", runtime_files)
+    done = run(*arguments, "--output", tmp_path / "site")
+    assert (done.code, done.err) == (0, "")
+    assert f"python -m http.server --directory {tmp_path / 'site'} 8000" in done.out
+    assert f"{tmp_path / 'site'}: yolact_nano, " in done.out
+    assert (tmp_path / "site" / "models" / "yolact_nano.onnx").is_file()
+    again = run("export", tmp_path / "site" / "models" / "yolact_nano.onnx", *arguments[2:], "--output", tmp_path / "b")
+    assert again.code == 0
+    refused = run(*arguments, "--output", tmp_path)
+    assert refused.code == 2
+    assert "output: expected a new or empty folder" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("yolact_nano", "--runtime-files", "x"), "runtime_files: expected none for onnx"),
+        (
+            ("mine.onnx", "--format", "web", "--nms", "batched"),
+            "expected a name or weights where the graph",
+        ),
+    ],
+)
+def test_options_that_fit_no_page_are_refused(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.onnx").touch()
+    done = run("export", *arguments)
+    assert done.code == 2
+    assert message in done.err
+
+
+@pytest.mark.slow
+def test_a_page_of_ones_own_weights_is_verified(
+    run: Run, weights: Path, photos: Path, runtime_files: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxscript")
+    done = run(
+        "export", weights, "--format", "web", "--images", photos, "--runtime-files", runtime_files,
+        "--output", tmp_path / "site", "--score-threshold", 0, "--json",
+    )  # fmt: skip
+    assert (done.code, done.err) == (0, "")
+    assert done.json["agreement"]["unmatched"] == 0
+    content = json.loads((tmp_path / "site" / "page" / "site.json").read_text())
+    assert content["models"][0]["info"]["form"] == "candidates"
+    assert content["samples"] == ["samples/0.png", "samples/1.png"]

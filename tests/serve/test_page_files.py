@@ -7,7 +7,7 @@ import re
 import pytest
 from starlette.testclient import TestClient
 
-from protomask.serve.app import PAGE, SAMPLES
+from protomask.serve.site import PAGE, SAMPLES
 
 SCRIPTS = sorted(PAGE.glob("*.js"))
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from protomask.exporting.agreement import Agreement
+
 EXAMPLE = "protomask export yolact_nano --format openvino --output nano.xml"
 POSITIONAL = ("model",)
-_SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
+_SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "web": ""}
 
 
 def run(
     model: str,
     *,
-    format: Literal["onnx", "openvino"] = "onnx",
+    format: Literal["onnx", "openvino", "web"] = "onnx",
     output: str | None = None,
     weights: str | None = None,
-    form: Literal["detections", "candidates"] = "detections",
+    form: Literal["detections", "candidates"] | None = None,
     half: bool = False,
     images: str | None = None,
     verify_images: int = 32,
@@ -35,6 +37,7 @@ def run(
     candidate_threshold: float | None = None,
     search_depth: int | None = None,
     licence: str | None = None,
+    runtime_files: str | None = None,
     json: bool = False,
 ) -> int:
     """Write a model to one file that runs without PyTorch, and verify it against PyTorch.
@@ -42,11 +45,13 @@ def run(
     Args:
         model: zoo name, weights file, run folder or hf:// address. With --weights, the zoo name of the network in that
             file.
-        format: file format: onnx (also for TensorRT) or openvino (an .xml and a .bin).
-        output: file to write; the model's name with the ending of the format by default.
+        format: onnx (also for TensorRT), openvino (an .xml and a .bin), or web: a folder for any static host with a
+            page that runs the model in the browser. It takes exported .onnx files, too.
+        output: file to write; the model's name with the ending of the format by default, the folder site for web.
         weights: file of another codebase that does not say which network it holds: the model does.
         form: where the graph ends: detections goes from the pixels of an image to masks, for any runtime; candidates
-            ends before NMS, and protomask does the rest with whatever options a prediction has.
+            ends before NMS, and protomask does the rest with whatever options a prediction has. By default detections;
+            candidates for web, where the model has them.
         half: store the weights of an ONNX file of candidates in half precision, which halves it.
         images: images, or a folder of them, to verify the file with; by default those of --data, or else the shipped
             scenes.
@@ -65,68 +70,75 @@ def run(
         search_depth: number of pairs of an anchor and a class, the best, that NMS in the file looks at; by default all,
             or, where that would be slow, as many as the images need.
         licence: licence of the weights, to be written into the file; known for models of the zoo.
+        runtime_files: of web: the npm package onnxruntime-web, as a folder or .tgz; by default npm fetches it, once.
         json: print one JSON document instead of text.
     """
-    import sys
     from pathlib import Path
 
-    from protomask.api import export, load
-    from protomask.cli.output import dump_json, progress
+    from protomask.cli.export_file import write_file
     from protomask.detection.options import PredictOptions
     from protomask.errors import ConfigError
 
     if int8 != (calibration is not None):
         raise ConfigError("calibration: expected a folder of images with --int8, and none without")
-    path = Path(output or f"{Path(weights or model).stem}{'_int8' if int8 else ''}{_SUFFIXES[format]}")
-    if path.suffix != _SUFFIXES[format]:
-        raise ConfigError(f"output: expected a file name ending in {_SUFFIXES[format]} for {format}, got {path}")
+    if runtime_files is not None and format != "web":
+        raise ConfigError(f"runtime_files: expected none for {format}, which has no page")
+    target = Path(output or _default_output(weights or model, format, int8=int8))
+    if format != "web" and target.suffix != _SUFFIXES[format]:
+        raise ConfigError(f"output: expected a file name ending in {_SUFFIXES[format]} for {format}, got {target}")
     options = PredictOptions(
         score_threshold=score_threshold, iou_threshold=iou_threshold, max_detections=max_detections, nms=nms,
         candidate_threshold=candidate_threshold,
     )  # fmt: skip
-    _check_names(weights or model, path, images, data)
     chosen = None if calibration is None else _spread(calibration, calibration_images)
-    predictor = load(weights or model, runtime="torch", model=model if weights else None, device="cpu")
-    with progress("AP", None, quiet=json or data is None) as bar:
-        agreement = export(
-            predictor, path, images=images, data=data, form=form, precision="float16" if half else "float32",
-            calibration=chosen, mask_size=mask_size, fixed_size=fixed_size, search_depth=search_depth,
-            verify_images=verify_images, licence=licence, on_progress=bar.update, options=options,
-        )  # fmt: skip
-    for warning in agreement.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    if json:
-        dump_json({"file": str(path), "agreement": agreement.to_dict()})
+    settings: dict[str, Any] = {
+        "images": images, "data": data, "form": form, "precision": "float16" if half else "float32",
+        "calibration": chosen, "mask_size": mask_size, "fixed_size": fixed_size, "search_depth": search_depth,
+        "verify_images": verify_images, "licence": licence, "options": options,
+    }  # fmt: skip
+    if format != "web":
+        _report(target, *write_file(model, weights, target, settings, quiet=json), int8=int8, json=json)
         return 0
-    parts = [path, path.with_suffix(".bin")] if format == "openvino" else [path]
-    size = sum(part.stat().st_size for part in parts)
-    print(f"{path}: {predictor.model_name}, {size / 2**20:.1f} MiB")
-    print(f"{'compared' if int8 else 'verified'} with PyTorch: {agreement}")
-    for name, values in agreement.ap.items():
-        shown = (
-            f"{kind.replace('_', ' ')} {'-' if value is None else f'{value:.3f}'}" for kind, value in values.items()
-        )
-        print(f"{name}: {', '.join(shown)}")
+    from protomask.cli.export_web import export_page
+
+    untouched = PredictOptions(score_threshold=score_threshold)
+    is_changed = weights or form or half or data or mask_size or fixed_size or int8 or options != untouched
+    exported = export_page(
+        model, weights, target, settings, is_changed=bool(is_changed), runtime_files=runtime_files, quiet=json
+    )
+    _report(target, *exported, int8=int8, json=json)
     return 0
 
 
-def _check_names(source: str, output: Path, images: str | None, data: str | None) -> None:
-    """Names and paths first: nothing heavy is imported for a wrong one."""
-    from protomask.data.coco.layout import open_dataset
-    from protomask.errors import ConfigError
-    from protomask.extras import require_torch
-    from protomask.files import check_writable
-    from protomask.inference.sources import open_source
-    from protomask.models.naming import find_model
+def _default_output(source: str, format: str, *, int8: bool) -> str:
+    from pathlib import Path
 
-    require_torch("protomask export")
-    if find_model(source).kind == "exported":
-        raise ConfigError(f"model: expected a name or weights to export, got the exported file {source}")
-    if images is not None:
-        open_source(images)
-    if data is not None:
-        open_dataset(data, ("val",))
-    check_writable(output, "output")
+    return "site" if format == "web" else f"{Path(source).stem}{'_int8' if int8 else ''}{_SUFFIXES[format]}"
+
+
+def _report(path: Path, name: str, agreement: Agreement | None, *, int8: bool, json: bool) -> None:
+    import sys
+
+    from protomask.cli.output import dump_json
+
+    for warning in agreement.warnings if agreement else ():
+        print(f"warning: {warning}", file=sys.stderr)
+    if json:
+        dump_json({"file": str(path), "agreement": agreement.to_dict() if agreement else None})
+        return
+    parts = [part for part in path.rglob("*") if part.is_file()] if path.is_dir() else [path]
+    if path.suffix == ".xml":
+        parts.append(path.with_suffix(".bin"))
+    size = sum(part.stat().st_size for part in parts)
+    print(f"{path}: {name}, {size / 2**20:.1f} MiB")
+    if agreement is None:
+        return
+    print(f"{'compared' if int8 else 'verified'} with PyTorch: {agreement}")
+    for kind_of_ap, values in agreement.ap.items():
+        shown = (
+            f"{kind.replace('_', ' ')} {'-' if value is None else f'{value:.3f}'}" for kind, value in values.items()
+        )
+        print(f"{kind_of_ap}: {', '.join(shown)}")
 
 
 def _spread(folder: str, count: int) -> list[Path]:

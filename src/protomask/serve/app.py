@@ -6,8 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, WebSocket
@@ -30,11 +28,7 @@ from protomask.serve.pool import ModelPool
 from protomask.serve.problems import PROBLEM_TYPE, ProblemError
 from protomask.serve.reading import read_request
 from protomask.serve.service import Service, gone
-
-PAGE = Path(str(files("protomask.serve"))) / "page"
-"""Folder of the page: plain HTML, CSS and JavaScript."""
-SAMPLES = Path(str(files("protomask"))) / "samples"
-"""Folder of the sample images that the page offers."""
+from protomask.serve.site import PAGE, SAMPLES
 
 
 def create_app(

@@ -23,7 +23,7 @@ const camera = new Camera(showFrame);
 
 async function openBackend() {
   if (site.backend === "server") return new (await import("./server.js")).ServerBackend();
-  throw new Error(`unknown backend ${site.backend}`);
+  return new (await import("./local.js")).LocalBackend(site);
 }
 
 // Drawing
@@ -65,6 +65,7 @@ function announce(text) {
 }
 
 function describe(shown) {
+  if (scene.isPreview) return `${scene.name} is being looked at.`;
   const counts = new Map();
   for (const { name } of shown) counts.set(name, (counts.get(name) ?? 0) + 1);
   const parts = [...counts].sort((one, other) => other[1] - one[1]).map(([name, count]) => `${count} ${name}`);
@@ -191,8 +192,7 @@ async function open(item) {
     byId("timing").textContent = `${found.width} x ${found.height} pixels, ${item.times.get(model).toFixed(0)} ms`;
   } catch (error) {
     if (current !== item) return;
-    if (item.picture) preview(item);
-    else show(null);
+    if (scene?.isPreview || !item.picture) show(null);
     fail(error);
   } finally {
     if (current === item) byId("busy").hidden = true;
@@ -226,7 +226,8 @@ async function ask(item, model) {
 
 /** The image while its instances are awaited. */
 function preview(item) {
-  show(new Scene(item.name, item.picture, { size: [item.picture.height, item.picture.width], instances: [] }));
+  const size = [item.picture.height, item.picture.width];
+  show(Object.assign(new Scene(item.name, item.picture, { size, instances: [] }), { isPreview: true }));
 }
 
 // Webcam

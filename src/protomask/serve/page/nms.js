@@ -1,0 +1,103 @@
+/** Non-maximum suppression as the package's Python does it. Boxes are Float32Array, four numbers each. */
+
+const { fround } = Math;
+
+/**
+ * Pairs (class, box) by falling score; ties go to the lower class, then to the lower box.
+ * @param {Float32Array} scores (boxes, classes)
+ * @param {number} threshold pairs that do not score above it are left out
+ */
+function ranked(scores, classes, threshold) {
+  const pairs = [];
+  const boxes = scores.length / classes;
+  for (let label = 0; label < classes; label += 1) {
+    for (let box = 0; box < boxes; box += 1) {
+      const score = scores[box * classes + label];
+      if (score > threshold) pairs.push({ label, box, score });
+    }
+  }
+  return pairs.sort((one, other) => other.score - one.score || one.label - other.label || one.box - other.box);
+}
+
+/** IoU of two boxes; NaN where both are empty. */
+function iou(boxes, one, other, offset) {
+  const [a, b] = [4 * one, 4 * other];
+  const side = (low, high) => fround(fround(high + offset) - low);
+  const width = Math.max(0, side(Math.max(boxes[a], boxes[b]), Math.min(boxes[a + 2], boxes[b + 2])));
+  const height = Math.max(0, side(Math.max(boxes[a + 1], boxes[b + 1]), Math.min(boxes[a + 3], boxes[b + 3])));
+  const area = (at) => fround(side(boxes[at], boxes[at + 2]) * side(boxes[at + 1], boxes[at + 3]));
+  const common = fround(width * height);
+  return fround(common / fround(fround(area(a) + area(b)) - common));
+}
+
+/**
+ * What remains of the candidates, best first.
+ * @param {Float32Array} boxes relative to the image
+ * @param {Float32Array} scores (boxes, classes)
+ * @param {object} rule `rule` of the metadata of an exported file
+ * @param {number} scoreThreshold
+ * @returns {{label: number, box: number, score: number}[]}
+ */
+export function suppress(boxes, scores, classes, rule, scoreThreshold) {
+  if (rule.nms === "fast") return fast(boxes, scores, classes, rule, scoreThreshold);
+  if (rule.nms === "cross_class_fast") return crossClassFast(boxes, scores, classes, rule);
+  if (rule.nms === "batched") return greedy(boxes, scores, classes, rule, scoreThreshold);
+  throw new Error(`This page cannot run NMS of the kind ${rule.nms}.`);
+}
+
+/** Each class by itself; whatever is better suppresses. */
+function fast(boxes, scores, classes, rule, scoreThreshold) {
+  const threshold = Math.max(rule.threshold_detections ? rule.candidate_threshold : 0, scoreThreshold);
+  const limit = fround(rule.iou_threshold);
+  const better = Array.from({ length: classes }, () => []);
+  const kept = [];
+  for (const pair of ranked(scores, classes, fround(threshold))) {
+    const others = better[pair.label];
+    if (others.length >= rule.max_candidates) continue;
+    const isFree = others.every((other) => !exceeds(iou(boxes, other, pair.box, 0), limit, rule.empty_boxes_suppress));
+    others.push(pair.box);
+    if (isFree) kept.push(pair);
+    if (kept.length >= rule.max_detections) break;
+  }
+  return kept;
+}
+
+function exceeds(overlap, limit, undefinedCounts) {
+  return undefinedCounts ? !(overlap <= limit) : overlap > limit;
+}
+
+/** Every box has only its best class, and all suppress each other. */
+function crossClassFast(boxes, scores, classes, rule) {
+  const best = [];
+  for (let box = 0; box < scores.length / classes; box += 1) {
+    let label = 0;
+    for (let other = 1; other < classes; other += 1) {
+      if (scores[box * classes + other] > scores[box * classes + label]) label = other;
+    }
+    best.push({ label, box, score: scores[box * classes + label] });
+  }
+  best.sort((one, other) => other.score - one.score || one.box - other.box);
+  const limit = fround(rule.iou_threshold);
+  const candidates = best.slice(0, rule.max_candidates);
+  return candidates
+    .filter((pair, rank) =>
+      candidates.slice(0, rank).every((other) => !exceeds(iou(boxes, other.box, pair.box, 0), limit, rule.empty_boxes_suppress)),
+    )
+    .slice(0, rule.max_detections);
+}
+
+/** Each class by itself; only what remains suppresses. In pixels of the network, with one pixel more on each side. */
+function greedy(boxes, scores, classes, rule, scoreThreshold) {
+  const pixels = boxes.map((side) => fround(side * rule.input_side));
+  const threshold = Math.max(rule.candidate_threshold, scoreThreshold);
+  const limit = fround(rule.iou_threshold);
+  const remaining = Array.from({ length: classes }, () => []);
+  const kept = [];
+  for (const pair of ranked(scores, classes, fround(threshold))) {
+    if (remaining[pair.label].some((other) => iou(pixels, other, pair.box, 1) >= limit)) continue;
+    remaining[pair.label].push(pair.box);
+    kept.push(pair);
+    if (kept.length >= rule.max_detections) break;
+  }
+  return kept;
+}
