@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from protomask.inference.video.choice import Place
 from protomask.inference.video.options import VideoOptions
 from protomask.inference.video.reader import VideoFile
 from protomask.structures.frame import Frame
-from video_files import RATE, gray, number_of, set_rotation, write_sound, write_video
+from video_files import RATE, av, gray, number_of, set_rotation, write_sound, write_video
 
 
 @pytest.fixture(autouse=True)
@@ -255,3 +256,20 @@ def test_frames_of_8k(tmp_path: Path) -> None:
     assert [(number_of(frame.image), frame.image.shape) for frame in frames] == [
         (0, (4320, 7680, 3)), (1, (4320, 7680, 3)),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_frames_are_let_go_without_a_search_for_cycles(turned: bool, tmp_path: Path) -> None:
+    """Python does not know how large they are, and would look for cycles much too late."""
+    path = write_video(tmp_path / "a.mp4", 30)
+    if turned:
+        set_rotation(path, (0, 1, -1, 0))
+    gc.collect()
+    gc.disable()
+    try:
+        for frame in VideoFile(file_address(path)):
+            _ = frame.image
+        alive = sum(isinstance(one, av.VideoFrame) for one in gc.get_objects())
+    finally:
+        gc.enable()
+    assert alive <= 6  # the last ones, and the one whose matrix was looked at

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterator
-from functools import partial
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -15,7 +14,7 @@ from protomask.inference.video.library import load_av, reason, warn
 from protomask.inference.video.opening import opened
 from protomask.inference.video.options import VideoOptions
 from protomask.inference.video.pictures import Pictures
-from protomask.inference.video.pixels import pixels_of
+from protomask.inference.video.pixels import Upright
 from protomask.structures.frame import Frame
 
 if TYPE_CHECKING:
@@ -117,10 +116,10 @@ class LiveStream:
             warn(self._notes.pop(0))
 
     def _capture(self) -> None:
-        number = -1
+        number, upright = -1, Upright()
         try:
             for number, time, (picture, arrived) in choose(self._timed(), self.options):
-                frame = Frame(partial(pixels_of, picture), source=self.name, index=number, time=time, captured=arrived)
+                frame = Frame(upright.pixels_of(picture), source=self.name, index=number, time=time, captured=arrived)
                 with self._change:
                     self.captured += 1
                     self.dropped += self._newest is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,19 +16,41 @@ if TYPE_CHECKING:
 _MATRIX = "DISPLAYMATRIX"
 
 
-def pixels_of(picture: VideoFrame) -> Pixels:
-    """(H, W, 3) uint8 RGB of a decoded frame, turned and mirrored as its file says.
+Turn = tuple[int, int, int, int]
+"""Signs (a, b, c, d) of the matrix that turns a stored place (x, y) into a shown one, (ax + cy, bx + dy)."""
+
+
+class Upright:
+    """Turns the frames of one stream as their file says.
+
+    The matrix is looked at when the angle changes, not for each frame: whoever asks PyAV for it makes a cycle of
+    references, and the memory of the frame is only free again when Python looks for cycles.
+    """
+
+    def __init__(self) -> None:
+        self._rotation: int | None = None
+        self._turn: Turn | None = None
+
+    def pixels_of(self, picture: VideoFrame) -> Callable[[], Pixels]:
+        """What reads the pixels of the next frame of the stream, see `pixels_of`."""
+        rotation = picture.rotation
+        if rotation != self._rotation:
+            self._rotation, self._turn = rotation, _orientation(picture)
+        return partial(pixels_of, picture, self._turn)
+
+
+def pixels_of(picture: VideoFrame, turn: Turn | None) -> Pixels:
+    """(H, W, 3) uint8 RGB of a decoded frame, turned and mirrored.
 
     Colours are converted by the matrix and range that the file names, as FFmpeg does: BT.601 and limited range where it
     names none. More than 8 bits are reduced to 8, without mapping the tones of HDR.
     """
     rgb: Pixels = picture.to_ndarray(format="rgb24")  # type: ignore[assignment]
-    turn = _orientation(picture)
     return rgb if turn is None else _oriented(rgb, turn)
 
 
-def _orientation(picture: VideoFrame) -> tuple[int, int, int, int] | None:
-    """Signs (a, b, c, d) of the matrix that turns a stored place (x, y) into a shown one: (ax + cy, bx + dy)."""
+def _orientation(picture: VideoFrame) -> Turn | None:
+    """How a frame is to be turned; None where it is upright."""
     side = picture.side_data.get(_MATRIX)
     if side is None:
         return None
@@ -42,7 +66,7 @@ def _orientation(picture: VideoFrame) -> tuple[int, int, int, int] | None:
     return a, b, c, d
 
 
-def _oriented(pixels: Pixels, turn: tuple[int, int, int, int]) -> Pixels:
+def _oriented(pixels: Pixels, turn: Turn) -> Pixels:
     a, b, c, d = turn
     if a == 0:  # rows become columns
         pixels = pixels.swapaxes(0, 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import closing
-from functools import partial
 from typing import BinaryIO
 
 from protomask.errors import DataError
@@ -15,7 +14,7 @@ from protomask.inference.video.library import load_av, warn
 from protomask.inference.video.opening import opened
 from protomask.inference.video.options import VideoOptions
 from protomask.inference.video.pictures import Pictures
-from protomask.inference.video.pixels import pixels_of
+from protomask.inference.video.pixels import Upright
 from protomask.structures.frame import Frame
 
 AHEAD = 3
@@ -81,8 +80,9 @@ class VideoFile:
             with opened(self.address, self.options, file=self._file) as video:
                 pictures = Pictures(video, notes)
                 timed = pictures.since(max(self.options.start_seconds, self._after.time if self._after else 0.0))
+                upright = Upright()
                 for number, time, picture in choose(timed, self.options, self._after):
-                    yield Frame(partial(pixels_of, picture), source=self.name, index=number, time=time)
+                    yield Frame(upright.pixels_of(picture), source=self.name, index=number, time=time)
                 if number < 0 and self._after is None:
                     raise DataError(f"{self.name}: {pictures.nothing_in(self.options)}")
                 pictures.note_missing_end(self.options.end_seconds)
