@@ -17,6 +17,8 @@ from protomask.serve.metrics import Metrics
 from protomask.serve.options import ServeOptions
 from protomask.serve.problems import PROBLEM_TYPE, ProblemError
 
+_BODIES = 16
+"""Bodies of the largest size that are held at once; small ones may be more."""
 _OPEN = ("/healthz", "/readyz")
 _KEPT = ("/v1/", "/metrics", "/setup", "/health", "/versions", "/predict", "/webhook", "/train")
 """Paths that ask for the key; the page itself is public, what it asks for is not."""
@@ -43,6 +45,7 @@ class Guard:
         self._metrics = metrics
         self._api_key = api_key
         self._log = log
+        self._bodies = _Bodies(round(_BODIES * options.max_body * (1 << 20)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -60,7 +63,7 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008, "reason": "a key is missing or wrong"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = _Exchange(scope, receive, send, self._options)
+        exchange = _Exchange(scope, receive, send, self._options, self._bodies)
         try:
             if not self._may_enter(scope):
                 raise ProblemError(
@@ -73,6 +76,7 @@ class Guard:
             print(f"serve: {exchange.id}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
             await exchange.problem(ProblemError(500, f"the server failed; its log has more under {exchange.id}"))
         finally:
+            exchange.end()
             seconds = time.monotonic() - exchange.started
             # The route as it is declared: names in paths must not become labels without end.
             route = getattr(scope.get("route"), "path", None) or "other"
@@ -109,10 +113,18 @@ def _protocol_key(protocols: bytes) -> bytes:
     return b""
 
 
+class _Bodies:
+    """Bytes of all bodies that are being read or computed."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held = 0
+
+
 class _Exchange:
     """One request and its answer: counts bytes, keeps limits."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, options: ServeOptions) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, options: ServeOptions, bodies: _Bodies) -> None:
         self.id = secrets.token_hex(8)
         self.started = time.monotonic()
         self.status = 0
@@ -120,6 +132,7 @@ class _Exchange:
         self._limit = round(options.max_body * (1 << 20))
         self._body_ends = self.started + options.body_timeout
         self._body_timeout = options.body_timeout
+        self._bodies = bodies
         self._read = self._written = 0
         self._complete = False
         length = dict(scope["headers"]).get(b"content-length", b"")
@@ -142,16 +155,24 @@ class _Exchange:
         except TimeoutError:
             raise ProblemError(408, f"the body did not arrive within {self._body_timeout:g} s", field="body") from None
         if message["type"] == "http.request":
-            self._read += len(message.get("body", b""))
+            self._count(len(message.get("body", b"")))
             self._complete = not message.get("more_body", False)
             if self._read > self._limit:
                 raise self._too_large()
         return message
 
+    def _count(self, size: int) -> None:
+        self._read += size
+        self._bodies.held += size
+        if self._bodies.held > self._bodies.limit:
+            raise ProblemError(429, "too many large requests at once", field="body", headers={"Retry-After": "2"})
+
+    def end(self) -> None:
+        """Nothing of this request is held any more."""
+        self._bodies.held -= self._read
+
     def _too_large(self) -> ProblemError:
-        return ProblemError(
-            413, f"expected a body of at most {self._limit >> 20} MB", field="body", headers={"Connection": "close"}
-        )
+        return ProblemError(413, f"expected a body of at most {self._limit / (1 << 20):g} MB", field="body")
 
     async def send(self, message: Message) -> None:
         """Send a message to the client."""

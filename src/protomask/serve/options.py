@@ -31,7 +31,9 @@ class ServeOptions(Settings):
         max_body: maximum size of a request in megabytes.
         max_pixels: maximum size of an image in megapixels.
         timeout: seconds from the arrival of a request to its answer; after that it gets status 503.
-        body_timeout: seconds in which the body of a request must arrive.
+        head_timeout: seconds in which the head of a request must arrive.
+        body_timeout: seconds in which the body of a request must arrive, and in which a client must take the next part
+            of its answer.
         fetch: allow addresses of images in requests; those of private networks are always refused.
         label_studio: also answer as a machine learning backend of Label Studio.
         cors_origins: origins whose pages may use the server from a browser.
@@ -47,6 +49,7 @@ class ServeOptions(Settings):
     max_body: Positive = 32.0
     max_pixels: Positive = 50.0
     timeout: Positive = 30.0
+    head_timeout: Positive = 10.0
     body_timeout: Positive = 30.0
     fetch: bool = False
     label_studio: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
@@ -58,7 +59,8 @@ async def read_request(request: Request, options: ServeOptions) -> Wanted:
     if kind == "multipart/form-data":
         images, given = await _read_form(request, options)
     elif kind == "application/json":
-        images, given = _read_json(await request.body(), options)
+        body = await request.body()
+        images, given = await asyncio.to_thread(_read_json, body, options)  # a large one takes a while
     elif kind.startswith(_RAW):
         images = [(await request.body(), "image")]
     else:

@@ -10,9 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from protomask.errors import ProtomaskError
 from protomask.serve.app import create_app
+from protomask.serve.connections import connection_class
 from protomask.serve.label_studio_host import LabelStudioHost
 from protomask.serve.metrics import Metrics
 from protomask.serve.options import ServeOptions
@@ -56,18 +58,30 @@ def serve(
         for name, source in models.items():
             pools[name] = ModelPool(name, source, load, options, metrics)
         app = create_app(pools, options, metrics=metrics, api_key=api_key, label_studio=label_studio)
-        config = uvicorn.Config(
-            app, host=host, port=port, log_level="warning", access_log=False, timeout_keep_alive=5,
-            timeout_graceful_shutdown=round(options.timeout + 1), ws_max_size=round(options.max_body * (1 << 20)),
-            server_header=False,
-        )  # fmt: skip
-        asyncio.run(_Server(config, pools).serve())
+        asyncio.run(_Server(make_config(app, options, host=host, port=port), pools).serve())
     except KeyboardInterrupt:
         pass  # when all requests are answered, uvicorn raises again the signal that ended it
     finally:
         for pool in pools.values():
             pool.close()
     return 0
+
+
+def make_config(app: ASGIApp, options: ServeOptions, *, host: str, port: int) -> uvicorn.Config:
+    """What uvicorn is to do.
+
+    Args:
+        app: the application.
+        options: limits and manners.
+        host: address to listen on.
+        port: port to listen on; 0 takes a free one.
+
+    """
+    return uvicorn.Config(
+        app, host=host, port=port, log_level="warning", access_log=False, timeout_keep_alive=5,
+        timeout_graceful_shutdown=round(options.timeout + 1), ws_max_size=round(options.max_body * (1 << 20)),
+        server_header=False, http=connection_class(options.head_timeout, options.body_timeout),
+    )  # fmt: skip
 
 
 class _Server(uvicorn.Server):
