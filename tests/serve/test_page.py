@@ -197,6 +197,18 @@ def test_downloads_hold_what_is_shown(open_page: Open, tmp_path: Path) -> None:
     assert Image.open(got["PNG"]).size == Image.open(SCENE).size
 
 
+def test_many_photos_are_looked_at_in_turn_and_shown_again(open_page: Open) -> None:
+    page = open_page()
+    page.locator("#files").set_input_files([str(SCENE.with_name(f"scene_{number}.jpg")) for number in range(1, 7)])
+    expect(page.locator("#items .count:visible")).to_have_count(6, timeout=30_000)
+    names = ["scene_6.jpg", "scene_1.jpg", "scene_2.jpg", "scene_3.jpg", "scene_4.jpg", "scene_6.jpg"]
+    for name in names:  # more than stay decoded
+        page.get_by_role("button", name=re.compile(f"^{re.escape(name)}, ")).click()
+        expect(page.locator("#status")).to_contain_text(name)
+    page.wait_for_timeout(100)
+    assert colored(page) > 60  # the image is there again
+
+
 def test_another_model_is_asked_when_it_is_chosen(open_page: Open) -> None:
     page = open_page()
     page.get_by_role("button", name="Sample scene_2.jpg").click()

@@ -20,7 +20,10 @@ def test_the_page_and_its_files_are_served(client: TestClient) -> None:
     samples = client.get("page/site.json").json()["samples"]
     assert {path.rpartition("/")[2] for path in samples} == {path.name for path in SAMPLES.glob("*.jpg")}
     for path in [*linked, *samples]:
-        assert client.get(path).status_code == 200, path
+        answer = client.get(path)
+        assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-cache"), path
+    again = client.get("page/app.js", headers={"if-none-match": client.get("page/app.js").headers["etag"]})
+    assert again.status_code == 304
 
 
 def test_the_page_itself_asks_for_no_key(start: object) -> None:

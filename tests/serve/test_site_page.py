@@ -166,6 +166,20 @@ def test_a_user_sees_and_filters_masks_without_a_server(browser: Browser, addres
     page.close()
 
 
+def test_mask_scores_are_shown_and_filtered(browser: Browser, address: str) -> None:
+    page = browser.new_page()
+    page.goto(address)
+    page.get_by_label("Model").select_option("region")
+    page.get_by_role("button", name="Sample scene_2.jpg").click()
+    expect(page.get_by_role("columnheader", name="Mask")).to_be_visible(timeout=60_000)
+    count = page.locator("#rows tr:visible").count()
+    page.get_by_label("Mask score at least").fill("0.6")
+    assert 0 < page.locator("#rows tr:visible").count() < count
+    page.get_by_label("Model").select_option("grid")
+    expect(page.get_by_label("Mask score at least")).to_be_hidden()
+    page.close()
+
+
 def test_a_broken_image_is_named(browser: Browser, address: str, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     page = browser.new_page()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import mimetypes
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -29,6 +30,17 @@ from protomask.serve.problems import PROBLEM_TYPE, ProblemError
 from protomask.serve.reading import read_request
 from protomask.serve.service import Service, gone
 from protomask.serve.site import PAGE, SAMPLES
+
+mimetypes.add_type("text/javascript", ".js")  # Windows may say that scripts are plain text, which browsers refuse
+_ASK_AGAIN = {"Cache-Control": "no-cache"}
+"""After an upgrade browsers must not mix files of two versions."""
+
+
+class _PageFiles(StaticFiles):
+    def file_response(self, *arguments: Any, **options: Any) -> Response:
+        response = super().file_response(*arguments, **options)
+        response.headers.update(_ASK_AGAIN)
+        return response
 
 
 def create_app(
@@ -75,10 +87,10 @@ def create_app(
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
-        return FileResponse(PAGE / "index.html")
+        return FileResponse(PAGE / "index.html", headers=_ASK_AGAIN)
 
-    app.mount("/page", StaticFiles(directory=PAGE), name="page")
-    app.mount("/samples", StaticFiles(directory=SAMPLES), name="samples")
+    app.mount("/page", _PageFiles(directory=PAGE), name="page")
+    app.mount("/samples", _PageFiles(directory=SAMPLES), name="samples")
     if options.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(options.cors_origins), allow_methods=["GET", "POST"], allow_headers=["*"]

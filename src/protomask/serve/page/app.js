@@ -10,6 +10,8 @@ const byId = (id) => document.getElementById(id);
 const site = await (await fetch("page/site.json")).json();
 const backend = await openBackend();
 const items = [];
+const decoded = new Map(); // images by their items, the last shown last
+const MOST_DECODED = 4;
 let current = null; // the item in sight
 let scene = null;
 let pointed = null; // an instance under the pointer
@@ -145,6 +147,20 @@ class Item {
     this.button.setAttribute("aria-label", `${this.source instanceof Blob ? "" : "Sample "}${this.name}${said}`);
   }
 
+  /** The decoded image, null where the browser cannot; of all images only the last ones stay in memory. */
+  async decode() {
+    if (!decoded.has(this)) decoded.set(this, await createImageBitmap(await this.file()).catch(() => null));
+    const picture = decoded.get(this);
+    decoded.delete(this);
+    decoded.set(this, picture);
+    for (const item of [...decoded.keys()].slice(0, -MOST_DECODED)) {
+      for (const known of item.scenes.values()) known.picture = null;
+      decoded.get(item)?.close();
+      decoded.delete(item);
+    }
+    return picture;
+  }
+
   async file() {
     if (this.source instanceof Blob) return this.source;
     const answer = await fetch(this.source);
@@ -187,12 +203,14 @@ async function open(item) {
   if (!item.scenes.has(model)) byId("busy").hidden = false;
   try {
     const found = await predict(item);
+    found.picture = await item.decode();
     if (current !== item || byId("model").value !== model) return;
     show(found);
-    byId("timing").textContent = `${found.width} x ${found.height} pixels, ${item.times.get(model).toFixed(0)} ms`;
+    const note = found.picture ? "" : "; this browser cannot show the image itself";
+    byId("timing").textContent = `${found.width} x ${found.height} pixels, ${item.times.get(model).toFixed(0)} ms${note}`;
   } catch (error) {
     if (current !== item) return;
-    if (scene?.isPreview || !item.picture) show(null);
+    show(null);
     fail(error);
   } finally {
     if (current === item) byId("busy").hidden = true;
@@ -213,12 +231,11 @@ function predict(item) {
 async function ask(item, model) {
   if (!model) throw new Error("There is no model yet.");
   const file = await item.file();
-  item.picture ??= await createImageBitmap(file).catch(() => null);
-  if (current === item && item.picture && !scene) preview(item);
+  if (current === item && !scene && (await item.decode())) preview(item);
   const began = performance.now();
   const answer = await backend.predict(file, item.name, model);
   item.times.set(model, answer.ms ?? performance.now() - began);
-  const found = new Scene(item.name, item.picture, answer);
+  const found = new Scene(item.name, null, answer);
   item.scenes.set(model, found);
   item.label();
   return found;
@@ -226,8 +243,9 @@ async function ask(item, model) {
 
 /** The image while its instances are awaited. */
 function preview(item) {
-  const size = [item.picture.height, item.picture.width];
-  show(Object.assign(new Scene(item.name, item.picture, { size, instances: [] }), { isPreview: true }));
+  const picture = decoded.get(item);
+  const answer = { size: [picture.height, picture.width], instances: [] };
+  show(Object.assign(new Scene(item.name, picture, answer), { isPreview: true }));
 }
 
 // Webcam
@@ -260,7 +278,8 @@ function showFrame(canvas, answer, ms) {
   const track = pinned?.trackId;
   byId("timing").textContent = `${next.width} x ${next.height} pixels, ${ms.toFixed(0)} ms, ${(1000 / ms).toFixed(1)} frames per second`;
   // A table that changes with every frame can be neither read nor clicked.
-  if (performance.now() - lastTable > 700 || scene?.name !== "webcam") {
+  const isRead = byId("rows").contains(document.activeElement);
+  if ((performance.now() - lastTable > 700 && !isRead) || scene?.name !== "webcam") {
     lastTable = performance.now();
     show(next);
   } else {
