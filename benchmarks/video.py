@@ -16,7 +16,6 @@ from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import closing
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -170,7 +169,7 @@ def speeds(models: dict[str, Predictor], path: Path, rounds: int) -> list[dict[s
 def print_memory(used: Iterable[float], every: int) -> None:
     samples = list(used)
     tenth = max(1, len(samples) // 10)
-    early, late = median(islice(samples, tenth, 2 * tenth + 1)), median(samples[-tenth:])
+    early, late = median(samples[tenth : 2 * tenth] or samples[:1]), median(samples[-tenth:])
     print(
         f"memory over {every * len(samples)} frames: {early:.0f} MiB in the second tenth, {late:.0f} MiB in the last, "
         f"at most {max(samples):.0f} MiB"
