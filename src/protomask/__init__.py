@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from protomask.detection.options import PredictOptions
     from protomask.engine.config import TrainConfig
     from protomask.evaluation.tables import CocoMetrics
+    from protomask.explaining.explain import explain
+    from protomask.explaining.results import Explanation
     from protomask.inference.predictor import Predictor
     from protomask.inference.video.options import VideoOptions
     from protomask.structures.frame import Frame
@@ -34,10 +36,12 @@ _LAZY = {
     "Instance": "protomask.structures.instance",
     "Instances": "protomask.structures.instances",
     "PredictOptions": "protomask.detection.options",
+    "Explanation": "protomask.explaining.results",
     "Predictor": "protomask.inference.predictor",
     "Target": "protomask.structures.target",
     "TrainConfig": "protomask.engine.config",
     "VideoOptions": "protomask.inference.video.options",
+    "explain": "protomask.explaining.explain",
     **dict.fromkeys(("build", "check", "evaluate", "export", "list_models", "load", "train"), "protomask.api"),
 }
 
@@ -46,6 +50,7 @@ __all__ = [
     "CocoMetrics",
     "ConfigError",
     "DataError",
+    "Explanation",
     "ExportError",
     "Frame",
     "Instance",
@@ -61,6 +66,7 @@ __all__ = [
     "build",
     "check",
     "evaluate",
+    "explain",
     "export",
     "list_models",
     "load",

@@ -20,6 +20,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "eval": ("evaluate", "measure COCO box and mask AP of a model or of a results file"),
     "report": ("report", "make the page of a training run again: curves, AP, confusion, images; or compare runs"),
     "bench": ("bench", "compare models by time, stage by stage, throughput, memory and AP"),
+    "explain": ("explain", "show why a model found what it found in an image, as a page"),
     "export": ("export", "write one ONNX or OpenVINO file from pixels to masks, or a page that runs the model"),
     "convert": ("convert", "turn an official checkpoint into a .safetensors file"),
     "models": ("models", "list the models and where their weights come from"),

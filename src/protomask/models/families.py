@@ -16,11 +16,13 @@ from protomask.detection.options import Limits, PredictOptions
 from protomask.errors import ConfigError
 from protomask.models.class_layers import ClassLayer
 from protomask.models.config import ModelConfig
+from protomask.models.inside import Inside
 from protomask.models.network import Network
 from protomask.models.rcnn import detect as rcnn_detect
 from protomask.models.rcnn.config import RCNNConfig
 from protomask.models.rcnn.criterion import RCNNCriterion
 from protomask.models.rcnn.geometry import image_geometry as rcnn_geometry
+from protomask.models.rcnn.inside import look_inside as look_inside_rcnn
 from protomask.models.rcnn.model import MaskRCNN
 from protomask.models.rcnn.model import class_layers as rcnn_class_layers
 from protomask.models.rcnn.network_input import network_input as rcnn_input
@@ -28,6 +30,7 @@ from protomask.models.yolact import detect as yolact_detect
 from protomask.models.yolact.config import RESCORING_CHANNELS, YolactConfig
 from protomask.models.yolact.criterion import YolactCriterion
 from protomask.models.yolact.geometry import image_geometry as yolact_geometry
+from protomask.models.yolact.inside import look_inside as look_inside_yolact
 from protomask.models.yolact.model import Yolact
 from protomask.models.yolact.model import class_layers as yolact_class_layers
 from protomask.models.yolact.network_input import network_input as yolact_input
@@ -65,6 +68,8 @@ class Family:
         detect: (network in evaluation mode, its output, options) to what is kept in each image: rows with boxes,
             labels, class_scores and what their masks are made of.
         paint: (network, rows of one image, its original size (H, W), options) to `Instances`.
+        look_inside: (network in evaluation mode, its output, options) to what `protomask.explain` shows of each image;
+            None for a family that cannot be explained.
         class_layers: config to the layers that have rows of their own for each class.
         network_input: config to what the check of a data set must know; None for a family without anchors.
         parts: optional parts, by the name they have in the settings of a training run.
@@ -84,6 +89,7 @@ class Family:
     detect: Callable[[Any, Any, PredictOptions], Sequence[Any]]
     paint: Callable[[Any, Any, tuple[int, int], PredictOptions], Instances]
     class_layers: Callable[[Any], tuple[ClassLayer, ...]]
+    look_inside: Callable[[Any, Any, PredictOptions], Sequence[Inside]] | None = None
     network_input: Callable[[Any], NetworkInput] | None = None
     parts: Mapping[str, OptionalPart] = field(default_factory=dict)
     mask_frame: Literal["grid", "region"] = "grid"
@@ -106,6 +112,7 @@ YOLACT = Family(
     detect=yolact_detect.detect,
     paint=yolact_detect.paint,
     class_layers=yolact_class_layers,
+    look_inside=look_inside_yolact,
     network_input=yolact_input,
     parts={"mask_rescoring": OptionalPart(attribute="rescoring", options={"rescoring_channels": RESCORING_CHANNELS})},
     mask_frame="grid",
@@ -120,6 +127,7 @@ RCNN = Family(
     detect=rcnn_detect.detect,
     paint=rcnn_detect.paint,
     class_layers=rcnn_class_layers,
+    look_inside=look_inside_rcnn,
     network_input=rcnn_input,
     parts={"mask_iou": OptionalPart(attribute="mask_iou_head", options={"mask_iou": True})},
     mask_frame="region",

@@ -14,7 +14,9 @@ LONGEST_NAME = 32
 """Letters of a name in a table; what is longer loses its middle, and is shown whole to the pointer."""
 
 
-def document(title: str, heading: str, lead: str, sections: Mapping[str, tuple[str, str]]) -> str:
+def document(
+    title: str, heading: str, lead: str, sections: Mapping[str, tuple[str, str]], *, more_style: str = ""
+) -> str:
     """A whole page that needs no script and no network.
 
     Args:
@@ -22,13 +24,14 @@ def document(title: str, heading: str, lead: str, sections: Mapping[str, tuple[s
         heading: at the top, plain text.
         lead: HTML below the heading.
         sections: (title as plain text, HTML) by id, in order; links below the lead lead to them.
+        more_style: CSS of this kind of page.
 
     """
     links = "".join(f'<li><a href="#{name}">{escape(head)}</a></li>' for name, (head, _) in sections.items())
     body = "".join(
         f'<section id="{name}"><h2>{escape(head)}</h2>{inner}</section>' for name, (head, inner) in sections.items()
     )
-    style = style_sheet() + files("protomask.reports").joinpath("page.css").read_text(encoding="utf-8")
+    style = style_sheet() + files("protomask.reports").joinpath("page.css").read_text(encoding="utf-8") + more_style
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -124,6 +124,21 @@ class TorchPredictor(Predictor, nn.Module):
             clock.stage("postprocess")
         return found
 
+    def run_network(self, images: Sequence[Pixels], image_size: int | None = None) -> tuple[Network, Any]:
+        """The network that predicts, and its output for some images before anything is chosen.
+
+        Args:
+            images: (H, W, 3) uint8 RGB each.
+            image_size: as in `PredictOptions`.
+
+        """
+        network = self._for_inference(image_size)
+        with torch.inference_mode(), self._autocast():
+            batch = network.geometry.batch(
+                [preprocess_pixels(image, network.geometry, self.device) for image in images]
+            )
+            return network, network(batch.contiguous(memory_format=torch.channels_last))
+
     def _autocast(self) -> torch.autocast:
         dtype = _DTYPES[self.precision]
         # Weights are cast once, when the copy is made, not in every prediction.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from protomask.detection import prototypes
 from protomask.detection.options import PredictOptions
-from protomask.detection.prototypes import PrototypeMasks, PrototypeRows, PrototypeRule
+from protomask.detection.prototypes import Kept, PrototypeMasks, PrototypeRows, PrototypeRule
 from protomask.ops.boxes import decode_boxes
 from protomask.ops.masks import assemble_masks, crop_masks
 from protomask.structures.instances import Instances
@@ -64,7 +64,10 @@ def detect(network: Yolact, output: YolactOutput, options: PredictOptions) -> li
 
     """
     rule = rule_of(network.config).settle(options)
-    return [_detect_one(network, output, image, rule, options) for image in range(len(output.class_logits))]
+    return [
+        rows_of(network, output, image, *choose(network, output, image, rule, options))
+        for image in range(len(output.class_logits))
+    ]
 
 
 def paint(network: Yolact, rows: PrototypeRows, image_size: tuple[int, int], options: PredictOptions) -> Instances:
@@ -72,9 +75,10 @@ def paint(network: Yolact, rows: PrototypeRows, image_size: tuple[int, int], opt
     return prototypes.paint(rows, image_size, network.class_names, score_threshold=options.score_threshold)
 
 
-def _detect_one(
+def choose(
     network: Yolact, output: YolactOutput, image: int, rule: PrototypeRule, options: PredictOptions
-) -> PrototypeRows:
+) -> tuple[Kept, Tensor]:
+    """What NMS keeps of one image, and (N,) int64: the anchors that these are."""
     logits = output.class_logits[image].float()
     possible = _possible(logits, max(rule.candidate_threshold, options.score_threshold))
     boxes = decode_boxes(
@@ -90,8 +94,12 @@ def _detect_one(
         anchors=possible.cpu().numpy(),
         labels=options.labels(network.class_names),
     )
-    chosen = possible[torch.from_numpy(kept.rows).to(possible.device)]
-    coefficients = output.mask_coefficients[image, chosen].float()
+    return kept, possible[torch.from_numpy(kept.rows).to(possible.device)]
+
+
+def rows_of(network: Yolact, output: YolactOutput, image: int, kept: Kept, anchors: Tensor) -> PrototypeRows:
+    """What was kept of one image with its masks; ``kept`` and ``anchors`` are those of `choose`."""
+    coefficients = output.mask_coefficients[image, anchors].float()
     grid = output.prototypes[image].float()
     if network.rescoring is None:
         masks = PrototypeMasks(grid.cpu().numpy(), coefficients.cpu().numpy())
