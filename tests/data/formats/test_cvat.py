@@ -136,6 +136,8 @@ def test_a_wrong_shape_is_named(tmp_path: Path, shape: str, message: str) -> Non
 def test_wrong_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"image 'a.png': 7x6 px, the file is 8x6 px"):
         convert(write(tmp_path / "size", SQUARE, image='id="0" name="a.png" width="7" height="6"'))
+    with pytest.raises(DataError, match=r"image 'a.png': 1{10}x6 px, the file is 8x6 px"):
+        convert(write(tmp_path / "long", SQUARE, image=f'id="0" name="a.png" width="{"1" * 5000}" height="6"'))
     with pytest.raises(DataError, match="got tracks; export the task as CVAT for images"):
         convert(write(tmp_path / "video", meta='<track id="0" label="cat"></track>'))
     source = write(tmp_path / "doctype")

@@ -149,9 +149,9 @@ def _read_image(
     if image is None:
         return None
     header = read_header(image, where)
-    stated = tuple(int(side) if (side := values.get(key, "")).isdecimal() else 0 for key in ("height", "width"))
+    stated = tuple(_side(values.get(key, "")) for key in ("height", "width"))
     if stated not in (header.size, header.upright_size):
-        width, height = values.get("width"), values.get("height")
+        width, height = (values.get(key, "?")[:10] for key in ("width", "height"))
         raise DataError(f"{where}: {width}x{height} px, the file is {header.size[1]}x{header.size[0]} px")
     # CVAT shows images upright; the size says so where it can.
     is_upright = stated == header.upright_size
@@ -163,6 +163,11 @@ def _read_image(
         objects=_read_objects(where, shapes, names, size, reading),
         is_upright=is_upright,
     )
+
+
+def _side(text: str) -> int:
+    """A side of an image; 0 for what is none."""
+    return int(text) if text.isdecimal() and len(text) < 10 else 0
 
 
 def _read_objects(
