@@ -177,8 +177,8 @@ def test_a_device_asks_for_pytorch_where_it_is_installed(monkeypatch: pytest.Mon
 def test_settings_come_on_top_of_a_recipe(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     monkeypatch.setattr("protomask.engine.run.train", lambda config, reporter: seen.append(config))
-    protomask.train(str(data), recipe="modern", output="runs/a", epochs=3)
-    protomask.train(data, output="runs/a", epochs=3)
+    protomask.train(str(data), recipe="modern", pretrained_backbone=False, output="runs/a", epochs=3)
+    protomask.train(data, pretrained_backbone=False, output="runs/a", epochs=3)
     [modern, plain] = seen
     assert (modern.data, modern.output, modern.epochs) == (str(data), "runs/a", 3)
     assert (modern.optimizer, plain.optimizer) == ("adamw", "sgd")

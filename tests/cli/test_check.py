@@ -96,7 +96,8 @@ def test_training_tells_warnings_and_goes_on(run: Run, sound: Path, model: list[
 
 def test_training_without_the_check(run: Run, sound: Path, model: list[str | int], tmp_path: Path) -> None:
     DAMAGES["class names differ"].do(sound)
-    outcome = run("train", "--data", sound, *model, "--no-check-data", "--output", tmp_path / "run")
+    options = ("--no-check-data", "--no-pretrained-backbone", "--output", tmp_path / "run")
+    outcome = run("train", "--data", sound, *model, *options)
     assert outcome.code == 1
     assert "the categories do not match the class names" in outcome.err
     assert "data check" not in outcome.err
