@@ -104,6 +104,17 @@ def commands(page: Path) -> list[list[str]]:
     return found
 
 
+def test_the_nuclei_are_trained_by_the_same_commands_on_both_pages() -> None:
+    def trainings(name: str) -> list[list[str]]:
+        return [
+            words for words in commands(REPOSITORY / "docs" / name)
+            if words[0] == "train" and "dsb2018-nuclei" in words and "runs/nuclei" in words[-1]
+        ]  # fmt: skip
+
+    assert len(trainings("train.md")) == 2
+    assert trainings("train.md") == trainings("model-card-nuclei.md")
+
+
 def _without_redirection(words: list[str]) -> list[str]:
     return words[: words.index(">")] if ">" in words else words
 
@@ -234,6 +245,13 @@ def test_the_table_of_extras_is_complete() -> None:
     page = (REPOSITORY / "docs" / "install.md").read_text(encoding="utf-8")
     table = page.partition("| extra |")[2].partition("\n\n")[0]
     assert {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])} == extras()
+
+
+@each_page
+def test_tables_are_whole(page: Path) -> None:
+    tables = re.findall(r"(?:^\|.*\n)+", prose(page), flags=re.MULTILINE)
+    broken = [table.partition("\n")[0] for table in tables if not re.match(r"\|.*\|\n\|[ :\-|]+\|\n", table)]
+    assert not broken, f"{page.name}: no heading above {broken}"
 
 
 @each_page

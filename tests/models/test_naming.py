@@ -65,7 +65,7 @@ def test_a_run_folder_stands_for_its_best_weights() -> None:
         ("mask_rcnn_r50_fpn_1x", r"did you mean mask_rcnn_r50_fpn_1x_coco"),
         ("zzz", r"^zzz: no such file or folder, and no model of that name; known models: yolact_nano, nuclei, "),
         ("runs/shape/best.safetensors", r"no such file; did you mean runs/shapes/best\.safetensors\?$"),
-        ("run/shapes", r"^run/shapes: no such file; did you mean runs/shapes\?$"),
+        ("run/shapes", r"^run/shapes: no such file or folder; did you mean runs/shapes\?$"),
         ("runs/shapes/bets.safetensors", r"no such file; did you mean runs/shapes/best\.safetensors\?$"),
         ("exports/other.xml", r"no such file; did you mean exports/nano\.onnx or exports/nano\.xml\?$"),
         ("nowhere/a.onnx", r"^nowhere/a\.onnx: no such file$"),

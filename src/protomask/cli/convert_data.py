@@ -77,7 +77,8 @@ def run(
         print("note: no image has an object, so nothing can be learned from this data set", file=sys.stderr)
     print(f"{source}: {done.source_format} ({done.evidence})")
     counts = ", ".join(f"{name} {done.images[name]} images with {done.objects[name]} objects" for name in done.images)
-    print(f"{done.output}: {done.output_format}, {len(done.class_names)} classes, {counts}")
+    classes = "1 class" if len(done.class_names) == 1 else f"{len(done.class_names)} classes"
+    print(f"{done.output}: {done.output_format}, {classes}, {counts}")
     if list(done.images) == ["train"]:
         print("all images are in one split; --split 0.8,0.2 makes a validation split")
     return 0

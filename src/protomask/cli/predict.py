@@ -93,10 +93,10 @@ def run(
         weights or model, runtime=runtime, model=model if weights else None, device=device, precision=precision,
         compile=compile,
     )  # fmt: skip
-    predictor.check_options(options)
     notes = DefaultModelNotes(predictor, options) if model is None and weights is None else None
     if notes is not None:
-        notes.begin()
+        notes.begin()  # first, because it says which classes the options may name
+    predictor.check_options(options)
     tally = run_job(
         Job(
             predictor=predictor, source=source, options=options, outputs=outputs, videos=videos, notes=notes,

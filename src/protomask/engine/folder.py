@@ -96,7 +96,8 @@ class RunFolder:
         if not folder.settings_file.is_file() or not (folder.best_weights.is_file() or folder.last_weights.is_file()):
             near = near_path(folder.settings_file)
             hint = f"; did you mean {near.parent}?" if near is not None and near != folder.settings_file else ""
-            raise ConfigError(f"run_folder: expected the folder of a training run with weights, got {path}{hint}")
+            got = path if folder.path.exists() else f"{path}, which does not exist"
+            raise ConfigError(f"run_folder: expected the folder of a training run with weights, got {got}{hint}")
         return folder
 
     @property

@@ -178,7 +178,8 @@ def _missing(text: str) -> CheckpointError:
     nearest = [] if near is None or not _is_model(near) else [str(near)]
     if path.suffix in _SUFFIXES or path.name != text:
         beside = [str(path.parent / name) for name in names_in(path.parent) if _is_model(path.parent / name)]
-        return CheckpointError(f"{text}: no such file{_did_you_mean(nearest or beside)}")
+        what = "file" if path.suffix in _SUFFIXES else "file or folder"
+        return CheckpointError(f"{text}: no such {what}{_did_you_mean(nearest or beside)}")
     names = difflib.get_close_matches(text, [*ZOO, *PUBLISHED], n=3, cutoff=0.7)
     hint = _did_you_mean([*nearest, *names]) or f"; known models: {', '.join(ZOO)}"
     return UnknownModelError(f"{text}: no such file or folder, and no model of that name{hint}")

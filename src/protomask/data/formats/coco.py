@@ -8,9 +8,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.layout import Orientation, open_dataset
 from protomask.data.coco.schema import DataWarning
 from protomask.data.coco.segmentation import box_of_rle, encode_segmentation
@@ -31,6 +30,9 @@ from protomask.masks.rle import Rle, rle_area
 from protomask.structures.coco_json import CocoFile, Fault, shown
 from protomask.structures.file_names import FileNames, name_flaw, with_slashes
 
+if TYPE_CHECKING:
+    from protomask.data.coco.dataset import CocoDataset
+
 _MAX_FOLDERS = 1000  # that are searched for images
 
 
@@ -45,6 +47,8 @@ def read(source: Path, reading: Reading) -> DatasetRecord:
         DataError: as :class:`CocoDataset`.
 
     """
+    from protomask.data.coco.dataset import CocoDataset  # which brings PyTorch; other formats are read without it
+
     remarks = reading.remarks
     splits: dict[str, list[ImageRecord]] = {}
     first: CocoDataset | None = None
