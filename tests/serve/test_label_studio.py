@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -43,6 +44,8 @@ class Studio:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 studio.asked.append((self.path, self.headers.get("Authorization")))
+                if self.path == "/slow":
+                    time.sleep(2.5)
                 if self.path == "/away":
                     self._answer(302, b"", Location="http://127.0.0.1:1/a.png")
                 elif self.path in files:
@@ -272,6 +275,15 @@ def test_only_label_studio_may_be_private_and_gets_the_key(begin: Begin, studio:
     answer = client.post("/predict", json=request(f"{other}/data/upload/3/a b.png"))
     assert answer.status_code == 422
     assert "expected a public address" in answer.json()["detail"]
+
+
+def test_a_host_that_is_slow_costs_its_own_request_only(begin: Begin) -> None:
+    client = begin(timeout=4.0)
+    answer = client.post("/predict", json=request("/slow"))
+    assert answer.status_code == 422
+    assert "timed out" in answer.json()["detail"] or "too long" in answer.json()["detail"]
+    only_region(client.post("/predict", json=request(data_address())))
+    assert "protomask_worker_restarts_total{" not in client.get("/metrics").text
 
 
 def test_events_and_training_are_answered(begin: Begin) -> None:

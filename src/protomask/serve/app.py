@@ -156,6 +156,7 @@ def _describe(pool: ModelPool, options: ServeOptions) -> dict[str, Any]:
 def _add_predict(app: FastAPI, service: Service) -> None:
     @app.post("/v1/predict", **describe_predict())
     async def predict(request: Request) -> Response:
+        service.check_room()
         wanted = await read_request(request, service.options)
         pool = service.pool(wanted.model)
         request.state.log = {"model": pool.name, "images": len(wanted.tasks)}

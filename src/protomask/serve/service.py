@@ -52,6 +52,16 @@ class Service:
             raise ProblemError(404, f"no such model: {name!r}; there are: {', '.join(self.pools)}", field="model")
         return self.pools[name]
 
+    def check_room(self) -> None:
+        """See that some model can take an image; it saves reading a body that would be refused.
+
+        Raises:
+            ProblemError: 429, all queues are full.
+
+        """
+        if all(pool.waiting >= self.options.max_waiting for pool in self.pools.values()):
+            raise ProblemError(429, f"{self.options.max_waiting} images wait", headers={"Retry-After": "1"})
+
     async def predict(
         self, pool: ModelPool, tasks: list[Task], is_gone: Callable[[], Awaitable[None]] | None = None
     ) -> list[Answer]:
