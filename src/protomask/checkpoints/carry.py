@@ -49,7 +49,7 @@ class Carried:
                 "convert them with their class names first to change that"
             )
         elif not (self.new or self.dropped):
-            lines.append(f"classes: all {len(self.classes)} carried over by name")
+            lines.append(f"classes: carried over by name: {_listed(list(self.classes))}; none is new or left out")
         else:
             carried = [name if name == old else f"{name} (there {old})" for name, old in self.classes.items()]
             lines.append(

@@ -104,7 +104,7 @@ class TrainConfig(Settings):
         validate_every: Epochs between two validations; the last epoch is always validated.
         max_detections: Detections per image that validation counts; COCO's rule is 100, crowded images need more.
         checkpoint_minutes: Longest time between two saved states of the run.
-        log_every: Iterations per line of metrics.jsonl.
+        log_every: Iterations per line of the log and of metrics.jsonl; slow steps get a line every minute.
         trackers: Where the lines of metrics.jsonl and the settings go as well: any of "tensorboard", "wandb", "mlflow",
             "trackio".
         tracker_project: Project (wandb, trackio) or experiment (mlflow) that the run belongs to there.

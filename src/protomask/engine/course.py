@@ -161,6 +161,7 @@ class Course:
 
     def _describe(self, iteration: int, step: float, validation: float) -> str:
         plan, minutes, left = self.plan, self.stretch.minutes or 0.0, self.plan.validations_left(iteration)
+        left += iteration >= plan.max_iterations  # the last one is still to come
         every = (
             "" if plan.validate_every == self._config.validate_every else f", one every {plan.validate_every} epochs"
         )

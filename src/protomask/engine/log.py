@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from protomask.evaluation.tables import CocoMetrics
 
 Metrics = Mapping[str, Any]
+_MAX_SECONDS = 60.0  # of steps without a line
 
 
 class Reporter(Protocol):
     """Receives the progress of a run; the engine itself prints nothing."""
 
     def on_step(self, metrics: Metrics) -> None:
-        """Receive a training line, every ``log_every`` iterations; `Interval.record` names its values.
+        """Receive a training line, every ``log_every`` iterations or minute; `Interval.record` names its values.
 
         `protomask.engine.course.Course.times` names the others.
         """
@@ -147,6 +148,16 @@ class Interval:
         """Count one more step."""
         self.steps.append(replace(step, batches=()))
 
+    @property
+    def seconds(self) -> float:
+        """Time that the steps took."""
+        return sum(step.seconds for step in self.steps)
+
+    def is_due(self, log_every: int, max_iterations: int) -> bool:
+        """Whether a line is to be written: after so many iterations, at the end, and where steps take long."""
+        iteration = self.steps[-1].iteration
+        return iteration % log_every == 0 or iteration == max_iterations or self.seconds >= _MAX_SECONDS
+
     def to_plain(self) -> list[dict[str, Any]]:
         """The steps as plain types, to continue with."""
         return [{**vars(step), "image_ids": list(step.image_ids), "batches": []} for step in self.steps]
@@ -167,7 +178,6 @@ class Interval:
         """
         last = self.steps[-1]
         finite = [step for step in self.steps if step.problem is None]
-        seconds = sum(step.seconds for step in self.steps)
         losses = {
             name: sum(step.losses[name] for step in finite) / len(finite) if finite else None for name in last.losses
         }
@@ -177,8 +187,8 @@ class Interval:
             "epoch": last.iteration / per_epoch,
             "learning_rate": last.learning_rate,
             **losses,
-            "images_per_second": sum(len(step.image_ids) for step in self.steps) / seconds,
-            "data_wait": sum(step.data_seconds for step in self.steps) / seconds,
+            "images_per_second": sum(len(step.image_ids) for step in self.steps) / self.seconds,
+            "data_wait": sum(step.data_seconds for step in self.steps) / self.seconds,
             "skipped_steps": len(self.steps) - len(finite),
         }
 

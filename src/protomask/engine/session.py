@@ -241,7 +241,7 @@ class Session:
             self.progress.bad_steps = 0
             if self.average is not None:
                 self.average.update(self.network)
-        if step.iteration % self.config.log_every == 0 or step.iteration == self.plan.max_iterations:
+        if self._interval.is_due(self.config.log_every, self.plan.max_iterations):
             record = self._interval.record(self.plan.per_epoch, self.plan.known_end)
             record |= self.course.times(step.iteration)
             log.write("train", record)
