@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
@@ -31,6 +32,9 @@ def test_large_bodies_are_refused_with_and_without_their_length(start: Start) ->
         ({"authorization": "Bearer wrong"}, 401),
         ({"authorization": "Basic secret"}, 401),
         ({"authorization": "Bearer secret"}, 200),
+        ({"authorization": "Basic " + base64.b64encode(b"anybody:secret").decode()}, 200),
+        ({"authorization": "Basic " + base64.b64encode(b"secret:wrong").decode()}, 401),
+        ({"authorization": "Basic *"}, 401),
         ({"x-api-key": "secret"}, 200),
     ],
 )

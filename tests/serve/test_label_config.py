@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+import protomask
 from protomask.errors import ConfigError
 from protomask.serve.label_config import Shape, read_control
 
@@ -67,3 +71,11 @@ def test_labels_belong_to_classes(labels: str, expected: dict[str, str], unknown
 def test_what_does_not_fit(xml: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_control(xml, CLASSES)
+
+
+def test_the_configuration_in_the_documentation_fits_the_shipped_model() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "label-studio.md"
+    (block,) = re.findall(r"```xml\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    control = read_control(block, protomask.load("yolact_nano").class_names)
+    assert control.unknown == ()
+    assert len(control.labels) == 3
