@@ -228,7 +228,14 @@ def test_weights_and_run_folders_are_measured(data: Path, trained: TrainResult) 
 def test_options_of_a_measurement(data: Path, shipped: TorchPredictor) -> None:
     few = protomask.evaluate(shipped, data=data, options=PredictOptions(max_detections=1))
     assert few.max_detections == (1,)
-    assert protomask.evaluate(shipped, data=data, max_detections=5).max_detections == (1, 5)
+    more = protomask.evaluate(shipped, data=data, max_detections=5, score_threshold=0.5, errors=True)
+    assert more.max_detections == (1, 5)
+    assert few.errors is None
+    assert more.errors is not None
+    assert more.errors.score_threshold == 0.5
+    assert more.errors.mask is not None
+    assert pytest.approx(more.tables["mask"].AP50, abs=1e-12) == more.errors.mask.AP50
+    assert more.to_dict()["errors"] == more.errors.to_dict()
 
 
 @pytest.mark.parametrize(

@@ -257,6 +257,7 @@ def evaluate(
     *,
     data: str | Path,
     split: str = "val",
+    errors: bool = False,
     options: PredictOptions | None = None,
     num_workers: int = 0,
     **changes: Unpack[PredictChanges],
@@ -267,6 +268,8 @@ def evaluate(
         model: a predictor, or what `load` takes.
         data: data set, as for `train`.
         split: part of the data set to measure on: "val", "test", or any other that it has.
+        errors: also say what goes wrong, and what each type of error costs: ``CocoMetrics.errors``. Detections above
+            the ``score_threshold`` of the options are counted.
         options: of the prediction. Everything is found whatever it scores; ``max_detections`` also says how many
             detections of an image count, COCO's 100 where it says nothing.
         num_workers: processes that load images; 0 loads them in this one.
@@ -289,7 +292,13 @@ def evaluate(
     with needing_torch("measuring AP"):
         from protomask.evaluation.evaluate import evaluate as measure
         from protomask.evaluation.evaluate import open_split
-    return measure(predictor, open_split(str(data), split), options=settled, num_workers=num_workers)
+    return measure(
+        predictor,
+        open_split(str(data), split),
+        options=settled,
+        num_workers=num_workers,
+        errors_above=settled.score_threshold if errors else None,
+    )
 
 
 def export(

@@ -155,7 +155,7 @@ def test_quality_of_results_with_mask_scores(run: Run, scenes: Path, tmp_path: P
     assert "do not list the same detections in one order" in outcome.err
 
 
-@pytest.mark.parametrize("option", ["--quality-plot", "--save-results"])
+@pytest.mark.parametrize("option", ["--quality-plot", "--save-results", "--errors-page"])
 def test_folders_that_cannot_be_written_are_told_before_the_work(
     run: Run, scenes: Path, weights: Path, tmp_path: Path, option: str
 ) -> None:
@@ -166,11 +166,44 @@ def test_folders_that_cannot_be_written_are_told_before_the_work(
     assert f"{option[2:].replace('-', '_')}: cannot write to the folder of {target}" in outcome.err
 
 
+def test_errors_of_the_shipped_model_and_of_its_results(run: Run, scenes: Path, tmp_path: Path) -> None:
+    arguments = ["eval", "--data", scenes, "--num-workers", 0, "--device", "cpu"]
+    saved, folder = tmp_path / "found.json", tmp_path / "page"
+    outcome = run(*arguments, "--save-results", saved, "--errors-page", folder)
+    assert outcome.code == 0
+    assert "boundary only" in outcome.out
+    assert f"errors: {folder / 'index.html'}" in outcome.out
+    assert max(len(line) for line in outcome.out.splitlines() if str(tmp_path) not in line) <= 90
+    numbers = json.loads((folder / "errors.json").read_text())
+    told = run("eval", "--data", scenes, "--results", saved, "--errors", "--json").json
+    assert told["errors"] == numbers
+    for kind in ("box", "mask"):
+        assert numbers[kind]["AP50"] == pytest.approx(told[kind]["AP50"], abs=1e-12)
+    assert numbers["faults"]["AP"] == pytest.approx(told["mask"]["AP"], abs=1e-12)
+    assert numbers["boundary"]["AP"] <= numbers["faults"]["AP"]
+    strict = run("eval", "--data", scenes, "--results", saved, "--errors", "--errors-min-score", 0.9, "--json").json
+    assert strict["errors"]["faults"]["examined"] < numbers["faults"]["examined"]
+    assert strict["errors"]["boundary"] == numbers["boundary"]
+    assert "errors" not in run("eval", "--data", scenes, "--results", saved, "--json").json
+
+
+def test_perfect_results_have_no_errors(run: Run, scenes: Path, tmp_path: Path) -> None:
+    results = truth_as_results(scenes / "annotations" / "val.json", tmp_path / "results.json")
+    errors = run("eval", "--data", scenes, "--results", results, "--errors", "--json").json["errors"]
+    for kind in ("box", "mask"):
+        assert errors[kind]["correct"] == sum(errors["objects"]["by_size"].values())
+        assert {tally["count"] for tally in errors[kind]["types"].values()} == {0}
+    assert {tally["count"] for tally in errors["faults"]["faults"].values()} == {0}
+    assert errors["boundary"]["AP"] == 1.0
+    assert errors["worst_images"] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["--quality-plot", "plot.jpg"], 2, "quality_plot: expected a file name ending in .svg, got 'plot.jpg'"),
         (["--quality", "--quality-min-score", "1"], 2, "quality_min_score: expected a number from 0 to below 1"),
+        (["--errors", "--errors-min-score", "-1"], 2, "errors_min_score: expected a number from 0 to below 1"),
         (["--results", "nosuch.json"], 1, "nosuch.json: no such file or folder"),
         (["--results", "{annotations}"], 1, "expected a list of COCO result objects"),
         (["--results", "{annotations}", "--weights", "x"], 2, "results: expected alone"),

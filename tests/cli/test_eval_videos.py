@@ -52,6 +52,7 @@ def test_the_truth_is_perfect_in_both_formats(run: Run, clips: Path, tmp_path: P
 
 def test_what_cannot_be_measured(run: Run, clips: Path, tmp_path: Path) -> None:
     assert run("eval", "--data", clips, "--quality").code == 2
+    assert run("eval", "--data", clips, "--errors").code == 2
     outcome = run("eval", "--data", clips, "--results", tmp_path)
     assert outcome.code == 1
     assert "expected MOTS text for some of the videos, such as 000001.txt" in outcome.err

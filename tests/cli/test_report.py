@@ -16,7 +16,7 @@ from protomask.cli.main import main
 if TYPE_CHECKING:
     from cli.conftest import Run
 
-SECTIONS = ["curves", "ap", "precision-recall", "confusion", "quality", "best", "worst", "settings"]
+SECTIONS = ["curves", "ap", "precision-recall", "confusion", "errors", "quality", "best", "worst", "settings"]
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def test_a_browser_shows_the_page(finished: Path, tmp_path: Path) -> None:
         assert one["needed"] <= width, f"at {width} px the page is {one['needed']} px wide"
         assert (one["errors"], one["broken"]) == ([], [])
         assert one["sections"] == SECTIONS
-        assert (one["pictures"], one["drawings"]) == (8, 8)
+        assert (one["pictures"], one["drawings"]) == (8, 11)
 
 
 def test_images_of_another_split(run: Run, finished: Path, tmp_path: Path) -> None:

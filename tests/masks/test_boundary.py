@@ -48,10 +48,10 @@ def neighbourhood(mask: Bitmap, row: int, column: int, radius: int) -> Bitmap:
 @given(bitmaps, st.integers(1, 4))
 def test_erosion_and_dilation_look_at_the_neighbourhood(mask: Bitmap, radius: int) -> None:
     eroded, dilated = erode(mask, radius), dilate(mask, radius)
-    for place in np.ndindex(mask.shape):
-        around = neighbourhood(mask, *place, radius)
-        assert eroded[place] == around.all()
-        assert dilated[place] == around.any()
+    for row, column in np.ndindex(mask.shape):
+        around = neighbourhood(mask, row, column, radius)
+        assert eroded[row, column] == around.all()
+        assert dilated[row, column] == around.any()
 
 
 @given(bitmaps, st.integers(1, 4))

@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 from browser import find_browser, show_in_browser
 from protomask.evaluation.coco import evaluate_coco
 from protomask.evaluation.confusion import ImageScore, measure_confusion
+from protomask.evaluation.errors.measure import measure_errors
 from protomask.evaluation.quality import QualityMeter
 from protomask.evaluation.truth import GroundTruth
 from protomask.reports.examples import choose_examples, rows_of_images
@@ -53,6 +54,7 @@ def content(classes: int = 2, records: list[dict[str, Any]] | None = None) -> Re
         metrics=evaluate_coco(truth(classes), [row]),
         confusion=measure_confusion(GroundTruth.load(truth(classes), masks=True), [row], [1]),
         quality=meter.compute(),
+        errors=measure_errors(truth(classes), {"bbox": [row], "segm": [row]}),
         best=[],
         worst=[],
     )
@@ -94,7 +96,7 @@ RECORDS = [
 @pytest.mark.parametrize("records", [[], RECORDS], ids=["no records", "records"])
 def test_a_page_of_little(records: list[dict[str, Any]]) -> None:
     page = Tags(render_page(content(records=records)))
-    assert page.charts == 8
+    assert page.charts == 11
     texts = "".join(page.texts)
     assert "A <run>" in texts
     assert ("no data" in texts) == (not records)
@@ -127,7 +129,7 @@ def test_ten_long_names_fit_a_browser(tmp_path: Path) -> None:
     told = show_in_browser(tmp_path / "index.html", (390, 1280))
     assert {width for width, one in told.items() if one["needed"] > width} == set()
     assert told[1280]["scrolling"] == []
-    assert told[390]["scrolling"] == ["each class", "confusion matrix"]
+    assert told[390]["scrolling"] == ["each class", "confusion matrix", "errors by type"]
 
 
 def image(key: int, objects: int, detections: int, matches: int) -> ImageScore:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from protomask.detection.options import PredictOptions
     from protomask.evaluation.coco import CocoEvaluator
     from protomask.evaluation.quality_report import Population, QualityReport
@@ -37,6 +37,9 @@ def run(
     quality: bool = False,
     quality_min_score: float = 0.05,
     quality_plot: str | None = None,
+    errors: bool = False,
+    errors_min_score: float = 0.3,
+    errors_page: str | None = None,
     tracker: Literal["mask", "bytetrack", "ocsort", "botsort"] = "mask",
     json: bool = False,
 ) -> int:
@@ -67,28 +70,35 @@ def run(
         quality_min_score: detections count for --quality if their class score is above this.
         quality_plot: file of the reliability diagram, an SVG (this implies --quality); by default NAME_reliability.svg
             beside the NAME.json of --save-results, or reliability.svg in the current folder.
+        errors: also say what goes wrong, and what each type of error costs: TIDE's six types, faults of masks, boundary
+            AP, by size, crowding and class.
+        errors_min_score: detections are counted as errors if they score above this.
+        errors_page: folder of a page about the errors, index.html with the worst images; its numbers go to errors.json
+            (this implies --errors).
         tracker: what follows the instances of videos; mask compares masks, the others compare boxes.
         json: print one JSON document instead of tables.
     """
-    from pathlib import Path
-
     from protomask.api import load
     from protomask.cli.evaluate_videos import run_videos
     from protomask.cli.output import dump_json
     from protomask.data.video import find_video_annotations
     from protomask.detection.options import PredictOptions
     from protomask.errors import ConfigError
-    from protomask.files import check_writable
 
     _check_names(data, split, results, weights or model, alone=not (save_results or tile))
     from protomask.evaluation.results import diagram_path
 
-    plot = diagram_path(quality_plot, save_results) if quality or quality_plot is not None else None
-    if not 0 <= quality_min_score < 1:
-        raise ConfigError(f"quality_min_score: expected a number from 0 to below 1, got {quality_min_score}")
-    for file, setting in ((plot, "quality_plot"), (save_results, "save_results")):
-        if file is not None:
-            check_writable(Path(file), setting)
+    asked = _Asked(
+        plot=diagram_path(quality_plot, save_results) if quality or quality_plot is not None else None,
+        quality_min_score=quality_min_score,
+        errors=errors or errors_page is not None,
+        errors_min_score=errors_min_score,
+        page=None if errors_page is None else Path(errors_page) / "index.html",
+        save_results=save_results,
+        num_workers=num_workers,
+        quiet=json,
+    )
+    asked.check()
     options = PredictOptions(
         max_detections=max_detections, nms=nms, batch_size=batch_size, tile=tile, tile_overlap=tile_overlap,
         image_size=image_size,
@@ -100,24 +110,54 @@ def run(
         )
 
     if (videos := find_video_annotations(data, split)) is not None:
-        if plot is not None:
-            raise ConfigError("quality: expected a data set of images, got videos")
+        for name, wanted in (("quality", asked.plot is not None), ("errors", asked.errors)):
+            if wanted:
+                raise ConfigError(f"{name}: expected a data set of images, got videos")
         return run_videos(
             videos, results=results, predictor=predictor, options=options, tracker=tracker, save_results=save_results,
             json=json,
         )  # fmt: skip
-    judging: dict[str, Any] = {"min_class_score": quality_min_score, "max_detections": max_detections}
     metrics, report = _measure_images(
-        None if results is not None else predictor(), data, split, options, results=results, judging=judging,
-        plot=plot, save_results=save_results, num_workers=num_workers, quiet=json,
-    )  # fmt: skip
+        None if results is not None else predictor(), data, split, options, asked, results=results
+    )
     if json:
-        told = {} if report is None else {"quality": {**report.to_dict(), "plot": str(plot)}}
+        told = {} if report is None else {"quality": {**report.to_dict(), "plot": str(asked.plot)}}
         dump_json({**metrics.to_dict(), **told})
     else:
-        _print(metrics)
-        _print_quality(report, plot, of_results=results is not None)
+        _print(metrics, report, asked, of_results=results is not None)
     return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What a data set of images is measured for beside AP, and what is written."""
+
+    plot: Path | None
+    quality_min_score: float
+    errors: bool
+    errors_min_score: float
+    page: Path | None
+    save_results: str | None
+    num_workers: int
+    quiet: bool
+
+    def check(self) -> None:
+        """Raise what is wrong with it before anything is measured."""
+        from protomask.errors import ConfigError
+        from protomask.files import check_writable
+
+        for name in ("quality_min_score", "errors_min_score"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name}: expected a number from 0 to below 1, got {getattr(self, name)}")
+        files = {"quality_plot": self.plot, "errors_page": self.page, "save_results": self.save_results}
+        for setting, file in files.items():
+            if file is not None:
+                check_writable(Path(file), setting)
+
+    @property
+    def errors_above(self) -> float | None:
+        """Score above which detections count as errors; None where errors are not asked for."""
+        return self.errors_min_score if self.errors else None
 
 
 def _measure_images(
@@ -125,47 +165,55 @@ def _measure_images(
     data: str,
     split: str,
     options: PredictOptions,
+    asked: _Asked,
     *,
     results: str | None,
-    judging: dict[str, Any],
-    plot: Path | None,
-    save_results: str | None,
-    num_workers: int,
-    quiet: bool,
 ) -> tuple[CocoMetrics, QualityReport | None]:
     """Measure a model, or saved results where there is none; a report on the scores where there is a plot to draw."""
     from protomask.cli.output import progress
     from protomask.evaluation.coco import CocoEvaluator
-    from protomask.evaluation.evaluate import evaluate, evaluate_results, open_split, split_paths
+    from protomask.evaluation.evaluate import COCO_DETECTIONS, evaluate, evaluate_results, open_split, split_paths
     from protomask.evaluation.quality import QualityMeter
     from protomask.evaluation.results import SavedResults
-    from protomask.reports.reliability import save_reliability_diagram
 
-    limit, meter = judging["max_detections"], None
+    limit, meter = options.max_detections or COCO_DETECTIONS, None
+    judging: dict[str, Any] = {"min_class_score": asked.quality_min_score, "max_detections": limit}
     if predictor is None:
         assert results is not None
         annotations, _ = split_paths(data, split)
-        if plot is not None:
+        if asked.plot is not None:
             meter = QualityMeter(annotations, **judging)
         truth = annotations if meter is None else meter.truth
-        metrics = evaluate_results(truth, SavedResults.read(results), max_detections=limit, quality=meter)
+        found = SavedResults.read(results)
+        metrics = evaluate_results(truth, found, max_detections=limit, quality=meter, errors_above=asked.errors_above)
     else:
         dataset = open_split(data, split)
         ids = dataset.category_ids
         evaluator = CocoEvaluator(dataset, category_ids=ids, max_detections=limit)
-        if plot is not None:
+        if asked.plot is not None:
             meter = QualityMeter(evaluator.truth, category_ids=ids, **judging)
-        with progress("evaluate", len(dataset), quiet=quiet) as bar:
+        with progress("evaluate", len(dataset), quiet=asked.quiet) as bar:
             metrics = evaluate(
-                predictor, dataset, options=options, evaluator=evaluator, quality=meter, num_workers=num_workers,
-                on_progress=bar.update,
+                predictor, dataset, options=options, evaluator=evaluator, quality=meter, num_workers=asked.num_workers,
+                errors_above=asked.errors_above, on_progress=bar.update,
             )  # fmt: skip
-        if save_results is not None:
-            _save(evaluator, save_results, quiet=quiet)
+        if asked.save_results is not None:
+            _save(evaluator, asked.save_results, quiet=asked.quiet)
     report = None if meter is None else meter.compute()
-    if report is not None and plot is not None:
-        save_reliability_diagram(report, plot)
+    _draw(metrics, report, asked, data, split)
     return metrics, report
+
+
+def _draw(metrics: CocoMetrics, report: QualityReport | None, asked: _Asked, data: str, split: str) -> None:
+    """Write the diagram and the page that were asked for."""
+    from protomask.evaluation.evaluate import open_split
+    from protomask.reports.errors_page import write_errors_page
+    from protomask.reports.reliability import save_reliability_diagram
+
+    if report is not None and asked.plot is not None:
+        save_reliability_diagram(report, asked.plot)
+    if metrics.errors is not None and asked.page is not None:
+        write_errors_page(metrics.errors, open_split(data, split), asked.page)
 
 
 def _check_names(data: str, split: str, results: str | None, model: str | None, *, alone: bool) -> None:
@@ -190,8 +238,6 @@ def _check_names(data: str, split: str, results: str | None, model: str | None, 
 
 def _named_after(results: str) -> list[Path]:
     """The files that --save-results writes for this name."""
-    from pathlib import Path
-
     path = Path(results)
     return [path.with_name(f"{path.stem}_{kind}.json") for kind in ("bbox", "segm")]
 
@@ -202,7 +248,8 @@ def _save(evaluator: CocoEvaluator, path: str, *, quiet: bool) -> None:
             print(f"{kind} results: {written}")
 
 
-def _print(metrics: CocoMetrics) -> None:
+def _print(metrics: CocoMetrics, report: QualityReport | None, asked: _Asked, *, of_results: bool) -> None:
+    from protomask.cli.evaluate_errors import print_errors
     from protomask.cli.output import print_table
 
     limit = metrics.max_detections[-1]
@@ -210,6 +257,11 @@ def _print(metrics: CocoMetrics) -> None:
     print_table(["metric", *metrics.tables], [[name, *values] for name, values in metrics.rows()], title=title)
     columns = ["class", "objects", *(f"{kind} {name}" for kind in metrics.tables for name in ("AP", "AP50"))]
     print_table(columns, [[name, count, *values] for name, count, values in metrics.class_rows()], title="per class")
+    _print_quality(report, asked.plot, of_results=of_results)
+    if metrics.errors is not None:
+        print_errors(metrics.errors)
+    if asked.page is not None:
+        print(f"errors: {asked.page}")
 
 
 def _print_quality(report: QualityReport | None, plot: Path | None, *, of_results: bool) -> None:

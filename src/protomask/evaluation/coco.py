@@ -223,7 +223,7 @@ def _evaluate(
         prepared = prepare_results(rows, truth, iou_type)
         precision, recall = match_results(truth, prepared, iou_type, image_ids, limits, backend, counts)
         tables[_TABLE_NAMES[iou_type]] = build_table(precision, recall, truth, counts[:, 0].tolist(), limits)
-    return CocoMetrics(**tables, max_detections=limits, num_images=len(image_ids))
+    return CocoMetrics(box=tables["box"], mask=tables["mask"], max_detections=limits, num_images=len(image_ids))
 
 
 def _limits(max_detections: Sequence[int]) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from protomask.data.coco.dataset import CocoDataset
@@ -13,6 +14,7 @@ from protomask.data.training.loader import image_batches
 from protomask.detection.options import PredictOptions
 from protomask.errors import DataError
 from protomask.evaluation.coco import CocoEvaluator, evaluate_coco
+from protomask.evaluation.errors.measure import measure_errors
 from protomask.evaluation.quality import QualityMeter
 from protomask.evaluation.results import SavedResults
 from protomask.evaluation.tables import CocoMetrics
@@ -55,6 +57,7 @@ def evaluate(
     num_workers: int = 0,
     evaluator: CocoEvaluator | None = None,
     quality: QualityMeter | None = None,
+    errors_above: float | None = None,
     on_progress: OnProgress | None = None,
 ) -> CocoMetrics:
     """Measure the box and mask AP of a predictor on the images of a data set.
@@ -68,6 +71,7 @@ def evaluate(
         evaluator: a new evaluator for these images with the same ``max_detections``, to use its results afterwards; by
             default an internal one.
         quality: a new meter for these images, which receives every detection too.
+        errors_above: score above which detections count as errors, in [0, 1]; None looks for no errors.
         on_progress: called after each image.
 
     Raises:
@@ -89,7 +93,17 @@ def evaluate(
         quality=quality,
         on_progress=on_progress,
     )
-    return evaluator.evaluate(seen_only=True)
+    metrics = evaluator.evaluate(seen_only=True)
+    if errors_above is None:
+        return metrics
+    errors = measure_errors(
+        evaluator.truth,
+        evaluator.results,
+        max_detections=limit,
+        score_threshold=errors_above,
+        image_ids=evaluator.image_ids,
+    )
+    return replace(metrics, errors=errors)
 
 
 def evaluate_results(
@@ -98,6 +112,7 @@ def evaluate_results(
     *,
     max_detections: int = 100,
     quality: QualityMeter | None = None,
+    errors_above: float | None = None,
 ) -> CocoMetrics:
     """Compute the COCO metrics of saved results.
 
@@ -106,6 +121,7 @@ def evaluate_results(
         results: the result rows; there is a table for each of their IoU types.
         max_detections: maximum number of detections per image and category that count.
         quality: receives the masks.
+        errors_above: score above which detections count as errors, in [0, 1]; None looks for no errors.
 
     Raises:
         ConfigError: ``quality`` is asked for, but there are no masks.
@@ -117,7 +133,11 @@ def evaluate_results(
     if quality is not None:
         quality.update_rows(results.scored_masks())
     limits = (*(limit for limit in (1, 10) if limit < max_detections), max_detections)
-    return evaluate_coco(ground_truth, results.rows, iou_types=tuple(results.rows), max_detections=limits)
+    metrics = evaluate_coco(ground_truth, results.rows, iou_types=tuple(results.rows), max_detections=limits)
+    if errors_above is None:
+        return metrics
+    errors = measure_errors(ground_truth, results.rows, max_detections=max_detections, score_threshold=errors_above)
+    return replace(metrics, errors=errors)
 
 
 def open_split(data: str, split: str = "val", *, limit: int | None = None) -> CocoDataset:

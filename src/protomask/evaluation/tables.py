@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protomask.evaluation.errors.report import ErrorReport
 from protomask.evaluation.match import AREA_INDEX
 from protomask.evaluation.truth import GroundTruth
 
@@ -109,6 +110,7 @@ class CocoMetrics:
     Attributes:
         max_detections: the limits of detections per image and category, ascending; AP is read at the last.
         num_images: number of images evaluated, including those without detections.
+        errors: what goes wrong, and what it costs; None where it was not asked for.
 
     """
 
@@ -116,6 +118,7 @@ class CocoMetrics:
     mask: CocoTable | None
     max_detections: tuple[int, ...]
     num_images: int
+    errors: ErrorReport | None = field(default=None, repr=False)
 
     @property
     def tables(self) -> dict[str, CocoTable]:
@@ -138,9 +141,10 @@ class CocoMetrics:
         return rows
 
     def to_dict(self) -> dict[str, Any]:
-        """The values as plain JSON types."""
+        """The values as plain JSON types; ``errors`` where they were asked for."""
         tables = {name: table.to_dict() for name, table in self.tables.items()}
-        return {"num_images": self.num_images, "max_detections": list(self.max_detections), **tables}
+        errors = {} if self.errors is None else {"errors": self.errors.to_dict()}
+        return {"num_images": self.num_images, "max_detections": list(self.max_detections), **tables, **errors}
 
     def as_text(self) -> str:
         """Both tables and the categories as aligned plain text; ``-`` without ground truth."""

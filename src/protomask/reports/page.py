@@ -11,8 +11,10 @@ from typing import Any
 from protomask.charts.plots import Series, line_chart
 from protomask.charts.scales import Axis
 from protomask.evaluation.confusion import Confusion, ImageScore
+from protomask.evaluation.errors.report import ErrorReport
 from protomask.evaluation.quality_report import Population, QualityReport
 from protomask.evaluation.tables import CocoMetrics
+from protomask.reports.errors_sections import faults_section, remedies_section, types_section
 from protomask.reports.markup import columns, document, figure, html_table, measure_name, short_name, tiles
 from protomask.reports.matrix import confusion_table
 from protomask.reports.reliability import reliability_panels
@@ -44,6 +46,7 @@ class ReportContent:
         metrics: AP of boxes and masks.
         confusion: matrix and score of each image.
         quality: how well scores predict the IoU of masks.
+        errors: what goes wrong, and what it costs.
         best: images with the highest quality.
         worst: images with the lowest quality, the lowest first.
 
@@ -56,6 +59,7 @@ class ReportContent:
     metrics: CocoMetrics
     confusion: Confusion
     quality: QualityReport
+    errors: ErrorReport
     best: Sequence[Example]
     worst: Sequence[Example]
 
@@ -67,6 +71,7 @@ def render_page(content: ReportContent) -> str:
         "ap": ("Average precision", _average_precision(content.metrics)),
         "precision-recall": ("Precision and recall", _precision_recall(content.metrics)),
         "confusion": ("Confusion matrix", confusion_table(content.confusion)),
+        "errors": ("What goes wrong, and what it costs", _errors(content.errors)),
         "quality": ("How honest the scores are", _quality(content.quality)),
         "best": ("Best images", _examples(content.best, content.confusion, "highest")),
         "worst": ("Worst images", _examples(content.worst, content.confusion, "lowest")),
@@ -158,6 +163,11 @@ def _precision_recall(metrics: CocoMetrics) -> str:
         "<p>Precision of the detections ranked by their scores, down to the score at which so many of the objects are "
         f"found; mean over the classes.</p>{columns(charts)}"
     )
+
+
+def _errors(errors: ErrorReport) -> str:
+    masks = "" if errors.faults is None else f"<h3>Masks</h3>{faults_section(errors.faults, errors)}"
+    return f"{types_section(errors)}{masks}<h3>What mends it</h3>{remedies_section(errors)}"
 
 
 def _quality(quality: QualityReport) -> str:

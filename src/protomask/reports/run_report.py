@@ -21,6 +21,8 @@ from protomask.engine.folder import RunFolder
 from protomask.engine.records import read_metrics
 from protomask.evaluation.coco import CocoEvaluator
 from protomask.evaluation.confusion import Confusion, measure_confusion
+from protomask.evaluation.errors.measure import measure_errors
+from protomask.evaluation.errors.report import ErrorReport
 from protomask.evaluation.evaluate import check_classes, open_split, predict_dataset
 from protomask.evaluation.quality import QualityMeter
 from protomask.evaluation.quality_report import QualityReport
@@ -42,6 +44,7 @@ class RunReport:
         metrics: AP of boxes and masks.
         confusion: which objects were found as what.
         quality: how well scores predict the IoU of masks.
+        errors: what goes wrong, and what it costs.
 
     """
 
@@ -50,6 +53,7 @@ class RunReport:
     metrics: CocoMetrics
     confusion: Confusion
     quality: QualityReport
+    errors: ErrorReport
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -59,6 +63,7 @@ class RunReport:
             **self.metrics.to_dict(),
             "confusion": self.confusion.to_dict(),
             "quality": self.quality.to_dict(),
+            "errors": self.errors.to_dict(),
         }
 
 
@@ -115,6 +120,9 @@ def write_report(
     metrics = evaluator.evaluate(seen_only=True)
     quality = meter.compute(seen_only=True)
     confusion = measure_confusion(evaluator.truth, evaluator.results["segm"], dataset.image_ids)
+    errors = measure_errors(
+        evaluator.truth, evaluator.results, max_detections=config.max_detections, image_ids=dataset.image_ids
+    )
     worst, best = choose_examples(confusion)
     found = rows_of_images([*worst, *best], evaluator.results["segm"], confusion.score_threshold)
     content = ReportContent(
@@ -125,13 +133,16 @@ def write_report(
         metrics=metrics,
         confusion=confusion,
         quality=quality,
+        errors=errors,
         best=draw_examples("best", best, dataset, found, page.parent),
         worst=draw_examples("worst", worst, dataset, found, page.parent),
     )
     with replacing(page) as file:
         file.write(render_page(content).encode("utf-8", "replace"))
     iteration = read_header(weights)["provenance"].get("iteration")
-    report = RunReport(page=page, iteration=iteration, metrics=metrics, confusion=confusion, quality=quality)
+    report = RunReport(
+        page=page, iteration=iteration, metrics=metrics, confusion=confusion, quality=quality, errors=errors
+    )
     with replacing(page.with_name(NUMBERS)) as file:
         file.write(json.dumps(report.to_dict(), indent=2).encode())
     return report

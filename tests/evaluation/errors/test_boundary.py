@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drawn_objects import CAT, Scene
@@ -70,6 +70,7 @@ def test_crowds_are_compared_as_masks() -> None:
     assert boundary_ap(made).AP == 1.0
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 2**32))
 def test_never_above_the_mask_iou_and_equal_for_thin_masks(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -84,6 +85,7 @@ def test_never_above_the_mask_iou_and_equal_for_thin_masks(seed: int) -> None:
     assert lesser[0, 0] == pytest.approx(overlaps.ious[0, 0])  # up to 6 px high, all of it is boundary
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 2**32))
 def test_the_boundary_of_any_mask_is_a_part_of_it_with_its_extent(seed: int) -> None:
     rng = np.random.default_rng(seed)

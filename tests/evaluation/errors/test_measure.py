@@ -8,8 +8,10 @@ import pytest
 
 from drawn_objects import CAT, DOG, Box, Scene
 from protomask.errors import ConfigError
+from protomask.evaluation.errors.mask_errors import FAULTS
 from protomask.evaluation.errors.measure import measure_errors
 from protomask.evaluation.errors.report import ErrorReport
+from protomask.evaluation.errors.tide import TYPES
 
 KINDS = (
     "right", "moved", "wrong class", "both", "duplicate", "background", "missed", "merged", "split", "cut", "leaked",
@@ -106,10 +108,14 @@ def test_by_size_crowding_and_class() -> None:
     assert (wrong.by_size["small"], wrong.by_crowding["crowded"], wrong.by_class["cat"]) == (1, 1, 1)
     background = report.mask.types["background"]
     assert (background.by_size["small"], sum(background.by_crowding.values()), background.by_class["cat"]) == (1, 0, 1)
-    heads, rows = report.breakdown("by_size")
-    assert heads == ["small", "medium", "large"]
-    assert rows[0] == ("objects", [2, 2, 1])
-    assert dict(rows)["missed"] == [0, 0, 1]
+    heads, rows = report.breakdown("by_size", "types")
+    assert heads == ["objects", *TYPES]
+    assert dict(rows) == {
+        "small": [2, 1, 0, 0, 0, 1, 0],
+        "medium": [2, 0, 0, 0, 0, 0, 0],
+        "large": [1, 0, 0, 0, 0, 0, 1],
+    }
+    assert report.breakdown("by_class", "faults")[0] == ["objects", *FAULTS]
 
 
 def test_the_worst_images() -> None:
@@ -142,7 +148,7 @@ def test_image_ids_choose_what_is_looked_at() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"score_threshold": 1.0}, "score_threshold"), ({"max_detections": 0}, "max_detections")],
+    [({"score_threshold": 1.5}, "score_threshold"), ({"max_detections": 0}, "max_detections")],
 )
 def test_numbers_out_of_range(options: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):

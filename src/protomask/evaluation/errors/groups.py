@@ -111,4 +111,5 @@ def _crowding(ious: Floats) -> Ints:
     others = ious.copy()
     np.fill_diagonal(others, 0)
     most = others.max(axis=1, initial=0.0)
-    return np.count_nonzero([most > 0, most >= _CROWDED_IOU], axis=0).astype(np.int64)
+    crowding: Ints = (most > 0).astype(np.int64) + (most >= _CROWDED_IOU)
+    return crowding

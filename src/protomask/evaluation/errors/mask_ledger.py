@@ -72,7 +72,8 @@ class MaskLedger:
             [np.zeros(0, dtype=np.int64), *(np.where(one.targets >= 0, one.targets + at, -1) for one, at in parts)]
         )
         kinds = np.concatenate([np.zeros(0, dtype=np.int8), *(one.faults for one in self._faults)])
-        before = _mean(self._precisions(self._found))
+        precisions = self._precisions(self._found)
+        before = _mean(precisions)
         tallies = {}
         for kind, name in enumerate(FAULTS):
             repaired = [one.get(kind, found) for one, found in zip(self._repaired, self._found, strict=True)]
@@ -81,6 +82,7 @@ class MaskLedger:
             tallies[name] = self._groups.tally("segm", kinds == kind, targets, judged.labels, cost)
         return MaskFaults(
             AP=before,
+            AP75=precisions[5],
             examined=int((kinds >= GOOD).sum()),
             good=int((kinds == GOOD).sum()),
             faults=tallies,

@@ -53,8 +53,8 @@ def measure_errors(
         raise ConfigError(f"results: expected rows of 'bbox', 'segm' or both, got {sorted(results)}")
     if max_detections < 1:
         raise ConfigError(f"max_detections: expected at least 1, got {max_detections}")
-    if not 0 <= score_threshold < 1:
-        raise ConfigError(f"score_threshold: expected a number from 0 to below 1, got {score_threshold}")
+    if not 0 <= score_threshold <= 1:
+        raise ConfigError(f"score_threshold: expected a number from 0 to 1, got {score_threshold}")
     truth = GroundTruth.load(ground_truth, masks="segm" in results)
     rows = {iou_type: read_rows(given) for iou_type, given in results.items()}
     found = {iou_type: _by_image(prepare_results(given, truth, iou_type)) for iou_type, given in rows.items()}

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from protomask.evaluation.truth import Row
+
+Grouping = Literal["by_size", "by_crowding", "by_class"]
+"""What errors are grouped by, see `Tally`."""
+GROUPINGS: dict[Grouping, str] = {"by_size": "size", "by_crowding": "crowding", "by_class": "class"}
 
 SIZES = ("small", "medium", "large")
 """Of objects by their area, as in COCO: up to 32² px², up to 96², above."""
@@ -61,6 +65,7 @@ class MaskFaults:
 
     Attributes:
         AP: mask AP, mean over IoU 0.50 to 0.95; None without any object.
+        AP75: mask AP at an IoU of 0.75.
         examined: masks of the counted scores that have an object.
         good: those without a fault.
         faults: of each of `protomask.evaluation.errors.mask_errors.FAULTS`; ``AP_cost`` is the mask AP gained if each
@@ -71,6 +76,7 @@ class MaskFaults:
     """
 
     AP: float | None
+    AP75: float | None
     examined: int
     good: int
     faults: Mapping[str, Tally]
@@ -181,24 +187,39 @@ class ErrorReport:
             rows.append((f"all {name.replace('_', ' ')}", [value for cost in costs for value in (None, cost)]))
         return rows
 
-    def tallies(self) -> dict[str, Tally]:
-        """Errors of masks (of boxes, where there are no masks) and faults of masks, by name."""
-        shown = self.mask or self.box
-        return {**({} if shown is None else shown.types), **({} if self.faults is None else self.faults.faults)}
+    def boundary_rows(self) -> list[tuple[str, float | None, float | None]]:
+        """(name, mask AP, boundary AP); nothing without masks."""
+        if self.boundary is None or self.faults is None or self.mask is None:
+            return []
+        masks = {"AP": self.faults.AP, "AP50": self.mask.AP50, "AP75": self.faults.AP75}
+        return [(name, value, getattr(self.boundary, name)) for name, value in masks.items()]
 
-    def breakdown(self, by: str) -> tuple[list[str], list[tuple[str, list[int]]]]:
+    def tallies(self) -> dict[str, Mapping[str, Tally]]:
+        """Types of errors of masks (of boxes, where there are no masks) and faults of masks, by ``types``, ``faults``.
+
+        Each by the names of its tallies.
+        """
+        shown = self.mask or self.box
+        assert shown is not None  # it was made of boxes or of masks
+        return {"types": shown.types, **({} if self.faults is None else {"faults": self.faults.faults})}
+
+    def breakdown(self, by: Grouping, of: str) -> tuple[list[str], list[tuple[str, list[int]]]]:
         """How many of the objects, and of each error, belong to each size, crowding or class.
 
         Args:
-            by: ``by_size``, ``by_crowding`` or ``by_class``.
+            by: what they are grouped by.
+            of: ``types`` or ``faults``, a key of `tallies`.
 
         Returns:
-            The names of the columns, and (error, counts).
+            The errors, ``objects`` first, and (name of the group, counts).
 
         """
-        heads = list(self.objects[by])
-        rows = [(name, [getattr(tally, by)[head] for head in heads]) for name, tally in self.tallies().items()]
-        return heads, [("objects", list(self.objects[by].values())), *rows]
+        tallies = self.tallies()[of]
+        rows = [
+            (name, [count, *(getattr(tally, by)[name] for tally in tallies.values())])
+            for name, count in self.objects[by].items()
+        ]
+        return ["objects", *tallies], rows
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; what was not measured is None."""
