@@ -13,6 +13,7 @@ import pytest
 
 from protomask.api import load
 from protomask.detection.options import NMS_MODES, PredictOptions
+from protomask.errors import ConfigError
 from protomask.images.decode import Pixels, read_image
 from protomask.inference.predictor import Predictor
 from protomask.masks.runs import Runs, intersect_runs, runs_area
@@ -102,10 +103,23 @@ OPTIONS: list[dict[str, Any]] = [
     {"tile": 192},
     {"tile": 200, "tile_overlap": 40, "batch_size": 2, "max_detections": 20},
 ]
+ELSEWHERE = {"classes", "image_size"}
+"""Classes have names of one model only; exported files have settled their input: see `test_classes_and_sizes`."""
 
 
 def test_no_option_is_forgotten() -> None:
-    assert {key for options in OPTIONS for key in options} == {field.name for field in fields(PredictOptions)}
+    assert {key for options in OPTIONS for key in options} == {
+        field.name for field in fields(PredictOptions)
+    } - ELSEWHERE
+
+
+def test_classes_and_sizes(name: str, images: list[Path]) -> None:
+    model = predictor(name, "onnx")
+    first = model.class_names[0]
+    for image in images:
+        check_same(model.predict(image, classes=(first,)), predictor(name, "torch").predict(image, classes=(first,)))
+    with pytest.raises(ConfigError, match=r"image_size: expected \d+, the only size it was made for"):
+        model.predict(images[0], image_size=64)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

@@ -19,7 +19,7 @@ DEADLY, SLOW, FAULTY = 13, 77, 99
 
 
 class FakePredictor(Predictor):
-    """Finds one square: its side is the red channel of the first pixel, its score a half."""
+    """Finds one square: its side is the red channel of the first pixel, its score 0.75."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -57,14 +57,14 @@ class FakePredictor(Predictor):
             time.sleep(1.0)
         if red == FAULTY:
             raise RuntimeError("a secret of the server")
-        count = 1 if options.score_threshold < 0.5 else 0
+        count = 1 if options.score_threshold < 0.75 else 0
         masks = np.zeros((count, *image.shape[:2]), dtype=np.bool_)
         masks[:, :red, :red] = True
         return Instances(
             boxes=np.array([[0, 0, red, red]] * count, dtype=np.float32).reshape(-1, 4),
             labels=np.zeros(count, dtype=np.int64),
             class_names=self.class_names,
-            class_scores=np.full(count, 0.5, dtype=np.float32),
+            class_scores=np.full(count, 0.75, dtype=np.float32),
             masks=masks,
             image_size=(image.shape[0], image.shape[1]),
         )

@@ -162,7 +162,7 @@ def test_uploaded_images_are_fetched_from_label_studio_and_answered_with_brushes
     assert studio.asked[-1] == ("/data/upload/3/a%20b.png", f"Token {KEY}")
     size = (region["original_height"], region["original_width"])
     assert size == (24, 32)
-    expected = {"from_name": "tag", "to_name": "image", "type": "brushlabels", "score": 0.5, "image_rotation": 0}
+    expected = {"from_name": "tag", "to_name": "image", "type": "brushlabels", "score": 0.75, "image_rotation": 0}
     assert {name: region[name] for name in expected} == expected
     value = region["value"]
     assert (value["format"], value["brushlabels"]) == ("rle", ["Square"])
@@ -173,7 +173,7 @@ def test_uploaded_images_are_fetched_from_label_studio_and_answered_with_brushes
 
 def test_the_version_and_the_least_score_stand_with_each_prediction(begin: Begin) -> None:
     answer = begin().post("/predict", json=request(data_address(3), data_address(4))).json()
-    assert [(one["model_version"], one["score"]) for one in answer["results"]] == [("one", 0.5)] * 2
+    assert [(one["model_version"], one["score"]) for one in answer["results"]] == [("one", 0.75)] * 2
 
 
 def test_images_in_cloud_storage_are_fetched_through_label_studio(begin: Begin, studio: Studio) -> None:

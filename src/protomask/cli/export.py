@@ -45,8 +45,8 @@ def run(
     Args:
         model: zoo name, weights file, run folder or hf:// address. With --weights, the zoo name of the network in that
             file.
-        format: onnx (also for TensorRT), openvino (an .xml and a .bin), or web: a folder for any static host with a
-            page that runs the model in the browser. It takes exported .onnx files, too.
+        format: kind of file: onnx (also for TensorRT), openvino (an .xml and a .bin), or web: a folder for any static
+            host with a page that runs the model in the browser. It takes exported .onnx files, too.
         output: file to write; the model's name with the ending of the format by default, the folder site for web.
         weights: file of another codebase that does not say which network it holds: the model does.
         form: where the graph ends: detections goes from the pixels of an image to masks, for any runtime; candidates
