@@ -57,6 +57,13 @@ def test_what_is_explained_is_what_is_predicted(nms: Any, image: Any) -> None:
         assert np.allclose(own.box.clip(0, [*image.shape[1::-1]] * 2), explanation.found.boxes[facts.number], atol=1e-3)
 
 
+@pytest.mark.parametrize("make", [tiny_yolact().network, tiny_rcnn(candidate_threshold=0.0)], ids=["yolact", "rcnn"])
+def test_lower_precision_can_be_looked_into(make: Any) -> None:
+    model = ready(TorchPredictor(make, precision="bf16"), "cpu")
+    explanation = explain(IMAGE, model, score_threshold=0.0, most_instances=1)
+    assert same(explanation.found, model.predict(IMAGE, score_threshold=0.0))
+
+
 @pytest.mark.parametrize("count", [1, 4, 7])
 def test_the_parts_of_a_mask_add_up_whatever_the_number_of_prototypes(count: int) -> None:
     explanation = explain(IMAGE, yolact(num_prototypes=count), score_threshold=0.0, most_instances=3)

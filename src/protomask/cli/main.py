@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "report": ("report", "make the page of a training run again: curves, AP, confusion, images; or compare runs"),
     "bench": ("bench", "compare models by time, stage by stage, throughput, memory and AP"),
     "explain": ("explain", "show why a model found what it found in an image, as a page"),
+    "explain padding": ("explain_padding", "show what the padding tells a model about place, on many images"),
     "export": ("export", "write one ONNX or OpenVINO file from pixels to masks, or a page that runs the model"),
     "convert": ("convert", "turn an official checkpoint into a .safetensors file"),
     "models": ("models", "list the models and where their weights come from"),
@@ -49,7 +50,7 @@ def _top_level(arguments: Sequence[str]) -> int:
     """Help, version, or a complaint about an unknown verb."""
     from protomask import __version__
 
-    verbs = "\n".join(f"  {verb:<14}{summary}" for verb, (_, summary) in VERBS.items())
+    verbs = "\n".join(f"  {verb:<17}{summary}" for verb, (_, summary) in VERBS.items())
     parser = argparse.ArgumentParser(
         prog="protomask",
         usage="protomask VERB [options]   (protomask VERB --help says more)",

@@ -81,13 +81,9 @@ def explain(
         if path is None:
             raise ConfigError("annotations: expected an image file beside them, whose name they know")
         truth = read_truth(annotations, path, size)
-    with torch.inference_mode():
-        network, raw = predictor.run_network([pixels], settled.image_size)
-        family = family_of(network.config)
-        if family.look_inside is None:
-            raise ConfigError(f"model: no explanations for models of the family {family.name}")
-        [inside] = family.look_inside(network, raw, settled)
-        painted = family.paint(network, inside.rows, size, settled.replace(score_threshold=0.0))
+    network, [inside] = predictor.look_inside([pixels], settled)
+    family = family_of(network.config)
+    painted = family.paint(network, inside.rows, size, settled.replace(score_threshold=0.0))
     order = _final_order(inside)
     order = order[painted.scores > np.float32(settled.score_threshold)] if settled.score_threshold > 0 else order
     found = painted[: len(order)]

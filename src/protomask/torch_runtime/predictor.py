@@ -16,6 +16,7 @@ from protomask.images.decode import Pixels
 from protomask.inference.predictor import Clock, Predictor
 from protomask.models.config import ModelConfig
 from protomask.models.families import at_image_size, family_of, read_output
+from protomask.models.inside import Inside
 from protomask.models.layers.folding import prepare_for_inference
 from protomask.models.network import Network
 from protomask.ops.geometry import preprocess_pixels
@@ -124,20 +125,30 @@ class TorchPredictor(Predictor, nn.Module):
             clock.stage("postprocess")
         return found
 
-    def run_network(self, images: Sequence[Pixels], image_size: int | None = None) -> tuple[Network, Any]:
-        """The network that predicts, and its output for some images before anything is chosen.
+    def look_inside(self, images: Sequence[Pixels], options: PredictOptions) -> tuple[Network, Sequence[Inside]]:
+        """What `predict_batch` would see on its way, for explanations.
 
         Args:
             images: (H, W, 3) uint8 RGB each.
-            image_size: as in `PredictOptions`.
+            options: of the prediction.
+
+        Returns:
+            The network that predicts, and what it had inside for each image.
+
+        Raises:
+            ConfigError: the family of the network cannot be explained.
 
         """
-        network = self._for_inference(image_size)
+        network = self._for_inference(options.image_size)
+        family = family_of(network.config)
+        if family.look_inside is None:
+            raise ConfigError(f"model: expected one that can be explained, got one of the family {family.name}")
         with torch.inference_mode(), self._autocast():
             batch = network.geometry.batch(
                 [preprocess_pixels(image, network.geometry, self.device) for image in images]
             )
-            return network, network(batch.contiguous(memory_format=torch.channels_last))
+            output = network(batch.contiguous(memory_format=torch.channels_last))
+            return network, family.look_inside(network, output, options)
 
     def _autocast(self) -> torch.autocast:
         dtype = _DTYPES[self.precision]
