@@ -54,8 +54,9 @@ def test_ground_truth_is_perfect(run: Run, scenes: Path, tmp_path: Path) -> None
 def test_ground_truth_of_photographs_is_perfect(run: Run, data_dir: Path, tmp_path: Path) -> None:
     data = data_dir / "coco-mini"
     results = truth_as_results(data / "annotations" / "val.json", tmp_path / "results.json")
-    told = run("eval", "--data", data, "--results", results, "--json").json
-    assert told["box"]["AP"] == told["mask"]["AP"] == 1.0
+    told = run("eval", "--data", data, "--results", results, "--errors", "--json").json
+    assert told["box"]["AP"] == told["mask"]["AP"] == told["errors"]["boundary"]["AP"] == 1.0
+    assert {tally["count"] for tally in told["errors"]["faults"]["faults"].values()} == {0}
 
 
 def test_saved_results_are_what_official_evaluators_read(run: Run, weights: Path, scenes: Path, tmp_path: Path) -> None:

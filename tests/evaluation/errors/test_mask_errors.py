@@ -61,6 +61,12 @@ def counts(faults: MaskFaults) -> dict[str, int]:
         ),
         pytest.param(scene().object(A).found(A).found(A, score=0.8), {}, id="twice"),
         pytest.param(
+            scene().object(A).object((15, 15, 15, 15)).object((32, 32, 15, 15)).found(A)
+            .found((15, 15, 15, 15)).found((32, 32, 15, 15)),
+            {},
+            id="objects in an object",
+        ),
+        pytest.param(
             scene().object(A).found((10, 10, 20, 40), box=A).found((10, 10, 20, 40), score=0.8, box=A),
             {"other": 2},
             id="the same half twice",

@@ -3,8 +3,8 @@
 Looked at are the masks of one image, of any class, whatever their boxes; a mask has one fault, the first that fits:
 
 - *merged*: it covers at least half of each of several objects;
-- *split*: it lies by three quarters in an object and covers a tenth to three quarters of it, and so does another mask,
-  elsewhere in it (of the lesser mask less than half is shared);
+- *split*: it lies by three quarters in its object and covers a tenth to three quarters of it, and so does another mask,
+  elsewhere in it (less than half of the lesser one is shared);
 - *cut by the box*: a tenth or more of the object lies outside the box that the mask was found in;
 - *leakage*: a tenth or more of the mask lies outside of the object, and not just along its outline;
 - *boundary only*: an IoU of 0.5 to 0.75, and nine tenths of the wrong pixels lie along the outline;
@@ -76,7 +76,9 @@ def find_faults(overlaps: ImageOverlaps, counted: Bools, boxes: Sequence[Box] | 
     of_object, of_mask = _covered(overlaps)
     merged = counted & _merged(overlaps.objects, of_object, targets)
     examined = (counted & (best >= BACKGROUND_IOU)) | merged
-    split = counted & _split(overlaps.rows, of_object, of_mask, counted)
+    own = np.zeros_like(overlaps.same)
+    own[np.arange(count), targets] = counted
+    split = _split(overlaps.rows, own & (of_mask >= _INSIDE) & (of_object >= _PART) & (of_object < _INSIDE))
     windows: dict[int, MaskWindow] = {}
     for index in np.flatnonzero(examined).tolist():
         target = int(targets[index])
@@ -120,9 +122,14 @@ def _merged(objects: Sequence[Row], of_object: Floats, targets: Ints) -> Bools:
     return several
 
 
-def _split(rows: Sequence[Row], of_object: Floats, of_mask: Floats, counted: Bools) -> Bools:
-    """(D,) which masks are one of several pieces of an object."""
-    pieces = (of_mask >= _INSIDE) & (of_object >= _PART) & (of_object < _INSIDE) & counted[:, None]
+def _split(rows: Sequence[Row], pieces: Bools) -> Bools:
+    """(D,) which masks are one of several pieces of an object, apart from each other.
+
+    Args:
+        rows: D masks.
+        pieces: (D, G) which of them may be a piece of which object.
+
+    """
     split = np.zeros(len(rows), dtype=np.bool_)
     for column in pieces.T:
         members = np.flatnonzero(column)
