@@ -50,9 +50,11 @@ def run(
         if file is not None:
             check_exists(file)
     from protomask.api import load
-    from protomask.explaining.explain import explain, refuse_exported
+    from protomask.explaining.models import refuse_exported
 
     refuse_exported(weights or model)
+    from protomask.explaining.explain import explain
+
     predictor = load(weights or model, runtime="torch", model=model if weights else None, device=device)
     explanation = explain(
         image, predictor, instance=instance, most_instances=most_instances, annotations=annotations, output=output,

@@ -40,11 +40,12 @@ def run(
     if data is not None:
         open_dataset(data, (split,))
     from protomask.api import load
-    from protomask.explaining.explain import refuse_exported
+    from protomask.explaining.models import refuse_exported
+
+    refuse_exported(model)
     from protomask.explaining.padding import compare_paddings
     from protomask.explaining.padding_page import HEADS, table_rows, write_padding_page
 
-    refuse_exported(model)
     predictor = load(model, runtime="torch", device=device)
     with progress("images", None, quiet=json, lines=True) as bar:
         result = compare_paddings(

@@ -15,6 +15,7 @@ from protomask.api import load
 from protomask.detection.options import Limits, PredictChanges, PredictOptions, take_options
 from protomask.errors import ConfigError
 from protomask.explaining.competition import competition
+from protomask.explaining.models import refuse_exported
 from protomask.explaining.page import write_page
 from protomask.explaining.prototypes import measure_prototypes, on_grid, share_of_use, sum_prototypes
 from protomask.explaining.results import Competitor, Explanation, InstanceFacts, PrototypeFacts, RegionFacts
@@ -23,7 +24,6 @@ from protomask.images.decode import read_image
 from protomask.inference.predictor import Predictor
 from protomask.models.families import family_of
 from protomask.models.inside import Inside
-from protomask.models.naming import find_model
 from protomask.ops.masks import crop_windows
 from protomask.structures.instances import Instances
 from protomask.torch_runtime.predictor import TorchPredictor
@@ -122,12 +122,6 @@ def torch_predictor(model: Predictor | str | Path | None) -> TorchPredictor:
     name = model.source if isinstance(model, Predictor) else model
     refuse_exported(name)
     return load(name, runtime="torch")
-
-
-def refuse_exported(name: str | Path | None) -> None:
-    """Raises: ConfigError where the model is an exported file."""
-    if name is not None and find_model(name).kind == "exported":
-        raise ConfigError(f"model: expected a name or weights to explain, got the exported file {name}")
 
 
 @dataclass(frozen=True, kw_only=True)
