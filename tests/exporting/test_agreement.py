@@ -86,6 +86,8 @@ def test_eight_bits_are_reported_and_never_refused() -> None:
     assert "400 of 1000 detections" in differs
     assert "8 bits cost 0.050 AP: box AP 0.450, mask AP 0.400 instead of 0.500, 0.400; calibration" in costs
     assert report(agreement(parts={})).warnings == ()
+    _, advice = report(agreement(unmatched=400, parts={})).warnings
+    assert "with data the AP of both is measured" in advice
 
 
 def test_an_agreement_says_what_was_compared() -> None:

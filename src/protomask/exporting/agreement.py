@@ -146,6 +146,8 @@ def report(agreement: Agreement) -> Agreement:
     """The agreement with warnings about all that differs: of an 8-bit file nothing is refused."""
     warnings = list(_deviations(agreement))
     lost = max(lost_ap(agreement).values(), default=0.0)
+    if warnings and not agreement.ap:
+        warnings.append("8 bits move every score and box a little; with data the AP of both is measured")
     if lost > AP_LIMIT:
         warnings.append(
             f"8 bits cost {lost:.3f} AP: {_compared(agreement)}; calibration with more images, of the kind that the "
@@ -171,7 +173,7 @@ def _deviations(agreement: Agreement) -> list[str]:
         found.append(
             f"{agreement.faults} of {agreement.detections} detections above score {agreement.score_threshold:g} differ "
             f"({agreement.unmatched} unmatched; scores by up to {agreement.score_difference:.1e}, boxes by up to "
-            f"{agreement.box_difference:.1e} px, IoU of masks from {agreement.mask_iou:.4f})"
+            f"{agreement.box_difference:.1e} px, IoU of masks down to {agreement.mask_iou:.4f})"
         )
     if agreement.weaker_unmatched:
         depth = agreement.search_depth

@@ -15,6 +15,8 @@ from protomask.errors import MissingExtraError
 
 def require_nncf() -> None:
     """Raises: MissingExtraError if NNCF is not installed: asked before the work begins."""
+    # NNCF imports PyTorch's compiler of extensions, which warns where there are GPU libraries and no GPU.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     try:
         import nncf  # noqa: F401
     except ImportError as error:
