@@ -53,7 +53,7 @@ def test_a_file_is_written_verified_and_predicts(run: Run, weights: Path, photos
     assert refused.code != 0
     again = run("export", path)
     assert again.code == 2
-    assert "runtime: expected auto, onnx or openvino for the exported file" in again.err
+    assert f"model: expected a name or weights to export, got the exported file {path}" in again.err
 
 
 @pytest.fixture(scope="module")

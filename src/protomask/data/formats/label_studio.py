@@ -168,7 +168,7 @@ def _class_of(region: Mapping[str, Any]) -> str | None:
     if not any(key in region for key in ("points", "rle", "radiusX", "imageDataURL")):
         return None
     labels = next((value for key, value in region.items() if str(key).endswith("labels") and value), None)
-    return labels[0] if isinstance(labels, list) and isinstance(labels[0], str) else None
+    return labels[0] if isinstance(labels, list) and isinstance(labels[0], str) and labels[0] else None
 
 
 def _read_image(
