@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +10,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from coco_folders import BLOB, RING, write_coco
+from engine.test_run import press_ctrl_c
 from protomask.engine import trackers
 from protomask.engine.config import TrainConfig
 from protomask.engine.log import SilentReporter
@@ -42,7 +42,7 @@ class StopAfterTwo(SilentReporter):
 
     def on_step(self, metrics: Any) -> None:
         if metrics["iteration"] == 2:
-            os.kill(os.getpid(), 2)
+            press_ctrl_c()
 
 
 def loss_steps_of_tensorboard(folder: Path) -> list[int]:
