@@ -39,7 +39,7 @@ def files(tmp_path: Path) -> list[Path]:
 def no_thread_stays() -> Iterator[None]:
     before = threading.active_count()
     yield
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 @pytest.mark.parametrize("decoders", [1, 3])

@@ -27,7 +27,7 @@ IMAGE = scene((40, 50), NUT, BOLT)
 def no_thread_stays() -> Iterator[None]:
     before = threading.active_count()
     yield
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def assert_equal(one: Instances, other: Instances) -> None:
@@ -210,7 +210,7 @@ def test_a_stream_ends_with_the_first_image_that_cannot_be_read(tmp_path: Path) 
     with pytest.raises(DataError, match=r"b10\.png: not an image") as caught:
         next(frames)
     # Nothing runs on, though the error still knows where it came from.
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
     assert caught.value.__traceback__ is not None
     assert list(frames) == []
 

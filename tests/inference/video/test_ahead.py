@@ -14,7 +14,7 @@ from protomask.inference.video.ahead import advance_ahead
 def no_thread_stays() -> Iterator[None]:
     before = threading.active_count()
     yield
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_items_come_in_order_and_the_thread_keeps_its_distance() -> None:
