@@ -126,7 +126,8 @@ def damaged(draw: st.DrawFn, sound: Any) -> Any:
             holder.append(copy.deepcopy(holder[key]))
         else:
             own = {"segmentation": segmentations, "bbox": st.one_of(st.lists(numbers, min_size=4, max_size=4), odd)}
-            holder[key] = draw(own.get(key, odd) if isinstance(key, str) else odd)
+            # A copy: `just` gives the same list each time, and later damage changes it.
+            holder[key] = copy.deepcopy(draw(own.get(key, odd) if isinstance(key, str) else odd))
     return content
 
 
