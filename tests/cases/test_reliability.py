@@ -423,7 +423,7 @@ def test_two_writers_of_json_lines(tmp_path: Path) -> None:
         "try:\n    JsonLinesSink(sys.argv[1]).close(complete=True)\nexcept ProtomaskError as error:\n    print(error)\n"
     )
     first = JsonLinesSink(tmp_path)
-    first._opened().write(b"{}\n")
+    first._file.extend(b"{}\n")
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60)
     assert "predictions.jsonl: expected a file that nothing else is writing" in done.stdout
     first.close(complete=True)

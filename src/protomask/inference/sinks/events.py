@@ -6,10 +6,9 @@ import csv
 import io
 from dataclasses import fields
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from protomask.errors import ConfigError
-from protomask.files import lock_file, naming
+from protomask.inference.sinks.growing import GrowingFile
 from protomask.inference.sinks.pictures import json_line, write_json
 from protomask.inference.sinks.sink import Sink, make_folder
 from protomask.inference.zones.counter import ZoneCounter
@@ -32,8 +31,8 @@ class ZoneSink(Sink):
     def __init__(self, folder: str | Path, counter: ZoneCounter) -> None:
         self.folder = make_folder(Path(folder))
         self._counter = counter
-        self._lines = _GrowingFile(self.folder / "events.jsonl")
-        self._table = _GrowingFile(self.folder / "events.csv", _csv_line(EVENT_COLUMNS))
+        self._lines = GrowingFile(self.folder / "events.jsonl")
+        self._table = GrowingFile(self.folder / "events.csv", head=_csv_line(EVENT_COLUMNS))
         self._dwells: dict[str, list[float]] = {region.name: [] for region in counter.regions}
 
     def write(self, frame: Frame) -> list[Path]:
@@ -74,28 +73,3 @@ def _csv_line(values: Any) -> bytes:
     text = io.StringIO(newline="")
     csv.writer(text).writerow(values)
     return text.getvalue().encode("utf-8", "backslashreplace")
-
-
-class _GrowingFile:
-    """A file that others can read while it grows, line by line."""
-
-    def __init__(self, path: Path, head: bytes = b"") -> None:
-        self._path, self._head = path, head
-        self._file: IO[bytes] | None = None
-
-    def extend(self, text: bytes) -> None:
-        with naming(self._path):
-            if self._file is None:  # not before the first frame: a sink beside this one may still refuse to be made
-                file = self._path.open("ab")
-                if not lock_file(file):
-                    file.close()
-                    raise ConfigError(f"{self._path}: expected a file that nothing else is writing")
-                file.truncate(0)
-                file.write(self._head)
-                self._file = file
-            self._file.write(text)
-            self._file.flush()
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()

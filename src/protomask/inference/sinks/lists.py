@@ -6,10 +6,11 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 from protomask.errors import ConfigError, MissingExtraError
-from protomask.files import NewFile, lock_file, naming
+from protomask.files import NewFile, naming
+from protomask.inference.sinks.growing import GrowingFile
 from protomask.inference.sinks.json_list import JsonList
 from protomask.inference.sinks.pictures import file_of, found_in, json_line, write_json
 from protomask.inference.sinks.sink import Sink, make_folder
@@ -94,36 +95,21 @@ class JsonLinesSink(Sink):
 
     def __init__(self, folder: str | Path, *, keep: int = 0) -> None:
         self.path = make_folder(Path(folder)) / JSON_LINES_NAME
-        self._keep = keep
-        self._file: IO[bytes] | None = None
+        self._file = GrowingFile(self.path, keep=keep)
 
     def write(self, frame: Frame) -> list[Path]:
         """See `Sink.write`."""
         row: dict[str, Any] = {"file": file_of(frame), **found_in(frame).to_dict()}
         if frame.time is not None:
             row = {"frame": frame.index, "time": frame.time, **row}
-        with naming(self.path):
-            file = self._opened()
-            file.write(json_line(row))
-            file.flush()
+        self._file.extend(json_line(row))
         return []
 
     def close(self, *, complete: bool) -> None:
         """See `Sink.close`."""
-        with naming(self.path):
-            if complete or self._file is not None:
-                self._opened().close()
-
-    def _opened(self) -> IO[bytes]:
-        # Not before the first frame: a sink beside this one may still refuse to be made.
-        if self._file is None:
-            file = self.path.open("ab")
-            if not lock_file(file):
-                file.close()
-                raise ConfigError(f"{self.path}: expected a file that nothing else is writing")
-            file.truncate(self._keep)
-            self._file = file
-        return self._file
+        if complete:
+            self._file.extend(b"")  # also where no frame came
+        self._file.close()
 
 
 TABLE_COLUMNS = (
