@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.layout import SplitPaths, open_dataset
-from protomask.data.coco.schema import DataWarning
 from protomask.data.training.loader import image_batches
 from protomask.detection.options import PredictOptions
-from protomask.errors import DataError
+from protomask.evaluation.classes import compare_classes
 from protomask.evaluation.coco import CocoEvaluator, evaluate_coco
 from protomask.evaluation.errors.measure import measure_errors
 from protomask.evaluation.quality import QualityMeter
@@ -170,15 +168,7 @@ def check_classes(known: Sequence[str], dataset: CocoDataset) -> None:
         DataError: the model lacks a class of the data set.
 
     """
-    unknown = [name for name in dataset.class_names if name not in known]
-    if unknown:
-        raise DataError(
-            f"{dataset.annotation_file}: the categories do not match the class names\n"
-            f"  unknown to the model: {', '.join(unknown)}\n  class names of the model: {', '.join(known)}"
-        )
-    others = [name for name in known if name not in dataset.class_names]
-    if others:
-        warnings.warn(f"not in the data, left out: {', '.join(others)}", DataWarning, stacklevel=2)
+    compare_classes(known, dataset.class_names, dataset.annotation_file, stacklevel=3)
 
 
 def predict_dataset(

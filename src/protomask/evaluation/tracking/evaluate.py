@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from protomask.data.coco.schema import DataWarning
 from protomask.data.video import VideoData
 from protomask.detection.options import PredictOptions
 from protomask.errors import DataError
+from protomask.evaluation.classes import compare_classes
 from protomask.evaluation.evaluate import FindsInstances, OnProgress
 from protomask.evaluation.tracking.metrics import TrackMetrics, measure_tracks
 from protomask.images.decode import Pixels
@@ -57,7 +56,7 @@ def track_videos(
 
     """
     names = data.truth.class_names
-    _check_classes(predictor.class_names, data.truth)
+    compare_classes(predictor.class_names, data.truth.class_names, data.truth.path, stacklevel=3)
     found: dict[int, VideoTracks] = {}
     done, total = 0, sum(video.num_frames for video in data.truth.videos.values())
     for video_id, video in data.truth.videos.items():
@@ -75,18 +74,6 @@ def track_videos(
                 on_progress(done, total)
         found[video_id] = collector.collect()
     return found
-
-
-def _check_classes(known: tuple[str, ...], truth: YoutubeVis) -> None:
-    unknown = [name for name in truth.class_names if name not in known]
-    if unknown:
-        raise DataError(
-            f"{truth.path}: the categories do not match the class names\n"
-            f"  unknown to the model: {', '.join(unknown)}\n  class names of the model: {', '.join(known)}"
-        )
-    others = [name for name in known if name not in truth.class_names]
-    if others:
-        warnings.warn(f"not in the data, left out: {', '.join(others)}", DataWarning, stacklevel=3)
 
 
 def read_tracks(path: str | Path, truth: YoutubeVis) -> dict[int, VideoTracks]:
