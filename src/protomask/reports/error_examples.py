@@ -13,11 +13,10 @@ from protomask.data.coco.dataset import CocoDataset
 from protomask.evaluation.errors.mask_errors import FAULTS
 from protomask.evaluation.errors.report import ImageErrors, Mark
 from protomask.evaluation.errors.tide import TYPES
-from protomask.files import replacing
 from protomask.images.draw import draw_objects
 from protomask.masks.rle import decode_rle
 from protomask.masks.runs import Runs, mask_runs
-from protomask.reports.overlays import draw_truth, load_scaled
+from protomask.reports.overlays import draw_truth, load_scaled, save_overlays
 
 _SIDE = 720
 _COLORS: dict[str | None, int] = {
@@ -65,10 +64,7 @@ def draw_error_examples(images: Sequence[ImageErrors], dataset: CocoDataset, fol
         image = load_scaled(dataset, index, _SIDE)
         truth, _ = draw_truth(dataset, index, image)
         drawn = {"truth": truth, "found": draw_marks(image, image_errors.marks, dataset.image_size(index))}
-        files = {name: f"errors_{number}_{name}.jpg" for name in drawn}
-        for name, overlay in drawn.items():
-            with replacing(folder / files[name]) as file:
-                overlay.save(file, format="JPEG", quality=88)
+        files = save_overlays(drawn, folder, f"errors_{number}")
         examples.append(
             ErrorExample(name=dataset.image_path(index).name, counts=image_errors.counts, size=image.size, **files)
         )

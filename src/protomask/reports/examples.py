@@ -8,8 +8,7 @@ from typing import Any
 
 from protomask.data.coco.dataset import CocoDataset
 from protomask.evaluation.confusion import Confusion, ImageScore
-from protomask.files import replacing
-from protomask.reports.overlays import draw_found, draw_truth, load_scaled
+from protomask.reports.overlays import draw_found, draw_truth, load_scaled, save_overlays
 from protomask.reports.page import Example
 
 _COUNT, _SIDE = 6, 560
@@ -60,9 +59,6 @@ def draw_examples(
         image = load_scaled(dataset, index, _SIDE)
         truth, _ = draw_truth(dataset, index, image)
         drawn = {"truth": truth, "found": draw_found(dataset, image, rows[score.image_id])}
-        files = {name: f"{kind}_{number}_{name}.jpg" for name in drawn}
-        for name, overlay in drawn.items():
-            with replacing(folder / files[name]) as file:
-                overlay.save(file, format="JPEG", quality=88)
+        files = save_overlays(drawn, folder, f"{kind}_{number}")
         examples.append(Example(name=dataset.image_path(index).name, score=score, size=image.size, **files))
     return examples

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.segmentation import same_aspect
+from protomask.files import replacing
 from protomask.masks.rle import decode_rle
 from protomask.masks.runs import boxes_of_masks
 from protomask.structures.instances import Instances
@@ -68,3 +70,17 @@ def draw_found(dataset: CocoDataset, image: Image.Image, rows: Sequence[Mapping[
     # What is too thin for a pixel of the image has no place in it.
     seen = found[dense.any(axis=(1, 2))]
     return Image.fromarray(seen.draw(image, labels=len(found.class_names) > 1))
+
+
+def save_overlays(drawn: Mapping[str, Image.Image], folder: Path, start: str) -> dict[str, str]:
+    """Write JPEG files ``START_NAME.jpg`` of images by name; returns the names of the files.
+
+    Raises:
+        ProtomaskError: a file cannot be written.
+
+    """
+    files = {name: f"{start}_{name}.jpg" for name in drawn}
+    for name, overlay in drawn.items():
+        with replacing(folder / files[name]) as file:
+            overlay.save(file, format="JPEG", quality=88)
+    return files
