@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -68,5 +69,7 @@ if __name__ == "__main__":
     import protomask.api
     from protomask.cli.main import main
 
+    # Who started the tests may have told them to ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     protomask.api.load = lambda *more, **settings: BlobPredictor(float(sys.argv[1]))  # type: ignore[assignment]
     sys.exit(main(sys.argv[2:]))

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -51,3 +53,11 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Say how a worker process of the tests ended that did not end in order: by which signal, or by which exit code."""
+    if error is not None:
+        process = node.gateway._io.popen
+        print(f"worker {node.gateway.id} ended with {process.wait(30)}", file=sys.stderr)

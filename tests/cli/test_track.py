@@ -214,17 +214,11 @@ def lines_in(folder: Path) -> int:
 
 def interrupt(arguments: list[str], folder: Path, number: int, after: int) -> tuple[int, str]:
     """Send a signal to a command when so many lines are written; its exit code and errors."""
-    process = subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_default_signals
-    )
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: lines_in(folder) >= after or process.poll() is not None, 60)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     return process.returncode, errors
-
-
-def _default_signals() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")
