@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from protomask.engine.optim import (
+    OptimizerOptions,
     Schedule,
     autoscale_schedule,
     build_optimizer,
@@ -97,7 +98,7 @@ def test_schedule_scales_to_the_length_of_the_run() -> None:
 
 
 @pytest.mark.parametrize("length", [1, 3, 9])
-@pytest.mark.parametrize("kind", ["step", "cosine"])
+@pytest.mark.parametrize("kind", ["step", "cosine", "flat_cosine"])
 def test_very_short_runs_have_a_learning_rate(length: int, kind: Any) -> None:
     schedule = schedule_for_run(
         length,
@@ -121,6 +122,17 @@ def test_cosine_falls_from_the_base_rate_to_zero() -> None:
     assert all(late < early for early, late in pairwise(rates[100:]))
 
 
+def test_flat_cosine_keeps_the_rate_for_half_of_the_run() -> None:
+    schedule = Schedule(base_lr=1e-2, max_iterations=1000, warmup_iterations=100, warmup_init=1e-4, kind="flat_cosine")
+    rates = [schedule.learning_rate_at(iteration) for iteration in range(1001)]
+    assert rates[0] == 1e-4
+    assert rates[50] == pytest.approx((1e-2 + 1e-4) / 2)
+    assert set(rates[100:501]) == {1e-2}
+    assert rates[750] == pytest.approx(1e-2 * 0.525)
+    assert rates[1000] == pytest.approx(5e-4)
+    assert all(late < early for early, late in pairwise(rates[500:]))
+
+
 def test_no_warmup_starts_at_the_base_rate() -> None:
     assert learning_rate_at(0, base_lr=1e-3, warmup_iterations=0, warmup_init=1e-4, steps=(10,)) == 1e-3
     assert learning_rate_at(10, base_lr=1e-3, warmup_iterations=0, warmup_init=1e-4, steps=(10,)) == 1e-4
@@ -132,7 +144,7 @@ def _small_network() -> nn.Sequential:
 
 def test_optimizer_decays_every_parameter_as_published() -> None:
     network = _small_network()
-    optimizer = build_optimizer(network, learning_rate=0.1, momentum=0.9, weight_decay=0.5)
+    optimizer = build_optimizer(network, learning_rate=0.1, options=OptimizerOptions(weight_decay=0.5))
     before = [parameter.detach().clone() for parameter in network.parameters()]
     for _ in range(2):
         for parameter in network.parameters():
@@ -168,9 +180,8 @@ def test_frozen_batch_norm_stays_frozen() -> None:
 
 def test_biases_may_learn_faster_and_without_decay() -> None:
     network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    optimizer = build_optimizer(
-        network, learning_rate=0.1, weight_decay=0.5, bias_learning_rate_factor=2.0, bias_weight_decay=False
-    )
+    options = OptimizerOptions(weight_decay=0.5, bias_learning_rate_factor=2.0, bias_weight_decay=False)
+    optimizer = build_optimizer(network, learning_rate=0.1, options=options)
     groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
     rates = {name: groups[id(parameter)]["lr"] for name, parameter in network.named_parameters()}
     assert rates == {"0.weight": 0.1, "0.bias": 0.2, "1.weight": 0.1, "1.bias": 0.2}
@@ -178,6 +189,30 @@ def test_biases_may_learn_faster_and_without_decay() -> None:
     assert decays == {"0.weight": 0.5, "0.bias": 0.0, "1.weight": 0.5, "1.bias": 0.0}
     set_learning_rate(optimizer, 0.01)
     assert [group["lr"] for group in optimizer.param_groups] == [0.01, 0.02]
+
+
+class _TwoParts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+        self.head = nn.Sequential(nn.Linear(2, 2), nn.GroupNorm(1, 2))
+
+
+def test_backbone_and_norms_may_learn_in_their_own_way() -> None:
+    network = _TwoParts()
+    options = OptimizerOptions(weight_decay=0.5, backbone_learning_rate_factor=0.25, norm_weight_decay=False)
+    optimizer = build_optimizer(network, learning_rate=0.1, options=options)
+    groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+    found = {
+        name: (groups[id(parameter)]["lr"], groups[id(parameter)]["weight_decay"])
+        for name, parameter in network.named_parameters()
+    }
+    assert found == {
+        "backbone.0.weight": (0.025, 0.5), "backbone.0.bias": (0.025, 0.5),
+        "backbone.1.weight": (0.025, 0.0), "backbone.1.bias": (0.025, 0.5),
+        "head.0.weight": (0.1, 0.5), "head.0.bias": (0.1, 0.5),
+        "head.1.weight": (0.1, 0.0), "head.1.bias": (0.1, 0.5),
+    }  # fmt: skip
 
 
 FROZEN: dict[str, list[str]] = {  # first layers that still learn, for 1, 2, ... stages

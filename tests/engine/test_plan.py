@@ -57,7 +57,7 @@ def test_augmentation_ends_before_the_run_does() -> None:
     assert plan_of(8, augmentation=augmentation, overfit=2).variety == NO_VARIETY
 
 
-@pytest.mark.parametrize("kind", ["step", "cosine", "one_cycle"])
+@pytest.mark.parametrize("kind", ["step", "cosine", "flat_cosine", "one_cycle"])
 def test_the_schedule_of_a_prolonged_run_starts_over(kind: str) -> None:
     settings: dict[str, Any] = {"schedule": kind, "warmup_iterations": 3, "learning_rate": 0.1}
     augmentation = AugmentationConfig(plain_end=0.25)

@@ -32,8 +32,9 @@ GROUPS = {
         "iterations", "patience", "learning_rate", "schedule", "lr_steps", "warmup_iterations", "warmup_init",
     ),
     "optimizer": (
-        "optimizer", "momentum", "weight_decay", "bias_learning_rate_factor", "bias_weight_decay", "accumulate",
-        "clip_gradient", "ema_decay", "label_smoothing", "max_bad_steps",
+        "optimizer", "momentum", "weight_decay", "bias_learning_rate_factor", "bias_weight_decay",
+        "norm_weight_decay", "backbone_learning_rate_factor", "accumulate", "clip_gradient",
+        "ema_decay", "label_smoothing", "max_bad_steps",
     ),
     "augmentation": ("augmentation.",),
     "validation and logging": (

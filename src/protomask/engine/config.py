@@ -78,7 +78,8 @@ class TrainConfig(Settings):
         optimizer: "sgd" with momentum (published) or "adamw".
         learning_rate: Learning rate at 8 images per step, after the warm-up.
         schedule: "step" divides the rate by ten at each of lr_steps (published), "cosine" lets it fall
-            smoothly to zero, "one_cycle" lets it rise and fall, without the warm-up.
+            smoothly to zero, "flat_cosine" does so from the middle of the run to a twentieth, "one_cycle" lets it rise
+            and fall, without the warm-up.
         lr_steps: Where the steps come, as fractions of the run.
         warmup_iterations: Length of the linear warm-up, at most a tenth of the run.
         warmup_init: Learning rate of the first iteration.
@@ -86,6 +87,9 @@ class TrainConfig(Settings):
         weight_decay: Weight decay.
         bias_learning_rate_factor: Biases learn at so many times the rate (2 for official Mask R-CNNs).
         bias_weight_decay: Whether weight decay holds for biases too (it does not for official Mask R-CNNs).
+        norm_weight_decay: Whether weight decay holds for the weights of batch norm too.
+        backbone_learning_rate_factor: The backbone learns at so many times the rate; below 1 it keeps more of what
+            its weights knew.
         clip_gradient: Shorten gradients to at most this norm; not by default.
         ema_decay: Validate and keep a moving average of the weights, which remembers so much of the past in each step
             (0.999, say); not by default.
@@ -134,7 +138,7 @@ class TrainConfig(Settings):
     accumulate: Count = 1
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: Positive = 1e-3
-    schedule: Literal["step", "cosine", "one_cycle"] = "step"
+    schedule: Literal["step", "cosine", "flat_cosine", "one_cycle"] = "step"
     lr_steps: tuple[float, ...] = (0.35, 0.75, 0.875, 0.9375)
     warmup_iterations: CountOrZero = 500
     warmup_init: Positive = 1e-4
@@ -142,6 +146,8 @@ class TrainConfig(Settings):
     weight_decay: NonNegative = 5e-4
     bias_learning_rate_factor: Positive = 1.0
     bias_weight_decay: bool = True
+    norm_weight_decay: bool = True
+    backbone_learning_rate_factor: Positive = 1.0
     clip_gradient: Positive | None = None
     ema_decay: OpenShare | None = None
     label_smoothing: ShareBelowOne = 0.0

@@ -17,7 +17,7 @@ from protomask.models.layers.module import Module
 from protomask.models.network import Network
 
 OFFICIAL_BATCH_SIZE = 8
-ScheduleKind = Literal["step", "cosine", "one_cycle"]
+ScheduleKind = Literal["step", "cosine", "flat_cosine", "one_cycle"]
 OptimizerKind = Literal["sgd", "adamw"]
 
 
@@ -59,6 +59,19 @@ def cosine_learning_rate_at(
     return base_lr * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
+def flat_cosine_learning_rate_at(
+    iteration: int, *, base_lr: float, warmup_iterations: int, warmup_init: float, max_iterations: int
+) -> float:
+    """The full rate for half of the run, then half a cosine down to a twentieth (Lyu et al. 2022, section 3.4)."""
+    flat = max_iterations // 2
+    if iteration <= max(flat, warmup_iterations):
+        return learning_rate_at(
+            iteration, base_lr=base_lr, warmup_iterations=warmup_iterations, warmup_init=warmup_init, steps=()
+        )
+    progress = min((iteration - flat) / max(max_iterations - flat, 1), 1.0)
+    return base_lr * (0.05 + 0.95 * 0.5 * (1.0 + math.cos(math.pi * progress)))
+
+
 def one_cycle_learning_rate_at(iteration: int, *, base_lr: float, max_iterations: int) -> float:
     """One cycle (Smith & Topin 2018): half cosines from 1/25 of ``base_lr`` up to it, then down to nearly nothing.
 
@@ -82,7 +95,7 @@ class Schedule:
         steps: of those, the ones at which the rate is divided by ten (``kind`` "step").
         warmup_iterations: length of the linear warm-up, 0 for none.
         warmup_init: learning rate of iteration 0.
-        kind: "step" (published), "cosine" or "one_cycle" (without the warm-up, it has its own).
+        kind: "step" (published), "cosine", "flat_cosine" or "one_cycle" (without the warm-up, it has its own).
         start: first iteration; that of a run which is prolonged later.
 
     """
@@ -100,8 +113,9 @@ class Schedule:
         iteration -= self.start
         if self.kind == "one_cycle":
             return one_cycle_learning_rate_at(iteration, base_lr=self.base_lr, max_iterations=self.max_iterations)
-        if self.kind == "cosine":
-            return cosine_learning_rate_at(
+        if self.kind in ("cosine", "flat_cosine"):
+            follow = cosine_learning_rate_at if self.kind == "cosine" else flat_cosine_learning_rate_at
+            return follow(
                 iteration,
                 base_lr=self.base_lr,
                 warmup_iterations=self.warmup_iterations,
@@ -159,15 +173,44 @@ def schedule_for_run(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class OptimizerOptions:
+    """How each kind of parameter learns.
+
+    Attributes:
+        kind: "sgd" (published) or "adamw" (Loshchilov & Hutter 2019).
+        momentum: of SGD, and of AdamW's first moment.
+        weight_decay: on all parameters, biases included, as published for YOLACT.
+        bias_learning_rate_factor: biases learn at so many times the rate: 2 as published for Mask R-CNN.
+        bias_weight_decay: whether weight decay holds for biases too: it does not for Mask R-CNN.
+        norm_weight_decay: whether it holds for the weights of batch norm and other normalisation.
+        backbone_learning_rate_factor: the backbone learns at so many times the rate.
+
+    """
+
+    kind: OptimizerKind = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    bias_learning_rate_factor: float = 1.0
+    bias_weight_decay: bool = True
+    norm_weight_decay: bool = True
+    backbone_learning_rate_factor: float = 1.0
+
+    def group_of(self, name: str, *, is_norm: bool) -> tuple[float, float]:
+        """Factor of the learning rate, and weight decay, of the parameter of this name."""
+        is_bias = name.endswith("bias")
+        factor = self.bias_learning_rate_factor if is_bias else 1.0
+        if name.startswith("backbone."):
+            factor *= self.backbone_learning_rate_factor
+        decays = self.bias_weight_decay if is_bias else self.norm_weight_decay or not is_norm
+        return factor, self.weight_decay if decays else 0.0
+
+
+_PLAIN = OptimizerOptions()
+
+
 def build_optimizer(
-    network: Module,
-    *,
-    learning_rate: float,
-    kind: OptimizerKind = "sgd",
-    momentum: float = 0.9,
-    weight_decay: float = 5e-4,
-    bias_learning_rate_factor: float = 1.0,
-    bias_weight_decay: bool = True,
+    network: Module, *, learning_rate: float, options: OptimizerOptions = _PLAIN
 ) -> torch.optim.Optimizer:
     """SGD with momentum, or AdamW, over every parameter that learns.
 
@@ -176,32 +219,33 @@ def build_optimizer(
     Args:
         network: whose parameters are taken.
         learning_rate: of the first step; `set_learning_rate` changes it.
-        kind: "sgd" (published) or "adamw" (Loshchilov & Hutter 2019).
-        momentum: of SGD, and of AdamW's first moment.
-        weight_decay: on all parameters, biases included, as published for YOLACT.
-        bias_learning_rate_factor: biases learn at so many times the rate: 2 as published for Mask R-CNN.
-        bias_weight_decay: whether weight decay holds for biases too: it does not for Mask R-CNN.
+        options: how each kind of parameter learns.
 
     """
     learning = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
     if not learning:
         raise ConfigError("network: expected at least one parameter that requires a gradient, got none")
+    norms = _norm_weights(network)
+    parts: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in learning:
+        parts.setdefault(options.group_of(name, is_norm=id(parameter) in norms), []).append(parameter)
+    groups: list[dict[str, Any]] = [
+        {"params": own, "factor": factor, "weight_decay": decay} for (factor, decay), own in parts.items()
+    ]
     fused = all(parameter.device.type in ("cpu", "cuda") for _, parameter in learning)
-    alike = bias_learning_rate_factor == 1 and bias_weight_decay
-    biases = [] if alike else [parameter for name, parameter in learning if name.endswith("bias")]
-    others = [parameter for name, parameter in learning if alike or not name.endswith("bias")]
-    groups: list[dict[str, Any]] = [{"params": others, "factor": 1.0}] if others else []
-    if biases:
-        decay = weight_decay if bias_weight_decay else 0.0
-        groups.append({"params": biases, "weight_decay": decay, "factor": bias_learning_rate_factor})
     optimizer: torch.optim.Optimizer
-    if kind == "adamw":
-        betas = (momentum, 0.999)
-        optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=betas, weight_decay=weight_decay, fused=fused)
+    if options.kind == "adamw":
+        optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(options.momentum, 0.999), fused=fused)
     else:
-        optimizer = torch.optim.SGD(groups, lr=learning_rate, momentum=momentum, weight_decay=weight_decay, fused=fused)
+        optimizer = torch.optim.SGD(groups, lr=learning_rate, momentum=options.momentum, fused=fused)
     set_learning_rate(optimizer, learning_rate)
     return optimizer
+
+
+def _norm_weights(network: Module) -> set[int]:
+    """Ids of the parameters that normalisation scales with."""
+    kinds = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+    return {id(module.weight) for module in network.modules() if isinstance(module, kinds)}
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

@@ -19,7 +19,7 @@ from protomask.data.training.augmentation import AugmentationConfig
 from protomask.engine.config import Part, TrainConfig
 from protomask.engine.folder import RunFolder
 from protomask.engine.log import Reporter
-from protomask.engine.optim import build_optimizer, freeze_all_but, freeze_batch_norm, freeze_stages
+from protomask.engine.optim import OptimizerOptions, build_optimizer, freeze_all_but, freeze_batch_norm, freeze_stages
 from protomask.engine.processes import share_statistics
 from protomask.engine.trackers import external_trackers
 from protomask.errors import ConfigError
@@ -208,12 +208,13 @@ def memory_format(config: TrainConfig) -> torch.memory_format:
 
 def optimizer_for(network: Network, config: TrainConfig, learning_rate: float) -> torch.optim.Optimizer:
     """Build the optimizer that the settings ask for."""
-    return build_optimizer(
-        network,
-        learning_rate=learning_rate,
+    options = OptimizerOptions(
         kind=config.optimizer,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         bias_learning_rate_factor=config.bias_learning_rate_factor,
         bias_weight_decay=config.bias_weight_decay,
+        norm_weight_decay=config.norm_weight_decay,
+        backbone_learning_rate_factor=config.backbone_learning_rate_factor,
     )
+    return build_optimizer(network, learning_rate=learning_rate, options=options)
