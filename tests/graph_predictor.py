@@ -55,7 +55,7 @@ def info_of(config: ModelConfig, class_names: tuple[str, ...]) -> ExportInfo:
         class_names=class_names,
         input=AnyInput(),
         mask_frame=family.mask_frame,
-        continuous_masks=family.continuous_masks(config),
+        mask_paste=family.mask_paste(config),
         thresholds=Thresholds(
             nms=config.nms,
             iou_threshold=config.iou_threshold,

@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from protomask.detection.regions import RegionRows, paint
+from protomask.masks.grids import MaskPaste
 
 Floats = NDArray[np.float32]
 NAMES = ("a", "b", "c")
@@ -25,7 +26,7 @@ def rows(count: int = 3, mask_scores: Floats | None = None) -> RegionRows:
 
 
 def test_boxes_and_masks_are_scaled_to_the_original_image_and_end_with_it() -> None:
-    found = paint(rows(), SIZE, NAMES, continuous=True)
+    found = paint(rows(), SIZE, NAMES, paste="continuous")
     assert found.image_size == SIZE
     assert found.names == ["a", "b", "c"]
     assert found.boxes.tolist() == [[15, 20, 45, 40], [0, 16, 39, 80], [60, 40, 90, 60]]
@@ -34,39 +35,39 @@ def test_boxes_and_masks_are_scaled_to_the_original_image_and_end_with_it() -> N
         assert np.array_equal(mask, (x > x1) & (x < x2) & (y > y1) & (y < y2))
 
 
-@pytest.mark.parametrize("continuous", [False, True])
-def test_masks_are_pasted_on_boxes_as_they_were_before_the_image_cut_them(continuous: bool) -> None:
+@pytest.mark.parametrize("paste", ["integer", "continuous", "pixels"])
+def test_masks_are_pasted_on_boxes_as_they_were_before_the_image_cut_them(paste: MaskPaste) -> None:
     """The left half of a mask is that of its whole box, not of what the image leaves of it."""
     kept = rows()
     kept.mask_probs[:, :, 14:] = 0
-    found = paint(kept, SIZE, NAMES, continuous=continuous)
+    found = paint(kept, SIZE, NAMES, paste=paste)
     right = [np.nonzero(one.mask)[1].max() + 1 for one in found]
     np.testing.assert_allclose(right, [30, 15.75, 82.5], atol=2)
 
 
 def test_the_final_score_decides_what_is_returned_and_in_which_order() -> None:
     kept = rows(mask_scores=np.array([0.5, 1.5, 0.9], dtype=np.float32))
-    found = paint(kept, SIZE, NAMES, continuous=False)
+    found = paint(kept, SIZE, NAMES, paste="integer")
     np.testing.assert_allclose(found.scores, [0.8, 0.63, 0.45], rtol=1e-6)
     assert found.names == ["b", "c", "a"]
     assert found.mask_scores is not None
     np.testing.assert_allclose(found.mask_scores, [1, 0.9, 0.5], rtol=1e-6)
-    assert paint(kept, SIZE, NAMES, continuous=False, score_threshold=0.5).names == ["b", "c"]
-    assert paint(rows(), SIZE, NAMES, continuous=False, score_threshold=0.75).names == ["a", "b"]
+    assert paint(kept, SIZE, NAMES, paste="integer", score_threshold=0.5).names == ["b", "c"]
+    assert paint(rows(), SIZE, NAMES, paste="integer", score_threshold=0.75).names == ["a", "b"]
 
 
 def test_no_rows() -> None:
-    found = paint(rows(0), SIZE, NAMES, continuous=False, score_threshold=0.5)
+    found = paint(rows(0), SIZE, NAMES, paste="integer", score_threshold=0.5)
     assert len(found) == 0
     assert found.masks.shape == (0, *SIZE)
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("continuous", [False, True])
-def test_diverged_masks_stay_in_their_boxes(value: float, continuous: bool) -> None:
+@pytest.mark.parametrize("paste", ["integer", "continuous", "pixels"])
+def test_diverged_masks_stay_in_their_boxes(value: float, paste: MaskPaste) -> None:
     kept = rows()
     kept.mask_probs[:, ::3, ::2] = value
-    found = paint(kept, SIZE, NAMES, continuous=continuous)
+    found = paint(kept, SIZE, NAMES, paste=paste)
     assert not found.masks[0, 45:].any()
     assert found.masks.shape == (3, *SIZE)

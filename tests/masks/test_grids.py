@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from protomask.masks.grids import (
     GridWindow,
+    MaskPaste,
     assemble_windows,
     cut_windows,
     interpolate_runs,
@@ -192,8 +193,8 @@ BOXES: dict[str, Box] = {
 }
 
 
-def pasted(mask: Floats, box: Box, *, continuous: bool) -> NDArray[np.bool_]:
-    rows, columns = region_lines(box, len(mask), SIZE, continuous=continuous)
+def pasted(mask: Floats, box: Box, *, paste: MaskPaste) -> NDArray[np.bool_]:
+    rows, columns = region_lines(box, len(mask), SIZE, paste=paste)
     (runs,) = interpolate_runs([GridWindow(0, 0, mask)], rows, columns, SIZE[0])
     return decode_rle(encode_runs([runs], SIZE)[0])
 
@@ -209,7 +210,7 @@ def test_integer_paste_equals_torchvisions(box: Box) -> None:
     for seed in range(5):
         blob = uniform(seed, 28, 28)
         wanted = heads.paste_masks_in_image(torch.from_numpy(blob)[None, None], torch.tensor([box]), SIZE)[0, 0].numpy()
-        differ = pasted(blob, box, continuous=False) != (wanted > 0.5)
+        differ = pasted(blob, box, paste="integer") != (wanted > 0.5)
         assert (np.abs(wanted[differ] - 0.5) < 1e-5).all()
 
 
@@ -224,7 +225,7 @@ def test_continuous_paste_equals_sampling_the_whole_image(box: Box) -> None:
         blob = uniform(seed, 28, 28)
         sampled = torch.nn.functional.grid_sample(torch.from_numpy(blob)[None, None], places, align_corners=False)
         wanted = sampled[0, 0].numpy()
-        differ = pasted(blob, box, continuous=True) != (wanted > 0.5)
+        differ = pasted(blob, box, paste="continuous") != (wanted > 0.5)
         assert (np.abs(wanted[differ] - 0.5) < 1e-4).all()
 
 
@@ -233,20 +234,32 @@ def test_a_full_mask_covers_the_pixels_whose_centres_are_in_its_box(box: Box) ->
     x1, y1, x2, y2 = box
     y, x = np.arange(SIZE[0])[:, None] + 0.5, np.arange(SIZE[1]) + 0.5
     inside = (x > x1) & (x < x2) & (y > y1) & (y < y2)
-    assert np.array_equal(pasted(full(1.0), box, continuous=True), inside)
+    assert np.array_equal(pasted(full(1.0), box, paste="continuous"), inside)
+    assert np.array_equal(pasted(full(1.0), box, paste="pixels"), inside)
     # The integer box has both its ends inside.
-    assert (pasted(full(1.0), box, continuous=False) >= inside).all()
+    assert (pasted(full(1.0), box, paste="integer") >= inside).all()
 
 
-@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("box", [(10.0, 5.0, 47.0, 21.0), (0.0, 30.0, 1.0, 40.0), (-8.0, -4.0, 20.0, 9.0)])
+def test_pixels_paste_equals_resizing_the_mask_to_its_box(box: Box) -> None:
+    blob = uniform(3, 21, 21)
+    x1, y1, x2, y2 = (int(side) for side in box)
+    wanted = np.zeros(SIZE)
+    dense = interpolated(blob[None], (y2 - y1, x2 - x1))[0]
+    wanted[max(y1, 0) : y2, max(x1, 0) : x2] = dense[max(-y1, 0) :, max(-x1, 0) :]
+    differ = pasted(blob, box, paste="pixels") != (wanted > 0.5)
+    assert (np.abs(wanted[differ] - 0.5) < 1e-4).all()
+
+
+@pytest.mark.parametrize("paste", ["integer", "continuous", "pixels"])
 @pytest.mark.parametrize(
     "box", [(-30.0, 5.0, -10.0, 9.0), (5.0, -30.0, 9.0, -10.0), (70.0, 5.0, 90.0, 9.0), (5.0, 60.0, 9.0, 80.0)]
 )
-def test_regions_outside_the_image_have_no_pixel(box: Box, continuous: bool) -> None:
-    assert not pasted(full(1.0), box, continuous=continuous).any()
+def test_regions_outside_the_image_have_no_pixel(box: Box, paste: MaskPaste) -> None:
+    assert not pasted(full(1.0), box, paste=paste).any()
 
 
 @pytest.mark.parametrize("box", [BOXES["no width"], BOXES["no area"]])
 def test_continuous_paste_of_boxes_without_area(box: Box) -> None:
-    assert not pasted(full(0.4), box, continuous=True).any()
-    assert pasted(full(0.7), box, continuous=True).sum() <= 3 * 22
+    assert not pasted(full(0.4), box, paste="continuous").any()
+    assert pasted(full(0.7), box, paste="continuous").sum() <= 3 * 22

@@ -17,6 +17,7 @@ from protomask.detection.regions import RegionRows
 from protomask.detection.regions import paint as paint_regions
 from protomask.errors import CheckpointError, ConfigError
 from protomask.images.decode import Pixels
+from protomask.masks.grids import MaskPaste
 from protomask.runtimes.exported import ExportedPredictor
 from protomask.runtimes.info import FixedInput
 from protomask.runtimes.load import load_exported
@@ -293,15 +294,15 @@ def test_final_scores_decide(load: Load, tmp_path: Path) -> None:
     assert predictor.predict(SMALL, score_threshold=0.3).names == ["bolt"]
 
 
-@pytest.mark.parametrize("continuous", [False, True])
-def test_masks_over_their_boxes(load: Load, tmp_path: Path, continuous: bool) -> None:
-    info = DETECTIONS.replace(mask_frame="region", continuous_masks=continuous)
+@pytest.mark.parametrize("paste", ["integer", "continuous", "pixels"])
+def test_masks_over_their_boxes(load: Load, tmp_path: Path, paste: MaskPaste) -> None:
+    info = DETECTIONS.replace(mask_frame="region", mask_paste=paste)
     given = detections((SIDE, SIDE), masks=np.array([[[1, 0], [0.4, 0.8]]] * 4, dtype=np.float32))
     found = load(write_detections(tmp_path / "regions.onnx", info, given)).predict(SMALL)
     rows = RegionRows(
         given["boxes"][:2], given["labels"][:2], given["class_scores"][:2], given["masks"][:2], None, (SIDE, SIDE)
     )  # fmt: skip
-    assert_same(found, paint_regions(rows, (SIDE, SIDE), NAMES, continuous=continuous))
+    assert_same(found, paint_regions(rows, (SIDE, SIDE), NAMES, paste=paste))
     assert found.masks.any(axis=(1, 2)).all()
 
 

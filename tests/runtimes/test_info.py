@@ -25,7 +25,7 @@ INFO = ExportInfo(
     preprocessing={"mean": [0.5]}, config={"name": "yolact_nano", "image_size": 256}, protomask_version="0.1.0",
 )  # fmt: skip
 REGIONS = ExportInfo(
-    model="mask_rcnn_resnet50_fpn", family="rcnn", class_names=("Nüsse",), mask_frame="region", continuous_masks=True,
+    model="mask_rcnn_resnet50_fpn", family="rcnn", class_names=("Nüsse",), mask_frame="region", mask_paste="continuous",
     input=ShortSideInput(image_size=800, max_image_size=1333, rounding="floor", method="opencv"),
     thresholds=THRESHOLDS, protomask_version="0.1.0",
 )  # fmt: skip
@@ -134,7 +134,7 @@ DAMAGE: list[tuple[str, Any, str]] = [
     ("rule.colour", "red", "rule: unknown colour"),
     ("mask_frame", "box", "mask_frame: expected one of grid, region, got 'box'"),
     ("mask_frame", "region", "mask_frame: expected grid, as the form is candidates"),
-    ("continuous_masks", 1, "continuous_masks: expected"),
+    ("mask_paste", "box", "mask_paste: expected one of integer, continuous, pixels, got 'box'"),
     ("thresholds", ..., "missing thresholds"),
     ("thresholds", None, "thresholds: expected"),
     ("thresholds.nms", None, "thresholds.nms: expected"),

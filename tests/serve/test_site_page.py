@@ -50,7 +50,11 @@ def detection_files(folder: Path) -> dict[str, Path]:
         ),
         "continuous": write_detections(
             folder / "continuous.onnx",
-            DETECTIONS.replace(mask_frame="region", continuous_masks=True, input=short), region,
+            DETECTIONS.replace(mask_frame="region", mask_paste="continuous", input=short), region,
+        ),
+        "pixels": write_detections(
+            folder / "pixels.onnx", DETECTIONS.replace(mask_frame="region", mask_paste="pixels"),
+            {**region, "boxes": np.rint(out_of_image)},
         ),
     }  # fmt: skip
     for nms in ("fast", "cross_class_fast", "batched"):
@@ -123,7 +127,7 @@ def test_samples_give_what_python_gives(page: Page, record_property: Callable[[s
 
 
 @pytest.mark.parametrize("size", [(32, 32), (75, 100), (300, 41)])
-@pytest.mark.parametrize("name", ["grid", "region", "continuous", "fast", "cross_class_fast", "batched"])
+@pytest.mark.parametrize("name", ["grid", "region", "continuous", "pixels", "fast", "cross_class_fast", "batched"])
 def test_every_form_gives_what_python_gives(
     page: Page, models: dict[str, Path], name: str, size: tuple[int, int]
 ) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from protomask.masks.grids import MaskPaste
 from protomask.masks.rle import decode_rle, encode_runs
 from protomask.structures.mask_sources import DenseMasks, GridMasks, MaskSource, RegionMasks, RunMasks
 
@@ -36,11 +37,11 @@ def assembled(count: int = 5) -> GridMasks:
     return GridMasks.assemble(*arrays, SIZE)
 
 
-def regions(count: int = 5, *, continuous: bool = False) -> RegionMasks:
+def regions(count: int = 5, *, paste: MaskPaste = "integer") -> RegionMasks:
     random = np.random.default_rng(count)
     low = random.random((count, 2)) * 10 - 2
     boxes = np.concatenate((low, low + 1 + 6 * random.random((count, 2))), axis=1).astype(np.float32)
-    return RegionMasks(probs(count, 28, 28), boxes, SIZE, continuous=continuous)
+    return RegionMasks(probs(count, 28, 28), boxes, SIZE, paste=paste)
 
 
 SOURCES: dict[str, Callable[[int], MaskSource]] = {
@@ -49,7 +50,7 @@ SOURCES: dict[str, Callable[[int], MaskSource]] = {
     "grid": grid,
     "assembled": assembled,
     "regions": regions,
-    "continuous regions": lambda count: regions(count, continuous=True),
+    "continuous regions": lambda count: regions(count, paste="continuous"),
 }
 
 
@@ -92,22 +93,29 @@ def test_a_grid_with_another_threshold(threshold: float) -> None:
     assert painted(GridMasks(level, SIZE, threshold)).all() == (threshold < 0.6)
 
 
-@pytest.mark.parametrize("continuous", [False, True])
-def test_region_masks_lie_in_their_boxes(continuous: bool) -> None:
+@pytest.mark.parametrize("paste", ["integer", "continuous", "pixels"])
+def test_region_masks_lie_in_their_boxes(paste: MaskPaste) -> None:
     boxes = np.array([[2, 3, 10, 8], [-5, -5, 4, 20]], dtype=np.float32)
-    masks = painted(RegionMasks(np.ones((2, 28, 28), dtype=np.float32), boxes, SIZE, continuous=continuous))
+    masks = painted(RegionMasks(np.ones((2, 28, 28), dtype=np.float32), boxes, SIZE, paste=paste))
     wanted = np.zeros((2, *SIZE), dtype=np.bool_)
     wanted[0, 3:8, 2:10] = True
     wanted[1, :, :4] = True
     assert (masks >= wanted).all()
     # The integer box has both its ends inside.
-    assert (masks ^ wanted).sum(axis=(1, 2)).max() <= (0 if continuous else 30)
+    assert (masks ^ wanted).sum(axis=(1, 2)).max() <= (30 if paste == "integer" else 0)
 
 
-@pytest.mark.parametrize(("continuous", "filled"), [(False, False), (True, True)])
-def test_a_probability_of_a_half(continuous: bool, filled: bool) -> None:
+@pytest.mark.parametrize(("paste", "filled"), [("integer", False), ("continuous", True), ("pixels", True)])
+def test_a_probability_of_a_half(paste: MaskPaste, filled: bool) -> None:
     box = np.array([[0, 0, 16, 12]], dtype=np.float32)
     half = np.full((1, 28, 28), 0.5, dtype=np.float32)
-    masks = painted(RegionMasks(half, box, SIZE, continuous=continuous))
+    masks = painted(RegionMasks(half, box, SIZE, paste=paste))
     assert masks[0, 2:-2, 2:-2].all() == filled
     assert masks.any() == filled
+
+
+def test_masks_of_whole_boxes_begin_at_four_tenths() -> None:
+    box = np.array([[2, 3, 10, 8]] * 3, dtype=np.float32)
+    levels = np.array([0.39, 0.4, 0.41], dtype=np.float32)[:, None, None] + np.zeros((3, 21, 21), dtype=np.float32)
+    masks = painted(RegionMasks(levels, box, SIZE, paste="pixels"))
+    assert masks.sum(axis=(1, 2)).tolist() == [0, 40, 40]

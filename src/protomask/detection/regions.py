@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protomask.detection.rows import instances_of
+from protomask.masks.grids import MaskPaste
 from protomask.structures.instances import Instances
 from protomask.structures.mask_sources import RegionMasks
 
@@ -38,7 +39,7 @@ def paint(
     image_size: tuple[int, int],
     class_names: tuple[str, ...],
     *,
-    continuous: bool,
+    paste: MaskPaste,
     score_threshold: float = 0.0,
 ) -> Instances:
     """What was kept as `Instances` in the frame of the original image (H, W).
@@ -47,7 +48,7 @@ def paint(
         rows: of one image.
         image_size: (H, W) of the original image.
         class_names: name of each label.
-        continuous: how masks are pasted, see `protomask.masks.grids.region_lines`.
+        paste: how masks become pixels, see `protomask.masks.grids.region_lines`.
         score_threshold: final scores above this are returned.
 
     """
@@ -58,7 +59,7 @@ def paint(
         labels=rows.labels,
         class_scores=rows.class_scores,
         mask_scores=rows.mask_scores,
-        masks=RegionMasks(rows.mask_probs, boxes, image_size, continuous=continuous),
+        masks=RegionMasks(rows.mask_probs, boxes, image_size, paste=paste),
         image_size=image_size,
         class_names=class_names,
         score_threshold=score_threshold,

@@ -68,6 +68,7 @@ class ExportGraph:
             ``has_sizes``, and search_depth where it has a ``choose_search_depth``.
         has_sizes: the masks can have another size, and the file can take images of the network's size only, see
             `protomask.exporting.yolact.YolactGraph`.
+        as_is: the graph must see images in their original size, so its reader never resizes them.
         limits: how much a float32 file may differ from the network.
         through_onnx: OpenVINO translates the ONNX file, in which shapes that depend on the image survive, instead of
             the PyTorch module, whose deformable convolutions stay one operation.
@@ -82,6 +83,7 @@ class ExportGraph:
 
     graph: Callable[..., nn.Module]
     has_sizes: bool = False
+    as_is: bool = False
     limits: Limits = ONE_STAGE
     through_onnx: bool = False
     openvino_int8: bool = True

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from protomask import __version__
-from protomask.exporting.graphs import Candidates
+from protomask.exporting.graphs import Candidates, export_graph
 from protomask.models.config import ModelConfig
 from protomask.models.families import family_of
 from protomask.models.zoo import ZOO
@@ -32,9 +32,11 @@ def describe(
         family=family.name,
         class_names=network.class_names,
         form="detections" if candidates is None else "candidates",
-        input=_input_rule(network.geometry, fixed_size=fixed_size or candidates is not None),
+        input=AnyInput()
+        if export_graph(config).as_is
+        else _input_rule(network.geometry, fixed_size=fixed_size or candidates is not None),
         mask_frame=family.mask_frame,
-        continuous_masks=family.continuous_masks(config),
+        mask_paste=family.mask_paste(config),
         thresholds=Thresholds(
             nms=config.nms,
             iou_threshold=config.iou_threshold,
@@ -59,7 +61,7 @@ def _input_rule(geometry: Geometry, *, fixed_size: bool) -> InputRule:
             return AnyInput()
         return FixedInput(size=geometry.image_size, method=method or "bilinear", any_size=not fixed_size)
     assert isinstance(geometry, ShortSideGeometry)
-    if method is None:
+    if method is None or geometry.rounding == "half_even":  # which only graphs know that resize by themselves
         return AnyInput()
     return ShortSideInput(
         image_size=geometry.image_size,

@@ -15,6 +15,7 @@ from protomask.errors import ConfigError, DataError
 
 Rounding = Literal["floor", "half_up", "short_side"]
 """Of the sides of images whose shape is kept, see `short_side_size`."""
+AnyRounding = Literal[Rounding, "half_even"]
 _COEFFICIENT_ONE = 1 << 11  # OpenCV's INTER_RESIZE_COEF_SCALE: shares of a pixel are whole 2048ths
 
 
@@ -42,7 +43,7 @@ def resize_pillow(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np
     return np.array(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 
-def resize_opencv(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+def resize_opencv(image: NDArray[np.uint8], size: tuple[int, int], *, scale: float | None = None) -> NDArray[np.uint8]:
     """Resize as ``cv2.resize(..., interpolation=cv2.INTER_LINEAR)`` does: fixed-point bilinear, no antialiasing.
 
     The results are the same bytes as OpenCV's own. They differ by at most one grey level from the rounded result of
@@ -51,6 +52,8 @@ def resize_opencv(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np
     Args:
         image: (H, W, 3) uint8, any order of channels.
         size: (h, w) of the result.
+        scale: by which OpenCV was told to scale both sides (``fx``, ``fy``); it then samples in steps of the inverse,
+            whatever the rounded size is. By default it was told the size.
 
     Returns:
         (h, w, 3) uint8.
@@ -65,8 +68,8 @@ def resize_opencv(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np
     height, width = image.shape[:2]
     if (height, width) == tuple(size):
         return image
-    rows, row_shares = _taps(height, size[0])
-    columns, column_shares = _taps(width, size[1])
+    rows, row_shares = _taps(height, size[0], scale)
+    columns, column_shares = _taps(width, size[1], scale)
     # Beyond the left and right edge the edge pixel counts whole. (Beyond the upper and lower edge its two shares are
     # cut to whole numbers apart, which can cost a grey level: OpenCV does not treat these edges alike.)
     outside = (columns < 0) | (columns >= width - 1)
@@ -129,7 +132,7 @@ def _neighbours(source: int, target: int) -> tuple[NDArray[np.int64], NDArray[np
     return first, np.minimum(first + 1, source - 1), (place - first).astype(np.float32)
 
 
-def _taps(source: int, target: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+def _taps(source: int, target: int, scale: float | None) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """For each of ``target`` pixels the first of the two source pixels it lies between, and what each contributes.
 
     Returns:
@@ -138,8 +141,8 @@ def _taps(source: int, target: int) -> tuple[NDArray[np.int64], NDArray[np.int32
 
     """
     # OpenCV's precision at every step: the scale is the inverse of a quotient, the place is rounded to float32.
-    scale = 1.0 / (target / source)
-    place = ((np.arange(target, dtype=np.float64) + 0.5) * scale - 0.5).astype(np.float32)
+    step = 1.0 / (target / source if scale is None else scale)
+    place = ((np.arange(target, dtype=np.float64) + 0.5) * step - 0.5).astype(np.float32)
     first = np.floor(place)
     share = place - first
     shares = np.rint(np.stack((np.float32(1) - share, share)) * np.float32(_COEFFICIENT_ONE))
@@ -147,7 +150,7 @@ def _taps(source: int, target: int) -> tuple[NDArray[np.int64], NDArray[np.int32
 
 
 def short_side_size(
-    size: tuple[int, int], image_size: int, max_image_size: int, *, rounding: Rounding
+    size: tuple[int, int], image_size: int, max_image_size: int, *, rounding: AnyRounding
 ) -> tuple[int, int]:
     """The size to which an image is brought whose shape is kept.
 
@@ -156,12 +159,15 @@ def short_side_size(
         image_size: length of the short side, pixels.
         max_image_size: limit of the long side.
         rounding: "floor" and "half_up" scale both sides; "short_side" makes the short side exact (or rounds it where
-            the long side is limited) and cuts the long one.
+            the long side is limited) and cuts the long one; "half_even" multiplies both by `short_side_scale`.
 
     Returns:
         (h, w), at least one pixel each.
 
     """
+    if rounding == "half_even":
+        scale = short_side_scale(size, image_size, max_image_size)
+        return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
     short, long = sorted(size)
     if rounding == "short_side":
         target = image_size
@@ -173,6 +179,13 @@ def short_side_size(
         rest = 0.5 if rounding == "half_up" else 0.0
         sides = [int(side * scale + rest) for side in size]
     return max(sides[0], 1), max(sides[1], 1)
+
+
+def short_side_scale(size: tuple[int, int], image_size: int, max_image_size: int) -> float:
+    """The factor that brings the short side of an image to a length, unless the rounded long one exceeds its limit."""
+    short, long = sorted(size)
+    scale = image_size / short
+    return max_image_size / long if round(scale * long) > max_image_size else scale
 
 
 def check_pixels(image: NDArray[np.uint8]) -> None:

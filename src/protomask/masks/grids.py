@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protomask.masks.runs import Runs, boxes_of_masks
+
+MaskPaste = Literal["integer", "continuous", "pixels"]
+"""How the mask of a region becomes pixels, see `region_lines`."""
+PASTE_THRESHOLDS: dict[MaskPaste, float] = {
+    "integer": 0.5,
+    "continuous": float(np.nextafter(np.float32(0.5), np.float32(0))),
+    "pixels": float(np.nextafter(np.float32(0.4), np.float32(0))),
+}
+"""A pixel belongs to the mask when its probability is above: at least 0.5 is more than the number before 0.5."""
 
 
 class GridWindow(NamedTuple):
@@ -122,7 +131,7 @@ def resized_line(cells: int, pixels: int) -> PixelLine:
 
 
 def region_lines(
-    box: tuple[float, float, float, float], cells: int, size: tuple[int, int], *, continuous: bool
+    box: tuple[float, float, float, float], cells: int, size: tuple[int, int], *, paste: MaskPaste
 ) -> tuple[PixelLine, PixelLine]:
     """The rows and the columns of an image that the mask of a region of interest can reach (Mask R-CNN, section 3.1).
 
@@ -130,10 +139,11 @@ def region_lines(
         box: xyxy, px of the image; it may reach outside.
         cells: the mask has `cells` x `cells` on the grid of the box.
         size: (H, W) of the image.
-        continuous: sample at the centres of the pixels with the box as it is; otherwise resize to a box of whole
-            pixels, one mask cell larger on each side.
+        paste: "continuous" samples at the centres of the pixels with the box as it is; "integer" resizes to a box of
+            whole pixels, one mask cell larger on each side (Mask R-CNN, version of 2017); "pixels" resizes to the box
+            itself, whose corners are whole numbers, and repeats the outermost cells up to its edge (FCIS).
     """
-    line = _continuous_line if continuous else _integer_line
+    line = _LINES[paste]
     corners = np.array(box, dtype=np.float32)
     return line(corners[1], corners[3], cells, size[0]), line(corners[0], corners[2], cells, size[1])
 
@@ -235,3 +245,20 @@ def _continuous_line(low: np.float32, high: np.float32, cells: int, pixels: int)
     relative = np.nan_to_num(relative, nan=0, posinf=0, neginf=0)
     positions = ((relative + np.float32(1)) * np.float32(cells) - np.float32(1)) / np.float32(2)
     return PixelLine(begin, positions.clip(-1, cells))
+
+
+def _pixels_line(low: np.float32, high: np.float32, cells: int, pixels: int) -> PixelLine:
+    if not (np.isfinite(low) and np.isfinite(high)):
+        low = high = np.float32(0)
+    first, last = round(float(low)), round(float(high))
+    begin, end = min(max(first, 0), pixels), max(min(last, pixels), 0)
+    scale = np.float32(cells) / np.float32(max(last - first, 1))
+    positions = (np.arange(begin - first, end - first, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
+    return PixelLine(begin, positions.clip(0, cells - 1))
+
+
+_LINES: dict[MaskPaste, Callable[[np.float32, np.float32, int, int], PixelLine]] = {
+    "integer": _integer_line,
+    "continuous": _continuous_line,
+    "pixels": _pixels_line,
+}

@@ -14,6 +14,7 @@ from torch import nn
 
 from protomask.detection.options import Limits, PredictOptions
 from protomask.errors import ConfigError
+from protomask.masks.grids import MaskPaste
 from protomask.models.class_layers import ClassLayer
 from protomask.models.config import ModelConfig
 from protomask.models.inside import Inside
@@ -74,8 +75,7 @@ class Family:
         network_input: config to what the check of a data set must know; None for a family without anchors.
         parts: optional parts, by the name they have in the settings of a training run.
         mask_frame: what the grid of a mask covers: "grid" the whole image, "region" the box of the instance.
-        continuous_masks: config to whether a region's mask is sampled with its fractional box, instead of being
-            enlarged to a box of whole pixels.
+        mask_paste: config to how the mask of a region becomes pixels, see `protomask.masks.grids.region_lines`.
         compiled_parts: attributes of the network that `torch.compile` translates; empty for the whole network.
 
     """
@@ -93,7 +93,7 @@ class Family:
     network_input: Callable[[Any], NetworkInput] | None = None
     parts: Mapping[str, OptionalPart] = field(default_factory=dict)
     mask_frame: Literal["grid", "region"] = "grid"
-    continuous_masks: Callable[[Any], bool] = lambda config: False
+    mask_paste: Callable[[Any], MaskPaste] = lambda config: "integer"
     compiled_parts: tuple[str, ...] = ()
 
     def limits(self, config: ModelConfig, options: PredictOptions) -> Limits:
@@ -131,7 +131,7 @@ RCNN = Family(
     network_input=rcnn_input,
     parts={"mask_iou": OptionalPart(attribute="mask_iou_head", options={"mask_iou": True})},
     mask_frame="region",
-    continuous_masks=lambda config: bool(config.conventions.mask_paste == "continuous"),
+    mask_paste=lambda config: config.conventions.mask_paste,
     compiled_parts=("backbone", "fpn", "rpn_head"),  # what comes after them depends on what was found
 )
 FAMILIES: dict[str, Family] = {family.name: family for family in (YOLACT, RCNN)}

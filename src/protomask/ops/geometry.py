@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from protomask.errors import ConfigError, DataError
-from protomask.images.resize import Rounding, resize_opencv, resize_pillow, short_side_size
+from protomask.images.resize import AnyRounding, resize_opencv, resize_pillow, short_side_scale, short_side_size
 
 ResizeMethod = Literal["float", "opencv"]
 """Bilinear in floating point, or OpenCV's whole grey levels."""
@@ -89,6 +89,11 @@ class ImageGeometry:
             return _resized(image, self.image_size, self.byte_method).float()
         return F.interpolate(image[None].float(), self.image_size, mode="bilinear", align_corners=False)[0]
 
+    def resize_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(H, W, 3) to (*image_size, 3) by the ``byte_method``, which must not be None."""
+        assert self.byte_method is not None
+        return _RESIZE[self.byte_method](pixels, self.image_size)
+
     def normalize(self, images: Tensor) -> Tensor:
         """(x - mean) / std per channel.
 
@@ -149,7 +154,8 @@ class ShortSideGeometry:
         channel_order: of the network's input.
         resize_method: "float" interpolates normalised values without a filter, "pillow" and "opencv" as those libraries
             do with uint8.
-        rounding: of the sides, see `protomask.models.rcnn.conventions.Conventions`.
+        rounding: of the sides, see `protomask.images.resize.short_side_size`; with "half_even" OpenCV samples in steps
+            of the inverse scale.
         pad_multiple: sides of a batch are multiples of this.
 
     """
@@ -160,7 +166,7 @@ class ShortSideGeometry:
     std: tuple[float, float, float]
     channel_order: Literal["RGB", "BGR"] = "RGB"
     resize_method: Literal["float", "pillow", "opencv"] = "float"
-    rounding: Rounding = "floor"
+    rounding: AnyRounding = "floor"
     pad_multiple: int = 32
 
     @property
@@ -213,7 +219,18 @@ class ShortSideGeometry:
         size = self.resized_size((image.shape[1], image.shape[2]))
         if tuple(image.shape[1:]) == size:
             return image
-        return _resized(image, size, self.resize_method)
+        pixels = self.resize_pixels(image.permute(1, 2, 0).cpu().numpy())
+        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().to(image.device)
+
+    def resize_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """`resize` for an (H, W, 3) array."""
+        original = (pixels.shape[0], pixels.shape[1])
+        size = self.resized_size(original)
+        if self.resize_method == "opencv":
+            scaled = self.rounding == "half_even"
+            scale = short_side_scale(original, self.image_size, self.max_image_size) if scaled else None
+            return resize_opencv(pixels, size, scale=scale)
+        return resize_pillow(pixels, size)
 
     def batch(self, images: Sequence[Tensor]) -> PaddedImages:
         """Pad preprocessed images, right and below, to their common size."""
@@ -256,8 +273,7 @@ def preprocess_pixels(pixels: NDArray[np.uint8], geometry: Geometry, device: tor
     """
     if geometry.byte_method is not None:
         # Before the channels come first: the array is smaller then.
-        resize = _RESIZE[geometry.byte_method]
-        pixels = resize(pixels, geometry.resized_size((pixels.shape[0], pixels.shape[1])))
+        pixels = geometry.resize_pixels(pixels)
     image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
     if device.type == "cuda":
         image = image.pin_memory().to(device, non_blocking=True)  # a quarter of the bytes of the finished input

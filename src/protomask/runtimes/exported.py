@@ -261,7 +261,7 @@ class ExportedPredictor(Predictor):
             )
             return regions.paint(
                 of_region, size, self.class_names,
-                continuous=self.info.continuous_masks, score_threshold=threshold,
+                paste=self.info.mask_paste, score_threshold=threshold,
             )  # fmt: skip
         relative = (boxes / np.array([given[1], given[0], given[1], given[0]])).astype(np.float32)
         of_grid = prototypes.PrototypeRows(relative, labels, class_scores, chosen["masks"], mask_scores)

@@ -13,6 +13,7 @@ from protomask.detection.options import NmsMode
 from protomask.detection.prototypes import PrototypeRule
 from protomask.errors import CheckpointError
 from protomask.images.resize import Rounding, resize_bilinear, resize_opencv, resize_pillow, short_side_size
+from protomask.masks.grids import MaskPaste
 from protomask.settings import Between, Count, NotEmpty, Settings, Text, Unit
 
 METADATA_KEY = "protomask"
@@ -119,7 +120,7 @@ class ExportInfo(Settings):
             Such a file takes several images at once, all of one size.
         input: how images are prepared.
         mask_frame: what the grid of a mask covers: "grid" the whole image, "region" the box of the instance.
-        continuous_masks: of "region": how masks are pasted, see `protomask.masks.grids.region_lines`.
+        mask_paste: of "region": how masks become pixels, see `protomask.masks.grids.region_lines`.
         thresholds: see `Thresholds`.
         search_depth: of "detections": number of (anchor, class) pairs, the best, that NMS looks at; None for no limit.
         rule: of "candidates": how they become detections.
@@ -137,7 +138,7 @@ class ExportInfo(Settings):
     form: Form = "detections"
     input: InputRule
     mask_frame: Literal["grid", "region"]
-    continuous_masks: bool = False
+    mask_paste: MaskPaste = "integer"
     thresholds: Thresholds
     search_depth: Count | None = None
     rule: PrototypeRule | None = None

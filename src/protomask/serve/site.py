@@ -102,7 +102,7 @@ def _metadata(path: Path) -> dict[str, Any]:
     if rule is not None and rule.nms not in _NMS:
         raise ConfigError(f"nms: expected {', '.join(_NMS)} for a page, {path} has {rule.nms}")
     values: dict[str, Any] = json.loads(ExportInfo.to_json(info.replace(rule=rule)))
-    wanted = ("form", "class_names", "input", "mask_frame", "continuous_masks", "rule", "model", "licence")
+    wanted = ("form", "class_names", "input", "mask_frame", "mask_paste", "rule", "model", "licence")
     return {name: values[name] for name in wanted}
 
 

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protomask.masks.grids import (
+    PASTE_THRESHOLDS,
     GridWindow,
+    MaskPaste,
     assemble_windows,
     cut_windows,
     interpolate_runs,
@@ -118,13 +120,13 @@ class GridMasks:
 
 
 class RegionMasks:
-    """Mask probabilities on a grid of each box, enlarged to the original frame when asked (Mask R-CNN).
+    """Mask probabilities on a grid of each box, enlarged to the original frame when asked.
 
     Args:
         mask_probs: (N, m, m) float32 in [0, 1].
         boxes: (N, 4) float32 xyxy, pixels of the original image.
         image_size: (H, W) of the original image.
-        continuous: see `protomask.masks.grids.region_lines`; a probability of exactly a half belongs to such a mask.
+        paste: see `protomask.masks.grids.region_lines`; it also says which probability is enough.
 
     """
 
@@ -134,23 +136,22 @@ class RegionMasks:
         boxes: NDArray[np.float32],
         image_size: tuple[int, int],
         *,
-        continuous: bool,
+        paste: MaskPaste,
     ) -> None:
         self.mask_probs = mask_probs
         self.boxes = boxes
         self.image_size = image_size
-        self.continuous = continuous
+        self.paste = paste
 
     def __len__(self) -> int:
         return len(self.mask_probs)
 
     def __getitem__(self, index: Chosen) -> RegionMasks:
-        return RegionMasks(self.mask_probs[index], self.boxes[index], self.image_size, continuous=self.continuous)
+        return RegionMasks(self.mask_probs[index], self.boxes[index], self.image_size, paste=self.paste)
 
     def runs(self) -> Iterator[Runs]:
-        # At least a half is more than the number before it.
-        threshold = float(np.nextafter(np.float32(0.5), np.float32(0))) if self.continuous else 0.5
+        threshold = PASTE_THRESHOLDS[self.paste]
         for probs, (x1, y1, x2, y2) in zip(self.mask_probs, self.boxes.tolist(), strict=True):
-            rows, columns = region_lines((x1, y1, x2, y2), len(probs), self.image_size, continuous=self.continuous)
+            rows, columns = region_lines((x1, y1, x2, y2), len(probs), self.image_size, paste=self.paste)
             window = GridWindow(0, 0, probs)
             yield from interpolate_runs([window], rows, columns, self.image_size[0], threshold=threshold)

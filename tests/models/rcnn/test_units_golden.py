@@ -152,7 +152,7 @@ def test_pasted_masks(golden: dict[str, Tensor]) -> None:
         golden["masker/mask_prob"][:, 0].numpy(),
         golden["masker/boxes_image_wh_160x120"].numpy(),
         (120, 160),
-        continuous=False,
+        paste="integer",
     )
     wanted = np.unpackbits(golden["masker/pasted_bits"].numpy(), axis=-1)[..., :160]
     codes = encode_runs(list(masks.runs()), (120, 160))

@@ -52,7 +52,7 @@ def paint(network: MaskRCNN, rows: RegionRows, image_size: tuple[int, int], opti
         rows,
         image_size,
         network.class_names,
-        continuous=network.config.conventions.mask_paste == "continuous",
+        paste=network.config.conventions.mask_paste,
         score_threshold=options.score_threshold,
     )
 

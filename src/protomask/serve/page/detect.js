@@ -1,5 +1,5 @@
 /** From the outputs of an exported file to an answer like the server's. */
-import { assemble, cut, interpolateRuns, regionLine, resizedLine } from "./masks.js";
+import { assemble, cut, interpolateRuns, PASTE_THRESHOLDS, regionLine, resizedLine } from "./masks.js";
 import { suppress } from "./nms.js";
 import { codeOf } from "./rle.js";
 
@@ -132,17 +132,16 @@ function ofDetections(outputs, info, [height, width], [givenHeight, givenWidth])
       box,
       runs: () =>
         info.mask_frame === "region"
-          ? regionRuns(grid, gridHeight, gridWidth, box, height, width, info.continuous_masks)
+          ? regionRuns(grid, gridHeight, gridWidth, box, height, width, info.mask_paste)
           : interpolateRuns(cut(grid, gridHeight, gridWidth), rows, columns, height),
     });
   }
   return found;
 }
 
-function regionRuns(grid, gridHeight, gridWidth, [x1, y1, x2, y2], height, width, continuous) {
+function regionRuns(grid, gridHeight, gridWidth, [x1, y1, x2, y2], height, width, paste) {
   const window = { top: 0, left: 0, height: gridHeight, width: gridWidth, probs: grid };
-  const rows = regionLine(y1, y2, gridHeight, height, continuous);
-  const columns = regionLine(x1, x2, gridWidth, width, continuous);
-  // A probability of exactly a half belongs to a continuous mask.
-  return interpolateRuns(window, rows, columns, height, continuous ? 0.5 - 2 ** -25 : 0.5);
+  const rows = regionLine(y1, y2, gridHeight, height, paste);
+  const columns = regionLine(x1, x2, gridWidth, width, paste);
+  return interpolateRuns(window, rows, columns, height, PASTE_THRESHOLDS[paste]);
 }

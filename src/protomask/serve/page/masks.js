@@ -13,9 +13,12 @@ export function resizedLine(cells, pixels) {
 }
 
 /** The pixels that the mask of a region can reach on one axis; low and high: sides of its box. */
-export function regionLine(low, high, cells, pixels, continuous) {
-  return continuous ? continuousLine(low, high, cells, pixels) : integerLine(low, high, cells, pixels);
+export function regionLine(low, high, cells, pixels, paste) {
+  return { integer: integerLine, continuous: continuousLine, pixels: pixelsLine }[paste](low, high, cells, pixels);
 }
+
+/** A pixel belongs to the mask of a region when its probability is above. */
+export const PASTE_THRESHOLDS = { integer: 0.5, continuous: 0.5 - 2 ** -25, pixels: fround(0.4) - 2 ** -25 };
 
 function integerLine(low, high, cells, pixels) {
   const centre = fround(fround(high + low) * 0.5);
@@ -28,6 +31,19 @@ function integerLine(low, high, cells, pixels) {
   positions.forEach((_, index) => {
     const place = fround(fround(fround(begin - first + index + 0.5) * scale) - 0.5);
     positions[index] = Math.min(Math.max(place, 0), cells + 1) - 1;
+  });
+  return { first: begin, positions };
+}
+
+function pixelsLine(low, high, cells, pixels) {
+  const [first, last] = [Math.round(low) || 0, Math.round(high) || 0];
+  const begin = Math.min(Math.max(first, 0), pixels);
+  const end = Math.max(Math.min(last, pixels), 0);
+  const scale = fround(cells / Math.max(last - first, 1));
+  const positions = new Float32Array(Math.max(0, end - begin));
+  positions.forEach((_, index) => {
+    const place = fround(fround(fround(begin - first + index + 0.5) * scale) - 0.5);
+    positions[index] = Math.min(Math.max(place, 0), cells - 1);
   });
   return { first: begin, positions };
 }
