@@ -273,7 +273,8 @@ def evaluate(
         options: of the prediction. Everything is found whatever it scores; ``max_detections`` also says how many
             detections of an image count, COCO's 100 where it says nothing.
         num_workers: processes that load images; 0 loads them in this one.
-        changes: fields of `PredictOptions`, which come on top of ``options``.
+        changes: fields of `PredictOptions`, which come on top of ``options``. With ``classes`` only these classes are
+            measured, as if the data had no others.
 
     Raises:
         DataError: the data set or an image cannot be read, or the model lacks a class of the data.
@@ -294,7 +295,7 @@ def evaluate(
         from protomask.evaluation.evaluate import open_split
     return measure(
         predictor,
-        open_split(str(data), split),
+        open_split(str(data), split, classes=settled.classes),
         options=settled,
         num_workers=num_workers,
         errors_above=settled.score_threshold if errors else None,

@@ -331,3 +331,13 @@ def test_another_input_size(run: Run, weights: Path, scenes: Path, tmp_path: Pat
     outcome = run("eval", "--data", scenes, "--model", "yolact_nano", "--image-size", 512, "--num-workers", 0)
     assert outcome.code == 2
     assert "image_size: expected 256, the only size it was made for" in outcome.err
+
+
+def test_some_of_the_classes(run: Run, weights: Path, scenes: Path, tmp_path: Path) -> None:
+    names = [category["name"] for category in json.loads((scenes / "annotations/val.json").read_text())["categories"]]
+    model = ["--weights", weights, "--num-workers", 0, "--device", "cpu"]
+    told = run("eval", "--data", scenes, *model, "--classes", f"[{names[2]},{names[0]}]", "--json").json
+    assert sorted(told["mask"]["per_class"]) == sorted([names[0], names[2]])
+    outcome = run("eval", "--data", scenes, "--results", tmp_path / "x.json", "--classes", "[disk]")
+    assert outcome.code == 2
+    assert "expected alone" in outcome.err

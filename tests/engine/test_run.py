@@ -544,3 +544,15 @@ def test_weights_of_the_backbone_alone(shapes: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     taken = torch.load(tmp_path / "resnet18.pth", weights_only=True)["layer2.0.conv1.weight"]
     torch.testing.assert_close(tensors(result.last_weights)["backbone.body.layer2.0.conv1.weight"], taken)
+
+
+def test_a_run_may_learn_some_of_the_classes(shapes: Path, tmp_path: Path) -> None:
+    changes = {"classes": ["slab"], "epochs": 1, "mask_weights": {}}
+    result = train(settings(shapes, tmp_path / "run", **changes))
+    assert load_weights(tmp_path / "run" / "last.safetensors").class_names == ("slab",)
+    assert result.metrics is not None
+    assert result.metrics.class_rows()[0][0] == "slab"
+    with pytest.raises(ConfigError, match=r"mask_weights: .* has no mask_source pseudo, only none at all"):
+        train(settings(shapes, tmp_path / "other", mask_weights={"pseudo": 0.5}))
+    with pytest.raises(ProtomaskError, match="expected categories named cow"):
+        train(settings(shapes, tmp_path / "other", classes=["cow"]))

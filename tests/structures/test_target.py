@@ -147,3 +147,14 @@ def test_colors(color_by: Any, expected: int) -> None:
 def test_wrong_arguments_of_drawing(image: Any, options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         two().draw(image, **options)
+
+
+def test_weights_of_masks_stay_with_their_objects() -> None:
+    weighed = make_target(mask_weights=torch.tensor([1.0, 0.5, 0.25, 0.0]))
+    part = weighed[[3, 1]].to("cpu")
+    assert part.mask_weights is not None
+    assert part.mask_weights.tolist() == part.mask_trust.tolist() == [0.0, 0.5]
+    assert make_target().mask_trust.tolist() == [1.0] * 4
+    assert make_target().to("cpu").mask_weights is None
+    with pytest.raises(DataError, match="mask_weights"):
+        make_target(mask_weights=torch.ones(3))

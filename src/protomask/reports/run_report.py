@@ -176,8 +176,8 @@ def _predict(
 def _images(config: TrainConfig, split: str | None) -> CocoDataset:
     """The images of a split, by default those that the run validated on."""
     if split is not None:
-        return open_split(config.data, split)
-    paths = open_dataset(config.data)
+        return open_split(config.data, split, classes=config.classes)
+    paths = open_dataset(config.data, classes=config.classes)
     if config.overfit is None:
         return CocoDataset.of_split(paths, "val")
     dataset = CocoDataset.of_split(paths, "train")

@@ -36,7 +36,7 @@ def write_sheet(report: CheckReport, path: str | Path, *, seed: int = 0) -> Path
     path = Path(path)
     tiles: list[Image.Image] = []
     for name, split in report.splits.items():
-        dataset = CocoDataset(split.annotation_file, split.image_dir, faults=[])
+        dataset = CocoDataset(split.annotation_file, split.image_dir, classes=tuple(split.objects_of_class), faults=[])
         wanted = _share(name, list(report.splits))
         for index in random.Random(seed).sample(range(len(dataset)), len(dataset)):
             if wanted == 0:

@@ -93,6 +93,37 @@ class CocoFile:
             return source
         return cls(Path("ground truth"), source) if isinstance(source, Mapping) else cls.read(source)
 
+    def with_classes(self, names: Sequence[str]) -> CocoFile:
+        """The file without the categories of other names and their annotations.
+
+        Raises:
+            Fault: the file has no category of one of the names.
+
+        """
+        entries = self.content.get("categories")
+        entries = [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
+        known = [entry.get("name") for entry in entries]
+        missing = [name for name in names if name not in known]
+        if missing:
+            others = ", ".join(map(str, known))
+            reason = f"expected categories named {', '.join(missing)}; the file has {others}"
+            raise Fault(self.path, "class names", "", reason)
+        left_out = {_as_id(entry.get("id")) for entry in entries if entry.get("name") not in names}
+        kept = {"categories": [entry for entry in entries if entry.get("name") in names]}
+        annotations = self.content.get("annotations")
+        if isinstance(annotations, list):
+            kept["annotations"] = [
+                entry
+                for entry in annotations
+                if not isinstance(entry, Mapping) or _as_id(entry.get("category_id")) not in left_out
+            ]
+        return CocoFile(self.path, {**self.content, **kept})
+
+
+def _as_id(value: Any) -> int | str:
+    number = whole_number(value)
+    return shown(value) if number is None else number
+
 
 class ImageEntry(NamedTuple):
     """One image of a file; ``size`` (H, W) is None where the file does not have to state it, and does not."""

@@ -32,6 +32,8 @@ class Target:
         is_crowd: (N,) bool; crowd regions excuse detections but are no objects to learn.
         image_size: (H, W) of the frame.
         image_id: id in the data set, used by messages and results.
+        mask_weights: (N,) float32 in [0, 1], how much each mask teaches: 1 for one drawn with care, 0 where only the
+            box can be trusted; None where all masks have 1.
 
     Raises:
         DataError: a tensor has the wrong shape or dtype.
@@ -44,6 +46,7 @@ class Target:
     is_crowd: Tensor
     image_size: tuple[int, int]
     image_id: int | None = None
+    mask_weights: Tensor | None = None
 
     def __post_init__(self) -> None:
         count = len(self.labels)
@@ -52,6 +55,8 @@ class Target:
         check_array(f"{name}: labels", self.labels, (count,), "int64")
         check_array(f"{name}: masks", self.masks, (count, *self.image_size), "bool")
         check_array(f"{name}: is_crowd", self.is_crowd, (count,), "bool")
+        if self.mask_weights is not None:
+            check_array(f"{name}: mask_weights", self.mask_weights, (count,), "float32")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -65,7 +70,13 @@ class Target:
             labels=self.labels[chosen],
             masks=self.masks[chosen],
             is_crowd=self.is_crowd[chosen],
+            mask_weights=None if self.mask_weights is None else self.mask_weights[chosen],
         )
+
+    @property
+    def mask_trust(self) -> Tensor:
+        """(N,) float32, `mask_weights` also where there are none."""
+        return self.boxes.new_ones(len(self)) if self.mask_weights is None else self.mask_weights
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Target:
         """The same truth with its tensors on another device."""
@@ -75,6 +86,7 @@ class Target:
             labels=self.labels.to(device, non_blocking=non_blocking),
             masks=self.masks.to(device, non_blocking=non_blocking),
             is_crowd=self.is_crowd.to(device, non_blocking=non_blocking),
+            mask_weights=None if self.mask_weights is None else self.mask_weights.to(device, non_blocking=non_blocking),
         )
 
     def draw(

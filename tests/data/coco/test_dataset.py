@@ -16,7 +16,7 @@ from coco_content import HEIGHT, IMAGE, SQUARE, WIDTH, annotation, compressed, c
 from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.layout import open_dataset
 from protomask.data.coco.schema import DataWarning
-from protomask.errors import DataError
+from protomask.errors import ConfigError, DataError
 from protomask.structures.coco_json import CocoFile, Fault
 
 
@@ -252,3 +252,25 @@ def test_real_data_loads(
     if counts is not None:
         objects = sum(len(target) for target in targets)
         assert (len(dataset), objects, sum(int(target.is_crowd.sum()) for target in targets)) == counts
+
+
+def test_other_classes_are_background(tmp_path: Path) -> None:
+    data = content(annotation(), annotation(id=12, category_id=9))
+    dataset = make(tmp_path, data, classes=["cat"])
+    assert (dataset.class_names, dataset.category_ids, dataset.num_annotations) == (("cat",), (9,), 1)
+    assert dataset[0][1].labels.tolist() == [0]
+    assert make(tmp_path, data, classes=["cat", "dog"]).class_names == ("dog", "cat")
+    with pytest.raises(Fault, match="expected categories named cow; the file has cat, dog"):
+        make(tmp_path, data, classes=["cow", "cat"])
+
+
+def test_masks_have_the_weight_of_their_source(tmp_path: Path) -> None:
+    data = content(annotation(mask_source="pseudo"), annotation(id=12), annotation(id=13, mask_source="exact"))
+    dataset = make(tmp_path, data)
+    assert dataset.mask_sources == {"pseudo": 1, "exact": 1}
+    plain = dataset[0][1]
+    assert plain.mask_weights is None
+    dataset.weigh_masks({"pseudo": 0.25})
+    assert dataset[0][1].mask_trust.tolist() == [0.25, 1.0, 1.0]
+    with pytest.raises(ConfigError, match=r"mask_weights: .* has no mask_source psuedo, only pseudo, exact"):
+        dataset.weigh_masks({"psuedo": 0.5})

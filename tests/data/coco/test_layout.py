@@ -93,3 +93,14 @@ def test_a_data_set_of_one_split_is_no_training_set(tmp_path: Path) -> None:
         open_dataset(tmp_path)
     with pytest.raises(DataError, match=r"expected the split 'train'; its splits are test$"):
         open_dataset(as_yaml(tmp_path, "test"))
+
+
+def test_a_yaml_may_name_the_only_classes(tmp_path: Path) -> None:
+    file = as_yaml(make(tmp_path, "train", "val"), "train", "val")
+    assert open_dataset(file).classes is None
+    file.write_text(file.read_text() + "classes: [dog, cat]\n")
+    assert open_dataset(file).classes == ("dog", "cat")
+    assert open_dataset(file, classes=["dog"]).classes == ("dog",)
+    file.write_text(file.read_text().replace("[dog, cat]", "dog"))
+    with pytest.raises(DataError, match=r"classes: expected a list of names; got 'dog'"):
+        open_dataset(file)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -130,3 +131,18 @@ def test_joined_targets() -> None:
     joined = join_targets([scene(50, [(0, 0, 2, 2)])[1], scene(60, [])[1], scene(70, [(1, 1, 4, 4), (2, 2, 9, 9)])[1]])
     assert joined.labels.tolist() == [50, 70, 70]
     assert joined.image_id == 50
+
+
+def test_weights_of_masks_go_with_them() -> None:
+    class Weighed(Scenes):
+        def __getitem__(self, index: int) -> tuple[Any, Target]:
+            image, target = super().__getitem__(index)
+            return image, target if index == 0 else replace(target, mask_weights=target.labels / 200)
+
+    mixed = images(SQUARE, **MIXED)
+    mixed.dataset = Weighed()  # type: ignore[assignment]
+    for seed in range(20):
+        torch.manual_seed(seed)
+        _, target = mixed.draw(seed % 3)
+        expected = torch.where(target.labels == 100, 1.0, target.labels / 200)
+        assert torch.equal(target.mask_trust, expected)

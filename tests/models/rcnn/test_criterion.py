@@ -220,3 +220,16 @@ def test_masks_that_miss_their_object_do_not_teach_the_estimate() -> None:
     assert loss.item() == pytest.approx(0.5 * 0.2**2)
     assert estimates.grad is not None
     assert estimates.grad.tolist() == pytest.approx([0.0, 0.2])
+
+
+def test_masks_count_as_much_as_their_weights(network: MaskRCNN) -> None:
+    criterion = RCNNCriterion(network)
+    criterion.sample = lambda labels, count, share: (labels >= 0).nonzero()[:, 0]
+    losses = []
+    for weight in (1.0, 0.5, 0.0):
+        targets = [replace(one, mask_weights=torch.full((len(one),), weight)) for one in ordinary_targets()]
+        losses.append(criterion(train_output(network), targets))
+    for term in TERMS:
+        factors = (0.5, 0.0) if term in ("loss_mask", "loss_mask_iou") else (1.0, 1.0)
+        for factor, found in zip(factors, losses[1:], strict=True):
+            assert found[term].item() == pytest.approx(factor * losses[0][term].item(), rel=1e-5, abs=1e-9), term

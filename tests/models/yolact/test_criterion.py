@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -216,3 +217,15 @@ def test_a_tiny_network_learns_one_image() -> None:
     assert history[-1]["loss_total"] < 0.6 * history[0]["loss_total"]
     for term in TERMS:
         assert history[-1][term] < history[0][term], term
+
+
+def test_masks_count_as_much_as_their_weights(output: YolactOutput) -> None:
+    target = make_target([BOX, (30, 5, 60, 60)])
+    whole, _ = score(output, [target])
+    parts = []
+    for weights in ((1.0, 0.0), (0.0, 0.5), (0.0, 0.0)):
+        losses, _ = score(output, [replace(target, mask_weights=torch.tensor(weights))])
+        assert all(float(losses[term]) == float(whole[term]) for term in TERMS if term != "loss_mask")
+        parts.append(float(losses["loss_mask"]))
+    assert parts[0] + 2 * parts[1] == pytest.approx(float(whole["loss_mask"]), rel=1e-5)
+    assert min(parts[:2]) > parts[2] == 0

@@ -6,7 +6,8 @@ The whole annotation file is checked once when the dataset is made; masks are de
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ from protomask.data.coco.segmentation import (
     decode_masks,
     encode_annotation,
 )
-from protomask.errors import DataError
+from protomask.errors import ConfigError, DataError
 from protomask.images.decode import Pixels
 from protomask.images.pixels import EXIF_ORIENTATION, IMAGE_FORMATS, check_claim, to_rgb_array
 from protomask.structures.coco_json import CocoFile, Fault
@@ -63,6 +64,7 @@ class CocoDataset(Dataset[Sample]):
         image_dir: folder of the images. ``file_name`` may hold subfolders of it; they are also found without them.
         class_names: names in label order; categories are matched by name. By default the file's categories in order of
             their ids.
+        classes: names of the only categories to look at; objects of the others count as background. None for all.
         orientation: frame of the annotations where images carry an EXIF orientation: "upright" as programs show them,
             "stored" as the pixels lie in the file, "auto" the one whose size the JSON states, and the stored one where
             the size cannot tell.
@@ -77,6 +79,7 @@ class CocoDataset(Dataset[Sample]):
         notes: what was left out without a loss.
         respelled: names of images in the file whose files are spelled in another way, with the file's.
         elsewhere: names of images in the file whose files lie in another folder, with the file's.
+        mask_sources: number of annotations by their ``mask_source``, of those that have one.
 
     Raises:
         DataError: the annotation file cannot be read, is not COCO instance JSON or contradicts itself, or image files
@@ -90,10 +93,13 @@ class CocoDataset(Dataset[Sample]):
         image_dir: str | Path,
         *,
         class_names: Sequence[str] | None = None,
+        classes: Sequence[str] | None = None,
         orientation: Orientation = "auto",
         faults: list[Fault] | None = None,
     ) -> None:
         file = annotation_file if isinstance(annotation_file, CocoFile) else CocoFile.read(annotation_file)
+        if classes is not None:
+            file = file.with_classes(classes)
         self.annotation_file = file.path
         self.image_dir = Path(image_dir)
         schema, found = read_schema(file, class_names)
@@ -113,6 +119,8 @@ class CocoDataset(Dataset[Sample]):
         self._offsets = np.cumsum([0, *map(len, packed)])
         self._records = np.frombuffer(b"".join(packed), dtype=np.uint8)
         self._num_annotations = sum(map(len, schema.annotations))
+        self.mask_sources = Counter(one.mask_source for own in schema.annotations for one in own if one.mask_source)
+        self._mask_weights: Mapping[str, float] = {}
         self._warned = False
         if faults is None:
             warn_of(self.annotation_file, schema.problems)
@@ -128,7 +136,9 @@ class CocoDataset(Dataset[Sample]):
     ) -> CocoDataset:
         """One split of a data set, read as the data set says."""
         file, folder = paths.splits[split]
-        return cls(file, folder, class_names=class_names, orientation=paths.orientation, faults=faults)
+        return cls(
+            file, folder, class_names=class_names, classes=paths.classes, orientation=paths.orientation, faults=faults
+        )
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -151,6 +161,21 @@ class CocoDataset(Dataset[Sample]):
         self.image_ids = self.image_ids[:count]
         self._image_sizes = self._image_sizes[:count]
         self._image_files = self._image_files[:count]
+
+    def weigh_masks(self, weights: Mapping[str, float]) -> None:
+        """Give the masks of later targets weights by their ``mask_source``; those of other sources have 1.
+
+        Raises:
+            ConfigError: no annotation has one of the sources.
+
+        """
+        unknown = [source for source in weights if source not in self.mask_sources]
+        if unknown:
+            known = ", ".join(self.mask_sources) or "none at all"
+            raise ConfigError(
+                f"mask_weights: {self.annotation_file} has no mask_source {', '.join(unknown)}, only {known}"
+            )
+        self._mask_weights = dict(weights)
 
     def image_path(self, index: int) -> Path:
         """File of item ``index``."""
@@ -247,8 +272,14 @@ class CocoDataset(Dataset[Sample]):
             is_crowd=torch.tensor([item.annotation.is_crowd for item in kept], dtype=torch.bool),
             image_size=size,
             image_id=image_id,
+            mask_weights=self._weights_of(kept),
         )
         return target, problems
+
+    def _weights_of(self, kept: Sequence[EncodedObject]) -> Tensor | None:
+        if not self._mask_weights:
+            return None
+        return torch.tensor([self._mask_weights.get(item.annotation.mask_source, 1.0) for item in kept])
 
     def encode_objects(
         self, index: int, size: tuple[int, int], faults: list[Fault] | None = None

@@ -18,6 +18,7 @@ from protomask.structures.file_names import FileNames, with_slashes
 Orientation = Literal["auto", "upright", "stored"]
 """Frame of the annotations of images with an EXIF orientation, see `protomask.data.coco.dataset.CocoDataset`."""
 _ORIENTATION_KEY = "exif_orientation"
+_CLASSES_KEY = "classes"
 _KINDS = ("annotations", "images")
 TRAINING_SPLITS = ("train", "val")
 """What a data set must have to be trained on."""
@@ -38,21 +39,27 @@ class DatasetPaths:
     Attributes:
         splits: by name: those asked for, which exist, and any others that the data set has.
         orientation: frame of the annotations of turned images.
+        classes: names of the only classes to look at; None for all.
 
     """
 
     splits: Mapping[str, SplitPaths]
     orientation: Orientation = "auto"
+    classes: tuple[str, ...] | None = None
 
 
-def open_dataset(path: str | Path, splits: Sequence[str] = TRAINING_SPLITS) -> DatasetPaths:
+def open_dataset(
+    path: str | Path, splits: Sequence[str] = TRAINING_SPLITS, *, classes: Sequence[str] | None = None
+) -> DatasetPaths:
     """Find the splits of a data set.
 
     Args:
         path: a folder with ``annotations/SPLIT.json`` and ``images/SPLIT/``, or a YAML file with the keys
             ``SPLIT_annotations`` and ``SPLIT_images`` for each split (paths relative to the YAML) and, if wanted,
-            ``exif_orientation``: auto, upright or stored, see `protomask.data.coco.dataset.CocoDataset`.
+            ``exif_orientation``: auto, upright or stored, and ``classes``: a list of names, see
+            `protomask.data.coco.dataset.CocoDataset`.
         splits: names of the splits that must be there.
+        classes: names of the only classes to look at; by default those of the YAML, or all.
 
     Raises:
         DataError: a part is missing; the message names the expected path, and how another layout is converted.
@@ -60,6 +67,7 @@ def open_dataset(path: str | Path, splits: Sequence[str] = TRAINING_SPLITS) -> D
     """
     path = Path(path)
     orientation: Orientation = "auto"
+    own_classes: tuple[str, ...] | None = None
     hint = ""
     try:
         is_folder = path.is_dir()
@@ -71,7 +79,7 @@ def open_dataset(path: str | Path, splits: Sequence[str] = TRAINING_SPLITS) -> D
     if is_folder:
         asked = {split: SplitPaths(path / "annotations" / f"{split}.json", path / "images" / split) for split in splits}
     elif path.suffix.lower() in (".yaml", ".yml"):
-        found, orientation = _read_dataset_yaml(path, splits)
+        found, orientation, own_classes = _read_dataset_yaml(path, splits)
         asked = {split: found[split] for split in splits if split in found}
     else:
         raise DataError(
@@ -85,7 +93,9 @@ def open_dataset(path: str | Path, splits: Sequence[str] = TRAINING_SPLITS) -> D
         for kind, part in zip(_KINDS, asked[split], strict=True):
             _check_there(part, kind, f"dataset {path}: {split}_{kind}", _others(split, found) + hint)
     return DatasetPaths(
-        splits={**asked, **{name: own for name, own in found.items() if name not in asked}}, orientation=orientation
+        splits={**asked, **{name: own for name, own in found.items() if name not in asked}},
+        orientation=orientation,
+        classes=own_classes if classes is None else tuple(classes),
     )
 
 
@@ -143,7 +153,9 @@ def read_yaml(path: Path) -> Any:
         raise DataError(f"{path}: cannot be read as YAML: {error}") from error
 
 
-def _read_dataset_yaml(path: Path, splits: Sequence[str]) -> tuple[dict[str, SplitPaths], Orientation]:
+def _read_dataset_yaml(
+    path: Path, splits: Sequence[str]
+) -> tuple[dict[str, SplitPaths], Orientation, tuple[str, ...] | None]:
     expected = [f"{split}_{kind}" for split in splits for kind in _KINDS]
     try:
         content = read_yaml(path)
@@ -156,6 +168,9 @@ def _read_dataset_yaml(path: Path, splits: Sequence[str]) -> tuple[dict[str, Spl
     if orientation not in get_args(Orientation):
         known = ", ".join(get_args(Orientation))
         raise DataError(f"dataset {path}: {_ORIENTATION_KEY}: expected one of {known}; got {shown(orientation)}")
+    classes = content.pop(_CLASSES_KEY, None)
+    if classes is not None and not (isinstance(classes, list) and classes and all(isinstance(x, str) for x in classes)):
+        raise DataError(f"dataset {path}: {_CLASSES_KEY}: expected a list of names; got {shown(classes)}")
     names = dict.fromkeys(str(key).rpartition("_")[0] for key in content)
     pairs = {f"{name}_{kind}" for name in names for kind in _KINDS}
     if not content or set(content) != pairs or not all(isinstance(value, str) for value in content.values()):
@@ -163,7 +178,7 @@ def _read_dataset_yaml(path: Path, splits: Sequence[str]) -> tuple[dict[str, Spl
         hint = conversion_hint(path) if path.is_file() else ""
         raise DataError(f"dataset {path}: expected the keys {expected}, each with one path; got {keys}{hint}")
     found = {name: SplitPaths(*(path.parent / content[f"{name}_{kind}"] for kind in _KINDS)) for name in names}
-    return found, orientation
+    return found, orientation, None if classes is None else tuple(classes)
 
 
 class FoundImages(NamedTuple):

@@ -70,7 +70,8 @@ def warn_of(file: Path, problems: Sequence[AnnotationProblem], note: str = "", *
 class Annotation(NamedTuple):
     """One object as the file has it; ``label`` is 0-based, ``segmentation`` polygons in px or an RLE.
 
-    ``bbox`` [x, y, w, h] and ``area`` are None where the file has none; the mask says them then.
+    ``bbox`` [x, y, w, h] and ``area`` are None where the file has none; the mask says them then. ``mask_source`` is
+    what the file says of how the mask was made, empty where it says nothing.
     """
 
     annotation_id: int
@@ -79,6 +80,7 @@ class Annotation(NamedTuple):
     bbox: Box | None
     segmentation: list[list[float]] | dict[str, Any]
     area: float | None = None
+    mask_source: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,7 +312,9 @@ class _Reader:
         is_crowd = entry.get("iscrowd")
         if is_crowd not in (None, 0, 1):
             raise Flaw("iscrowd", f"expected iscrowd 0 or 1, got {shown(is_crowd)}")
-        annotation = Annotation(annotation_id, label, bool(is_crowd), bbox, [], area)
+        source = entry.get("mask_source")
+        mask_source = source if isinstance(source, str) else ""
+        annotation = Annotation(annotation_id, label, bool(is_crowd), bbox, [], area, mask_source)
         segmentation = entry.get("segmentation")
         if segmentation is None or (isinstance(segmentation, Sequence | Mapping) and not len(segmentation)):
             dropped = [] if self._is_box(annotation) else ["no segmentation, dropped"]

@@ -24,6 +24,7 @@ def check_dataset(
     path: str | Path,
     *,
     splits: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
     quick: bool = False,
     progress: Progress | None = None,
 ) -> CheckReport:
@@ -34,13 +35,14 @@ def check_dataset(
     Args:
         path: as for `protomask.data.coco.layout.open_dataset`.
         splits: splits to look at; by default train and val, and all others that the data set has.
+        classes: names of the only classes to look at; by default those that the data set names, or all.
         quick: decode only some images and some annotations, evenly spaced, so that any data set takes only seconds.
         progress: called after the annotations of each image, and after its pixels.
 
     """
     dataset = str(path)
     try:
-        paths = open_dataset(path, TRAINING_SPLITS if splits is None else splits)
+        paths = open_dataset(path, TRAINING_SPLITS if splits is None else splits, classes=classes)
     except DataError as error:
         found = Problem(severity="error", kind="dataset", split=None, message=str(error), places=())
         return CheckReport(dataset=dataset, splits={}, problems=(found,))

@@ -96,6 +96,9 @@ def join_targets(targets: list[Target]) -> Target:
         labels=torch.cat([target.labels for target in targets]),
         masks=torch.cat([target.masks for target in targets]),
         is_crowd=torch.cat([target.is_crowd for target in targets]),
+        mask_weights=None
+        if all(target.mask_weights is None for target in targets)
+        else torch.cat([target.mask_trust for target in targets]),
     )
 
 

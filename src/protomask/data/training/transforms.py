@@ -223,6 +223,7 @@ class TrainTransform:
             is_crowd=target.is_crowd[chosen],
             image_size=frame,
             image_id=target.image_id,
+            mask_weights=None if target.mask_weights is None else target.mask_weights[chosen],
         )
 
     def _orient(self, scene: _Scene) -> _Scene:

@@ -34,7 +34,8 @@ class RCNNCriterion(nn.Module):
     """Objectness, proposal box, class, box and mask terms, and mask IoU where the network has that head.
 
     The network's heads are run here, on the proposals that are chosen to train them. A batch without proposals,
-    objects or positives has a finite loss. Crowds are no objects, and what lies in them is no background.
+    objects or positives has a finite loss. Crowds are no objects, and what lies in them is no background. Mask and mask
+    IoU count as much as the target's ``mask_weights`` say.
 
     Args:
         network: gives the config and the heads.
@@ -171,7 +172,7 @@ class RCNNCriterion(nn.Module):
         self, output: RCNNOutput, objects: Sequence[Target], chosen: Sequence[_Regions]
     ) -> tuple[Tensor, Tensor]:
         """Mask and mask IoU: the latter's gradient reaches the mask head and the features, too, as published."""
-        boxes, labels, targets, shares = [], [], [], []
+        boxes, labels, targets, shares, trust = [], [], [], [], []
         for own, regions in zip(objects, chosen, strict=True):
             positive = regions.labels > 0
             boxes.append(regions.boxes[positive])
@@ -179,18 +180,22 @@ class RCNNCriterion(nn.Module):
             wanted, share = self.mask_targets(own.masks[regions.owners[positive]], boxes[-1], 2 * MASK_ROI_SIZE)
             targets.append(wanted)
             shares.append(share)
+            trust.append(own.mask_trust[regions.owners[positive]])
         all_labels = torch.cat(labels)
         roi_features = self.network.roi_features(output.features, boxes, MASK_ROI_SIZE)
         logits = self.network.mask_logits(roi_features, all_labels)
         scores = self.network.mask_scores(roi_features, logits, all_labels)
         with torch.autocast(logits.device.type, enabled=False):
             mask_logits, mask_targets = logits.float(), torch.cat(targets)
-            loss_mask = F.binary_cross_entropy_with_logits(mask_logits, mask_targets, reduction="sum")
+            weights = torch.cat(trust)
+            loss_mask = F.binary_cross_entropy_with_logits(
+                mask_logits, mask_targets, weights[:, None, None], reduction="sum"
+            )
             loss_mask = loss_mask / _count(mask_targets)
             if scores is None:
                 return loss_mask, loss_mask.new_zeros(())
             wanted = mask_iou_targets(mask_logits, mask_targets, torch.cat(shares))
-            return loss_mask, mask_iou_loss(scores.float(), wanted)
+            return loss_mask, mask_iou_loss(scores.float(), wanted, weights)
 
 
 def _count(terms: Tensor) -> Tensor:

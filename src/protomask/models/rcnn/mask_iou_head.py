@@ -88,17 +88,20 @@ def mask_iou_targets(mask_logits: Tensor, mask_targets: Tensor, inside_shares: T
     return (overlap / union).detach()
 
 
-def mask_iou_loss(estimates: Tensor, targets: Tensor) -> Tensor:
+def mask_iou_loss(estimates: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Half the mean squared error over the masks that overlap their object at all; 0 where none does.
 
     Args:
         estimates: (N,) IoU of the mask's class.
         targets: (N,), see `mask_iou_targets`.
+        weights: (N,) of each mask in the sum; 1 by default.
 
     """
     learned = targets > 0
-    distance = F.mse_loss(estimates[learned], targets[learned], reduction="sum")
-    return 0.5 * distance / shared_count(learned.sum())
+    distance = F.mse_loss(estimates[learned], targets[learned], reduction="none")
+    if weights is not None:
+        distance = distance * weights[learned]
+    return 0.5 * distance.sum() / shared_count(learned.sum())
 
 
 def inside_shares(masks: Tensor, boxes: Tensor) -> Tensor:

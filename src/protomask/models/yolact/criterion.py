@@ -30,7 +30,8 @@ class YolactCriterion(nn.Module):
     """Box, class (with hard negatives), mask and semantic terms, and mask rescoring where the network has it.
 
     Box, class, mask and rescoring are divided by the positives of the whole batch, semantic by the images. A batch
-    without positives has a finite loss, and objects without area are left out.
+    without positives has a finite loss, and objects without area are left out. Mask and rescoring count as much as the
+    target's ``mask_weights`` say; the semantic term, which tells no instances apart, learns from all masks.
 
     Args:
         config: of the network.
@@ -140,7 +141,8 @@ class YolactCriterion(nn.Module):
             sums = cropped_mask_bce_sums(logits, grid_masks, inside)
             # Each object counts alike whatever its size: the sum is divided by the box area in grid cells.
             extent = boxes[:, 2:] - boxes[:, :2]
-            total = total + share * (sums / (extent[:, 0] * width) / (extent[:, 1] * height)).sum()
+            trust = own.mask_trust[owners]
+            total = total + share * (trust * sums / (extent[:, 0] * width) / (extent[:, 1] * height)).sum()
             if self.rescoring is not None:
                 large = grid_masks.flatten(1).sum(dim=1) > self.config.rescoring_min_area
                 samples.append(
@@ -148,7 +150,7 @@ class YolactCriterion(nn.Module):
                         mask_probs=(logits.sigmoid() * inside)[large],
                         truth=grid_masks[large],
                         labels=own.labels[owners][large],
-                        weights=total.new_full((int(large.sum()),), share),
+                        weights=share * trust[large],
                     )
                 )
         rescoring = total.new_zeros(()) if self.rescoring is None else self._rescoring(samples, self.rescoring)
