@@ -28,6 +28,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "data check": ("check", "look for everything that is wrong in a data set before training does"),
     "data synth": ("synth", "render a synthetic data set of overlapping shapes"),
     "data convert": ("convert_data", "turn a data set into another format, or split it"),
+    "data pseudo-label": ("pseudo_label", "add what a model is sure of to the annotations, for another training"),
     "demo": ("demo", "try the shipped model on shipped scenes"),
 }
 
