@@ -547,7 +547,7 @@ def test_weights_of_the_backbone_alone(shapes: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_may_learn_some_of_the_classes(shapes: Path, tmp_path: Path) -> None:
-    changes = {"classes": ["slab"], "epochs": 1, "mask_weights": {}}
+    changes = {"classes": ["slab"], "epochs": 1, "repeat_rare": 1.0}
     result = train(settings(shapes, tmp_path / "run", **changes))
     assert load_weights(tmp_path / "run" / "last.safetensors").class_names == ("slab",)
     assert result.metrics is not None

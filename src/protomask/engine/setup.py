@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from protomask.checkpoints.backbones import build_on_backbone
@@ -16,6 +18,7 @@ from protomask.data.coco.layout import open_dataset
 from protomask.data.doctor.check import check_dataset
 from protomask.data.doctor.report import CheckReport
 from protomask.data.training.augmentation import AugmentationConfig
+from protomask.data.training.repeating import repeated_images
 from protomask.engine.config import Part, TrainConfig
 from protomask.engine.folder import RunFolder
 from protomask.engine.log import Reporter
@@ -47,11 +50,12 @@ def check_data(config: TrainConfig) -> CheckReport:
 
 
 class RunData(NamedTuple):
-    """The images that a run learns from, and those that it is validated on."""
+    """The images that a run learns from, which of them a pass shows, and those that it is validated on."""
 
     train: CocoDataset
     val: CocoDataset
     augmentation: AugmentationConfig
+    shown: NDArray[np.int64]
 
 
 def open_data(config: TrainConfig) -> RunData:
@@ -67,11 +71,13 @@ def open_data(config: TrainConfig) -> RunData:
     train.weigh_masks(config.mask_weights)
     if config.overfit is None:
         val = CocoDataset.of_split(paths, "val", class_names=train.class_names)
-        return RunData(train, val, config.augmentation)
+        labels = [train.labels_of(index) for index in range(len(train))] if config.repeat_rare else [set()] * len(train)
+        shown = repeated_images(labels, config.repeat_rare, seed=config.seed)
+        return RunData(train, val, config.augmentation, shown)
     val = CocoDataset.of_split(paths, "train")
     for dataset in (train, val):
         dataset.keep_first(config.overfit)
-    return RunData(train, val, AugmentationConfig.off())
+    return RunData(train, val, AugmentationConfig.off(), np.arange(len(train)))
 
 
 def network_for(config: TrainConfig, class_names: tuple[str, ...], reporter: Reporter) -> Network:

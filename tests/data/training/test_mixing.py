@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -146,3 +147,9 @@ def test_weights_of_masks_go_with_them() -> None:
         _, target = mixed.draw(seed % 3)
         expected = torch.where(target.labels == 100, 1.0, target.labels / 200)
         assert torch.equal(target.mask_trust, expected)
+
+
+def test_a_pass_may_show_images_several_times_or_never() -> None:
+    quiet = images().augmentation
+    shown = TrainingImages(Scenes(), quiet, SQUARE, shown=np.array([2, 0, 2]))  # type: ignore[arg-type]
+    assert [shown.draw(place)[1].image_id for place in range(len(shown))] == [140, 100, 140]

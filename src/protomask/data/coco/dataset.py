@@ -162,6 +162,10 @@ class CocoDataset(Dataset[Sample]):
         self._image_sizes = self._image_sizes[:count]
         self._image_files = self._image_files[:count]
 
+    def labels_of(self, index: int) -> set[int]:
+        """Labels of the objects of item ``index``, crowds left out."""
+        return {one.label for one in self.load_annotations(index) if not one.is_crowd}
+
     def weigh_masks(self, weights: Mapping[str, float]) -> None:
         """Give the masks of later targets weights by their ``mask_source``; those of other sources have 1.
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import masks_to_boxes
 
@@ -28,22 +30,31 @@ class TrainingImages:
         dataset: images and truth, not augmented.
         augmentation: probabilities and strengths.
         geometry: geometry of the model.
+        shown: indices of the images that a pass shows, some of them perhaps several times; each once by default.
 
     """
 
-    def __init__(self, dataset: CocoDataset, augmentation: AugmentationConfig, geometry: Geometry) -> None:
+    def __init__(
+        self,
+        dataset: CocoDataset,
+        augmentation: AugmentationConfig,
+        geometry: Geometry,
+        *,
+        shown: NDArray[np.int64] | None = None,
+    ) -> None:
         self.dataset = dataset
+        self.shown = np.arange(len(dataset)) if shown is None else shown
         self.augmentation = augmentation
         self.transform = TrainTransform(augmentation, geometry)
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.shown)
 
     def draw(self, index: int, *, scale: float = 1.0, mixes: bool = True) -> Sample:
         """One training sample.
 
         Args:
-            index: index of the image, the first of several if it is mixed.
+            index: place of the image in a pass; it is the first of several if it is mixed.
             scale: size of the network frame relative to the model's, see `TrainTransform.frame`.
             mixes: whether it may be mixed with other images.
 
@@ -56,18 +67,21 @@ class TrainingImages:
         if mosaic < augmentation.mosaic:
             sample = self._mosaic(index, scale)
         else:
-            sample = self.transform(*self.dataset[index], scale=scale)
+            sample = self.transform(*self._load(index), scale=scale)
         if paste < augmentation.copy_paste:
-            other = self.transform.window(*self.dataset[self._other()], sample[1].image_size, scale)
+            other = self.transform.window(*self._load(self._other()), sample[1].image_size, scale)
             sample = paste_objects(sample, other)
         return sample
+
+    def _load(self, place: int) -> Sample:
+        return self.dataset[int(self.shown[place])]
 
     def _other(self) -> int:
         return int(torch.randint(len(self), ()))
 
     def _mosaic(self, index: int, scale: float) -> Sample:
         """Four images around a point, each with large-scale jitter; the truth has the id of the first."""
-        first = self.dataset[index]
+        first = self._load(index)
         height, width = self.transform.frame(first[1].image_size, scale)
         y, x = (_MARGIN + (1 - 2 * _MARGIN) * torch.rand(2)).tolist()
         middle_y, middle_x = round(y * height), round(x * width)
@@ -78,7 +92,7 @@ class TrainingImages:
             for rows in ((0, middle_y), (middle_y, height))
             for columns in ((0, middle_x), (middle_x, width))
         ):
-            source = first if number == 0 else self.dataset[self._other()]
+            source = first if number == 0 else self._load(self._other())
             image, target = self.transform.window(*source, (bottom - top, right - left), scale)
             canvas[:, top:bottom, left:right] = image
             masks = target.masks.new_zeros(len(target), height, width)
