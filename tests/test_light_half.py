@@ -21,7 +21,7 @@ SCENES = sorted((PACKAGE / "samples").glob("*.jpg"))
 LIGHT_ROOMS = ("masks", "images", "structures", "detection", "inference", "runtimes")
 LIGHT_MODULES = (
     "errors", "files", "memory", "settings", "api", "cli.main",
-    "downloads", "extras", "models.naming", "engine.preflight", "data.doctor.check",
+    "downloads", "extras", "storage", "models.naming", "engine.preflight", "data.doctor.check",
 )  # fmt: skip
 
 needs_shipped_files = pytest.mark.skipif(
@@ -170,6 +170,18 @@ def test_predict_writes_everything(tmp_path: Path) -> None:
         "predictions.json", "predictions.jsonl", "scene_1.png", "scene_2.png",
     ]  # fmt: skip
     assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())) > 2
+
+
+@needs_shipped_files
+def test_the_worker_of_bulk_prediction() -> None:
+    pytest.importorskip("pyarrow")
+    code = f"""
+        from protomask.bulk.schema import ImageRow
+        from protomask.bulk.worker import BulkWorker
+        [row] = BulkWorker().rows([ImageRow("a", {str(SCENES[0])!r})])
+        print(row["error"], len(row["instances"]) > 0)
+    """
+    assert run("-c", _dedented(code)) == "None True\n"
 
 
 @needs_shipped_files

@@ -15,6 +15,7 @@ from protomask.cli.streams import make_writable
 VERBS: dict[str, tuple[str, str]] = {
     "predict": ("predict", "find instances in images and videos; write overlays, COCO JSON, polygons, label maps"),
     "track": ("track", "follow instances through videos, cameras and streams; write videos, tracks and events"),
+    "bulk": ("bulk", "find instances in very many images, on this machine or a cluster, into Parquet files"),
     "serve": ("serve", "answer requests over HTTP, with a page to look with"),
     "train": ("train", "train a model on a COCO-format data set"),
     "eval": ("evaluate", "measure COCO box and mask AP of a model or of a results file"),
