@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -439,7 +439,7 @@ class Images:
     def __len__(self) -> int:
         return self.count
 
-    def draw(self, index: int, *, scale: float, mixes: bool) -> tuple[torch.Tensor, Target]:
+    def draw(self, index: int, *, scale: float, mixes: bool, recent: Sequence[int]) -> tuple[torch.Tensor, Target]:
         noise = torch.randint(0, 256, (3, 4, 4), dtype=torch.uint8)
         return noise, empty_target((4, 4), image_id=index)
 

@@ -123,4 +123,6 @@ def _variety(config: TrainConfig, start: int, length: int) -> Variety:
     if config.overfit is not None:
         return NO_VARIETY
     plain_from = start + round((1 - config.augmentation.plain_end) * length)
-    return Variety(config.augmentation.multi_scale, plain_from)
+    mixed = config.augmentation
+    mix_from = mixed.mix_from if mixed.mosaic or mixed.copy_paste else 0
+    return Variety(mixed.multi_scale, plain_from, mix_from)

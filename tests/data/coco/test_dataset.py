@@ -274,3 +274,31 @@ def test_masks_have_the_weight_of_their_source(tmp_path: Path) -> None:
     assert dataset[0][1].mask_trust.tolist() == [0.25, 1.0, 1.0]
     with pytest.raises(ConfigError, match=r"mask_weights: .* has no mask_source psuedo, only pseudo, exact"):
         dataset.weigh_masks({"psuedo": 0.5})
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_jpeg_may_be_reduced_with_its_truth(tmp_path: Path, turned: bool) -> None:
+    size = (400, 300) if not turned else (300, 400)  # as the annotations lie
+    (tmp_path / "images").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6 if turned else 1
+    Image.new("RGB", (400, 300), (200, 0, 0)).save(tmp_path / "images" / "a.jpg", exif=exif)
+    image = {**IMAGE, "file_name": "a.jpg", "width": size[0], "height": size[1]}
+    square = annotation(segmentation=[[40, 80, 140, 80, 140, 180, 40, 180]], bbox=[40, 80, 100, 100], area=10000)
+    (tmp_path / "a.json").write_text(json.dumps(content(square, images=[image])))
+    dataset = CocoDataset(tmp_path / "a.json", tmp_path / "images")
+    for at_least, factor in ((None, 1), ((201, 201), 1), ((100, 140), 2), ((30, 30), 8)):
+        pixels, target = dataset.load_sample(0, at_least)
+        assert target.image_size == tuple(pixels.shape[1:]) == (-(-size[1] // factor), -(-size[0] // factor))
+        assert np.allclose(target.boxes[0].numpy(), np.array([40, 80, 140, 180]) / factor, atol=1)
+        assert int(target.masks.sum()) == pytest.approx(10000 / factor**2, rel=0.15)
+
+
+def test_what_cannot_be_reduced_keeps_its_size(tmp_path: Path) -> None:
+    dataset = make(tmp_path, content(annotation()))
+    assert tuple(dataset.load_sample(0, (2, 2))[0].shape[1:]) == (HEIGHT, WIDTH)
+    Image.new("RGB", (64, 64)).save(tmp_path / "images" / "a.png", format="JPEG")
+    with pytest.warns(DataWarning, match="the file is 64x64 px"):
+        whole = dataset[0][1]
+    reduced = dataset.load_sample(0, (2, 2))[1]
+    assert reduced.image_size == whole.image_size == (64, 64)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,13 @@ class Noise:
     def __len__(self) -> int:
         return 11
 
-    def draw(self, index: int, *, scale: float = 1.0, mixes: bool = True) -> tuple[Tensor, Target]:
+    def __init__(self) -> None:
+        self.recent: dict[int, list[int]] = {}
+
+    def draw(
+        self, index: int, *, scale: float = 1.0, mixes: bool = True, recent: Sequence[int] = ()
+    ) -> tuple[Tensor, Target]:
+        self.recent[index] = list(recent)
         image = torch.randint(0, 256, (3, 4, 4), dtype=torch.uint8)
         image[:, 0, 0] = index
         image[:, 0, 1] = round(100 * scale)
@@ -95,6 +102,21 @@ def test_scale_changes_from_step_to_step_alike_for_all_and_mixing_ends() -> None
     assert_same(run(2, 6, variety=variety), everything[2:])
     second = run(0, 6, batch_size=2, variety=variety, share=Share(process=1, processes=2))
     assert [int(images[0, 0, 0, 1]) for images, _ in second] == [int(step[0]) for step in scales]
+
+
+def test_images_are_mixed_with_those_shown_before() -> None:
+    dataset = Noise()
+    options: dict[str, Any] = {"batch_size": 2, "seed": 3, "last_iteration": 4, "num_workers": 0}
+    variety = Variety(plain_from=3, mix_from=3)
+    shown = ids(list(training_batches(dataset, first_iteration=0, variety=variety, **options)))
+    before = {one: dataset.recent[one] for batch in shown for one in batch if one is not None}
+    assert before[shown[2][0] or 0] == before[shown[2][1] or 0] == [shown[0][1], *shown[1]]
+    assert before[shown[1][0] or 0][1:] == shown[0]
+    assert len(before[shown[0][0] or 0]) == 3
+    assert before[shown[3][0] or 0] == []
+    resumed = ids(list(training_batches(dataset, first_iteration=2, variety=variety, **options)))
+    assert resumed == shown[2:]
+    assert dataset.recent == dataset.recent | before
 
 
 def test_an_epoch_shows_no_image_twice_and_targets_go_with_their_images() -> None:

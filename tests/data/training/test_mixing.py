@@ -43,8 +43,11 @@ class Scenes:
     def __len__(self) -> int:
         return 3
 
-    def __getitem__(self, index: int) -> tuple[Any, Target]:
-        return scene(100 + 20 * index, list(self.boxes[: index + 1]), size=(40 + index, 60))
+    def image_size(self, index: int) -> tuple[int, int]:
+        return (40 + index, 60)
+
+    def load_sample(self, index: int, at_least: tuple[int, int]) -> tuple[Any, Target]:
+        return scene(100 + 20 * index, list(self.boxes[: index + 1]), size=self.image_size(index))
 
 
 def images(geometry: Geometry = SQUARE, **changes: float) -> TrainingImages:
@@ -136,8 +139,8 @@ def test_joined_targets() -> None:
 
 def test_weights_of_masks_go_with_them() -> None:
     class Weighed(Scenes):
-        def __getitem__(self, index: int) -> tuple[Any, Target]:
-            image, target = super().__getitem__(index)
+        def load_sample(self, index: int, at_least: tuple[int, int]) -> tuple[Any, Target]:
+            image, target = super().load_sample(index, at_least)
             return image, target if index == 0 else replace(target, mask_weights=target.labels / 200)
 
     mixed = images(SQUARE, **MIXED)
@@ -153,3 +156,25 @@ def test_a_pass_may_show_images_several_times_or_never() -> None:
     quiet = images().augmentation
     shown = TrainingImages(Scenes(), quiet, SQUARE, shown=np.array([2, 0, 2]))  # type: ignore[arg-type]
     assert [shown.draw(place)[1].image_id for place in range(len(shown))] == [140, 100, 140]
+
+
+def test_kept_images_change_nothing() -> None:
+    class Counting(Scenes):
+        loads = 0
+
+        def load_sample(self, index: int, at_least: tuple[int, int]) -> tuple[Any, Target]:
+            self.loads += 1
+            return super().load_sample(index, at_least)
+
+    found = []
+    for mix_from in (0, 2):
+        counting = Counting()
+        mixed = TrainingImages(counting, images(SQUARE, **MIXED).augmentation.replace(mix_from=mix_from), SQUARE)  # type: ignore[arg-type]
+        torch.manual_seed(5)
+        drawn = [mixed.draw(place % 2, recent=(0, 1)) for place in range(12)]
+        found.append((counting.loads, drawn))
+    assert found[1][0] == 2 < found[0][0]
+    for (image, target), (again, same) in zip(found[0][1], found[1][1], strict=True):
+        assert torch.equal(image, again)
+        assert torch.equal(target.masks, same.masks)
+        assert set(target.labels.tolist()) <= {100, 120}

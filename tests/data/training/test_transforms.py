@@ -300,7 +300,7 @@ def test_brightness_and_contrast() -> None:
 )
 def test_config_names_the_field(field: str, value: float) -> None:
     with pytest.raises(ConfigError, match=rf"^{field}: expected a number from .*, got {value}"):
-        AugmentationConfig(**{field: value})
+        AugmentationConfig(**{field: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])

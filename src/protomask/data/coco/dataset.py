@@ -149,9 +149,22 @@ class CocoDataset(Dataset[Sample]):
         return self._num_annotations
 
     def __getitem__(self, index: int) -> Sample:
-        image = self.load_image(index)
+        return self.load_sample(index)
+
+    def load_sample(self, index: int, at_least: tuple[int, int] | None = None) -> Sample:
+        """Item ``index``, which may be reduced.
+
+        Args:
+            index: index of the item.
+            at_least: (H, W) that are enough, see `load_pixels`; the target has the frame of the image.
+
+        Raises:
+            DataError: the file or an RLE cannot be decoded.
+
+        """
+        image = torch.from_numpy(self.load_pixels(index, at_least)).permute(2, 0, 1)
         target, problems = self.load_target(index, (image.shape[1], image.shape[2]))
-        if problems and not self._warned:
+        if problems and not self._warned and at_least is None:
             self._warned = True
             warn_of(self.annotation_file, problems, "; more of this kind are repaired silently")
         return image, target
@@ -194,8 +207,13 @@ class CocoDataset(Dataset[Sample]):
         """
         return torch.from_numpy(self.load_pixels(index)).permute(2, 0, 1)
 
-    def load_pixels(self, index: int) -> Pixels:
+    def load_pixels(self, index: int, at_least: tuple[int, int] | None = None) -> Pixels:
         """Pixels of item ``index``: (H, W, 3) uint8 RGB, 0..255.
+
+        Args:
+            index: index of the item.
+            at_least: (H, W) that are enough: a JPEG may be read at a half, a quarter or an eighth of its size if that
+                is not smaller, which takes a fraction of the time. By default images have their own size.
 
         Raises:
             DataError: the file cannot be decoded.
@@ -207,11 +225,13 @@ class CocoDataset(Dataset[Sample]):
             with Image.open(path, formats=IMAGE_FORMATS) as opened:
                 image: Image.Image = opened
                 check_claim(image, path.stat().st_size, path.name)
+                stored = image.size
+                is_reduced = at_least is not None and _reduce(image, (height, width), at_least)
                 if self.orientation == "upright":
                     image = ImageOps.exif_transpose(image)
-                elif self.orientation == "auto" and image.size != (width, height):
+                elif self.orientation == "auto" and stored != (width, height):
                     upright = ImageOps.exif_transpose(image)
-                    image = upright if upright.size == (width, height) else image
+                    image = upright if is_reduced or upright.size == (width, height) else image
                 return to_rgb_array(image)
         except Exception as error:
             # What a damaged file makes a decoder raise is not documented: OSError, SyntaxError, struct.error, ...
@@ -326,6 +346,16 @@ class CocoDataset(Dataset[Sample]):
     def _undecodable(self, image_id: int, annotation: Annotation, error: Exception) -> Fault:
         where = f"image {image_id} annotation {annotation.annotation_id}"
         return Fault(self.annotation_file, "segmentation", where, f"segmentation cannot be decoded: {error}")
+
+
+def _reduce(image: Image.Image, size: tuple[int, int], at_least: tuple[int, int]) -> bool:
+    """Let a JPEG be read at a fraction of its size (H, W), if it has that size; returns whether it will be."""
+    stored = (image.height, image.width)
+    turns = stored != size and image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+    if size != (stored[::-1] if turns else stored):
+        return False
+    image.draft(image.mode, at_least if turns else at_least[::-1])
+    return (image.height, image.width) != stored
 
 
 def _refuse(found: Sequence[Fault], faults: list[Fault] | None) -> None:

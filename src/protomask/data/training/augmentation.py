@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from protomask.settings import Between, Settings, Unit
+from protomask.settings import Between, CountOrZero, Settings, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,8 @@ class AugmentationConfig(Settings):
         scale_jitter_max: largest factor of the jitter.
         mosaic: probability that an image is assembled from four (Bochkovskiy et al. 2020).
         copy_paste: probability that objects of another image are pasted in (Ghiasi et al. 2021).
+        mix_from: number of images shown shortly before from which mosaic and copy-paste choose; each loading process
+            keeps so many decoded, which saves most of the time that mixing takes. 0 chooses from all images.
         multi_scale: largest share by which the input of each step is smaller or larger (Redmon & Farhadi 2017).
         plain_end: share of the run, at its end, without mosaic and copy-paste (Ge et al. 2021).
 
@@ -56,6 +58,7 @@ class AugmentationConfig(Settings):
     scale_jitter_max: Annotated[float, Between(0.05, 16)] = 2.0
     mosaic: Unit = 0.0
     copy_paste: Unit = 0.0
+    mix_from: CountOrZero = 0
     multi_scale: Annotated[float, Between(0, 0.75)] = 0.0
     plain_end: Unit = 0.0
 

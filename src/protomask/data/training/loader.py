@@ -55,11 +55,13 @@ class Variety(NamedTuple):
     Attributes:
         multi_scale: largest share by which images are smaller or larger.
         plain_from: first iteration without mixed images; None for never.
+        mix_from: number of images before each batch that its images may be mixed with; 0 for any.
 
     """
 
     multi_scale: float = 0.0
     plain_from: int | None = None
+    mix_from: int = 0
 
 
 NO_VARIETY = Variety()
@@ -73,6 +75,7 @@ class SampleKey(NamedTuple):
     image: int
     scale: float
     mixes: bool
+    recent: tuple[int, ...] = ()
 
 
 class TrainingDataset(Protocol):
@@ -80,8 +83,11 @@ class TrainingDataset(Protocol):
 
     def __len__(self) -> int: ...
 
-    def draw(self, index: int, *, scale: float, mixes: bool) -> tuple[Tensor, Target]:
-        """Image (3, H, W) uint8 RGB, ``scale`` times its usual size, and its truth in the same frame."""
+    def draw(self, index: int, *, scale: float, mixes: bool, recent: Sequence[int]) -> tuple[Tensor, Target]:
+        """Image (3, H, W) uint8 RGB, ``scale`` times its usual size, and its truth in the same frame.
+
+        With ``mixes`` it may be mixed with others: with some of ``recent``, where there are any.
+        """
         ...
 
 
@@ -250,7 +256,9 @@ class _RunOrder(Sampler[list[SampleKey]]):
             for number in range(self.share.accumulate):
                 start = position * step_size + (number * self.share.processes + self.share.process) * self.batch_size
                 chosen = order[start : start + self.batch_size]
-                yield [SampleKey(epoch, int(index), scale, mixes) for index in chosen]
+                before = range(start - self.variety.mix_from, start) if mixes else ()
+                recent = tuple(order.take(before, mode="wrap").tolist()) if before else ()
+                yield [SampleKey(epoch, int(index), scale, mixes, recent) for index in chosen]
 
 
 class _SeededSamples(Dataset[tuple[Tensor, Target]]):
@@ -264,7 +272,7 @@ class _SeededSamples(Dataset[tuple[Tensor, Target]]):
         sample_seed = int(np.random.SeedSequence((self.seed, key.epoch, key.image)).generate_state(1)[0])
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(sample_seed)
-            return self.dataset.draw(key.image, scale=key.scale, mixes=key.mixes)
+            return self.dataset.draw(key.image, scale=key.scale, mixes=key.mixes, recent=key.recent)
 
 
 class _PreparedImages(Dataset[tuple[Tensor, tuple[int, int], int]]):

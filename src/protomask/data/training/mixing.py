@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -46,17 +47,19 @@ class TrainingImages:
         self.shown = np.arange(len(dataset)) if shown is None else shown
         self.augmentation = augmentation
         self.transform = TrainTransform(augmentation, geometry)
+        self._kept: dict[int, Sample] = {}
 
     def __len__(self) -> int:
         return len(self.shown)
 
-    def draw(self, index: int, *, scale: float = 1.0, mixes: bool = True) -> Sample:
+    def draw(self, index: int, *, scale: float = 1.0, mixes: bool = True, recent: Sequence[int] = ()) -> Sample:
         """One training sample.
 
         Args:
             index: place of the image in a pass; it is the first of several if it is mixed.
             scale: size of the network frame relative to the model's, see `TrainTransform.frame`.
             mixes: whether it may be mixed with other images.
+            recent: places of the images to choose those from; any by default.
 
         Returns:
             image (3, h, w) uint8 RGB and its truth in that frame.
@@ -65,21 +68,31 @@ class TrainingImages:
         augmentation = self.augmentation
         mosaic, paste = torch.rand(2).tolist() if mixes and (augmentation.mosaic or augmentation.copy_paste) else (1, 1)
         if mosaic < augmentation.mosaic:
-            sample = self._mosaic(index, scale)
+            sample = self._mosaic(index, scale, recent)
         else:
             sample = self.transform(*self._load(index), scale=scale)
         if paste < augmentation.copy_paste:
-            other = self.transform.window(*self._load(self._other()), sample[1].image_size, scale)
+            other = self.transform.window(*self._load(self._other(recent)), sample[1].image_size, scale)
             sample = paste_objects(sample, other)
         return sample
 
     def _load(self, place: int) -> Sample:
-        return self.dataset[int(self.shown[place])]
+        """The image at a place, decoded no larger than any augmentation needs, or as it was kept."""
+        index = int(self.shown[place])
+        sample = self._kept.pop(index, None)
+        if sample is None:
+            sample = self.dataset.load_sample(index, self.transform.enough(self.dataset.image_size(index)))
+        if self.augmentation.mix_from:
+            self._kept[index] = sample  # now the last to be forgotten
+            if len(self._kept) > self.augmentation.mix_from:
+                del self._kept[next(iter(self._kept))]
+        return sample
 
-    def _other(self) -> int:
-        return int(torch.randint(len(self), ()))
+    def _other(self, recent: Sequence[int]) -> int:
+        place = int(torch.randint(len(recent) or len(self), ()))
+        return recent[place] if recent else place
 
-    def _mosaic(self, index: int, scale: float) -> Sample:
+    def _mosaic(self, index: int, scale: float, recent: Sequence[int]) -> Sample:
         """Four images around a point, each with large-scale jitter; the truth has the id of the first."""
         first = self._load(index)
         height, width = self.transform.frame(first[1].image_size, scale)
@@ -92,7 +105,7 @@ class TrainingImages:
             for rows in ((0, middle_y), (middle_y, height))
             for columns in ((0, middle_x), (middle_x, width))
         ):
-            source = first if number == 0 else self._load(self._other())
+            source = first if number == 0 else self._load(self._other(recent))
             image, target = self.transform.window(*source, (bottom - top, right - left), scale)
             canvas[:, top:bottom, left:right] = image
             masks = target.masks.new_zeros(len(target), height, width)

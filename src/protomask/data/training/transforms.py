@@ -183,6 +183,17 @@ class TrainTransform:
         height, width = (max(round(side * scale / _STRIDE), 1) * _STRIDE for side in (height, width))
         return height, width
 
+    def enough(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(H, W) to which an image of size (H, W) may be reduced without a loss in any augmented sample."""
+        augmentation = self.augmentation
+        jitters = augmentation.scale_jitter or augmentation.mosaic or augmentation.copy_paste
+        enlarged = max(augmentation.scale_jitter_max, 1.0) if jitters else 1.0
+        if augmentation.crop and augmentation.scale_jitter < 1:
+            enlarged = max(enlarged, 1 / augmentation.crop_min)
+        enlarged *= 1 + augmentation.multi_scale
+        height, width = self.geometry.resized_size(size)
+        return math.ceil(height * enlarged), math.ceil(width * enlarged)
+
     def window(self, image: Tensor, target: Target, window: tuple[int, int], scale: float) -> tuple[Tensor, Target]:
         """One augmented sample of a given size (h, w), with large-scale jitter instead of zoom out and crop.
 
