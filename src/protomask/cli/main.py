@@ -18,6 +18,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "bulk": ("bulk", "find instances in very many images, on this machine or a cluster, into Parquet files"),
     "serve": ("serve", "answer requests over HTTP, with a page to look with"),
     "train": ("train", "train a model on a COCO-format data set"),
+    "tune": ("tune", "search for the training settings that learn a data set best"),
     "eval": ("evaluate", "measure COCO box and mask AP of a model or of a results file"),
     "report": ("report", "make the page of a training run again: curves, AP, confusion, images; or compare runs"),
     "bench": ("bench", "compare models by time, stage by stage, throughput, memory and AP"),
