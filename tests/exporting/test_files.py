@@ -161,9 +161,9 @@ def open_in(reader: str, path: str) -> Callable[[NDArray[np.uint8]], list[NDArra
 
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         return lambda image: list(session.run(None, {"image": image}))
-    import openvino
+    from protomask.runtimes.openvino import shared_core
 
-    core = openvino.Core()
+    core = shared_core()
     compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda image: [np.array(output) for output in compiled([image]).values()]
 

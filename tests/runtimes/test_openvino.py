@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from protomask.errors import CheckpointError, ConfigError
 from protomask.runtimes.info import METADATA_KEY
 from protomask.runtimes.load import load_exported
+from protomask.runtimes.openvino import shared_core
 
 pytest.importorskip("openvino")
 pytest.importorskip("onnx")
@@ -19,7 +22,7 @@ IMAGE = np.zeros((32, 32, 3), dtype=np.uint8)
 
 
 def write_xml(path: Path, onnx_file: Path, text: str | None) -> Path:
-    model = openvino.Core().read_model(onnx_file)
+    model = shared_core().read_model(onnx_file)
     if text is not None:
         model.set_rt_info(text, METADATA_KEY)
     openvino.save_model(model, path, compress_to_fp16=False)
@@ -61,3 +64,25 @@ def test_files_that_are_none_of_ours(tmp_path: Path) -> None:
 def test_precision_must_be_known() -> None:
     with pytest.raises(ConfigError, match="precision: expected one of float32, bf16, fp16, got 'int4'"):
         load_exported("model.xml", precision="int4")  # type: ignore[arg-type]
+
+
+TWO_MODELS = """
+import gc, signal, sys
+from protomask.runtimes.load import load_exported
+
+signal.signal(signal.SIGTERM, lambda number, frame: print("handled"))
+first, second = load_exported(sys.argv[1]), load_exported(sys.argv[1])
+del first
+gc.collect()
+del second
+gc.collect()
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+def test_a_signal_can_be_handled_after_models_are_gone(tmp_path: Path) -> None:
+    path = write_xml(tmp_path / "model.xml", write_detections(tmp_path / "model.onnx"), DETECTIONS.to_json())
+    # With faulthandler there is a stack for handlers to begin with.
+    command = [sys.executable, "-X", "faulthandler", "-c", TWO_MODELS, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

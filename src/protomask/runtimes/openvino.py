@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from threading import local
+from threading import Lock, local
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +15,23 @@ from protomask.runtimes.info import METADATA_KEY, ExportInfo
 
 Precision = Literal["float32", "bf16", "fp16"]
 _HINTS = {"float32": "f32", "bf16": "bf16", "fp16": "f16"}
+_cores: list[Any] = []
+_cores_lock = Lock()
+
+
+def shared_core() -> Any:
+    """OpenVINO's core, the same one for all models of this process and until it ends.
+
+    A core that loads its CPU plugin gives the thread another stack for signal handlers, and the former one back when it
+    is freed. Of two cores that are freed in the order of their making, the second gives back one that is gone, and
+    the next signal with a handler, such as Ctrl-C, kills the process (seen in OpenVINO 2026.4).
+    """
+    import openvino
+
+    with _cores_lock:
+        if not _cores:
+            _cores.append(openvino.Core())
+        return _cores[0]
 
 
 class OpenVinoPredictor(ExportedPredictor):
@@ -42,7 +59,7 @@ class OpenVinoPredictor(ExportedPredictor):
         threads: int | None = None,
     ) -> None:
         try:
-            import openvino
+            core = shared_core()
         except ImportError as error:
             raise MissingExtraError(
                 f"{path}: running it in OpenVINO needs the package: pip install 'protomask[openvino]'"
@@ -52,7 +69,6 @@ class OpenVinoPredictor(ExportedPredictor):
         hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
             hints["INFERENCE_NUM_THREADS"] = threads
-        core = openvino.Core()
         try:
             model = core.read_model(existing(path))
             info = _info(model, Path(path))
