@@ -111,8 +111,8 @@ def test_the_nuclei_are_trained_by_the_same_commands_on_both_pages() -> None:
             if words[0] == "train" and "dsb2018-nuclei" in words and "runs/nuclei" in words[-1]
         ]  # fmt: skip
 
-    assert len(trainings("train.md")) == 2
-    assert trainings("train.md") == trainings("model-card-nuclei.md")
+    assert len(trainings("train-nuclei.md")) == 2
+    assert trainings("train-nuclei.md") == trainings("model-card-nuclei.md")
 
 
 def _without_redirection(words: list[str]) -> list[str]:
