@@ -236,4 +236,4 @@ def test_recipes_are_settings(run: Run, name: str) -> None:
 def test_unknown_recipe(run: Run, name: str) -> None:
     outcome = run("train", "--data", "x", "--recipe", name)
     assert outcome.code == 2
-    assert f"--recipe: expected one of modern, ms_rcnn_1x, ms_rcnn_paper, got {name!r}" in outcome.err
+    assert f"--recipe: expected one of {', '.join(RECIPES)}, got {name!r}" in outcome.err
