@@ -28,7 +28,8 @@ from ablation import (
 from protomask.detection import prototypes
 from protomask.detection.prototypes import PrototypeRows
 from protomask.models.families import read_output
-from protomask.models.yolact.detect import paint, rule_of
+from protomask.models.prototype_config import rule_of
+from protomask.models.yolact.detect import paint
 from protomask.models.yolact.model import Yolact
 from protomask.ops.masks import assemble_masks, crop_masks
 from protomask.structures.instances import Instances

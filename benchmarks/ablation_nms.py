@@ -34,7 +34,7 @@ from ablation import (
 from protomask.detection.options import NMS_MODES, NmsMode
 from protomask.detection.prototypes import detect
 from protomask.models.families import read_output
-from protomask.models.yolact.detect import rule_of
+from protomask.models.prototype_config import rule_of
 from protomask.models.yolact.model import Yolact
 from protomask.structures.instances import Instances
 

@@ -14,9 +14,10 @@ from protomask.detection.options import PredictOptions
 from protomask.errors import ConfigError
 from protomask.exporting.agreement import ONE_STAGE
 from protomask.exporting.graphs import wrap
+from protomask.exporting.prototypes import CandidatesGraph, PrototypeGraph, resize
 from protomask.exporting.search import choose_search_depth, needed_depth
 from protomask.exporting.verify import compare
-from protomask.exporting.yolact import CandidatesGraph, YolactGraph, resize
+from protomask.exporting.yolact import READING
 from protomask.models.families import YOLACT
 from protomask.models.yolact.config import YolactConfig
 from protomask.models.yolact.geometry import image_geometry
@@ -95,7 +96,7 @@ def test_made_up_outputs_are_read_alike(nms: Any, seed: int) -> None:
     network: Any = FixedOutput(config, output)
     [rows] = YOLACT.detect(network, output, EVERYTHING)
     wanted = YOLACT.paint(network, rows, (64, 64), EVERYTHING)
-    graph = GraphPredictor(YolactGraph(network, config), info_of(config, network.class_names))
+    graph = GraphPredictor(PrototypeGraph(network, config, READING), info_of(config, network.class_names))
     found = graph.predict(np.zeros((64, 64, 3), dtype=np.uint8), EVERYTHING)
     assert len(found) == len(wanted) > 20
     np.testing.assert_allclose(found.class_scores, wanted.class_scores, rtol=1e-5)
@@ -126,7 +127,7 @@ def crowded(**changes: Any) -> tuple[Any, YolactOutput]:
 
 def found_by_graph(config: Any, output: YolactOutput, **options: Any) -> Instances:
     network: Any = FixedOutput(config, output)
-    graph = GraphPredictor(YolactGraph(network, config, **options), info_of(config, network.class_names))
+    graph = GraphPredictor(PrototypeGraph(network, config, READING, **options), info_of(config, network.class_names))
     return graph.predict(np.zeros((64, 64, 3), dtype=np.uint8), EVERYTHING)
 
 
@@ -226,7 +227,7 @@ def test_candidates_are_what_the_network_returns() -> None:
     assert isinstance(network, Yolact)
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
-        logits, boxes, coefficients, prototypes = CandidatesGraph(network).eval()(images)
+        logits, boxes, coefficients, prototypes = CandidatesGraph(network, READING).eval()(images)
         output = network(network.geometry.normalize(images))
     assert boxes.shape == (2, logits.shape[1], 4)
     for found, wanted in (
@@ -241,4 +242,4 @@ def test_rescored_masks_have_no_candidates() -> None:
     network = tiny_yolact(rescoring_channels=(4, 8)).network
     assert isinstance(network, Yolact)
     with pytest.raises(ConfigError, match="form: expected detections for yolact_nano, whose masks are rescored"):
-        CandidatesGraph(network)
+        CandidatesGraph(network, READING)

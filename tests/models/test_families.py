@@ -144,7 +144,7 @@ def test_a_new_family_is_built_saved_and_loaded(tmp_path: Path) -> None:
     for key, value in network.state_dict().items():
         assert torch.equal(loaded.state_dict()[key], value), key
     del FAMILIES["toy"]
-    with pytest.raises(CheckpointError, match="of family yolact or rcnn, got version 1 of family toy"):
+    with pytest.raises(CheckpointError, match="of family yolact or rcnn or proto, got version 1 of family toy"):
         load_weights(path)
 
 
@@ -198,12 +198,14 @@ def test_a_new_family_is_exported(tmp_path: Path) -> None:
 def test_a_family_without_a_graph_is_not_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(GRAPHS, "toy")
     predictor = ready(TorchPredictor(toy_network()), "cpu")
-    with pytest.raises(ConfigError, match=r"model: expected one of the family yolact or rcnn .*, got toy_tiny \(toy\)"):
+    with pytest.raises(
+        ConfigError, match=r"model: expected one of the family yolact or proto or rcnn .*, got toy_tiny \(toy\)"
+    ):
         protomask.export(predictor, tmp_path / "toy.onnx", images=[some_image()])
 
 
 def test_a_record_for_every_preset() -> None:
-    assert {family_of(entry.preset()).name for entry in ZOO.values()} == {"yolact", "rcnn"}
+    assert {family_of(entry.preset()).name for entry in ZOO.values()} == {"yolact", "rcnn", "proto"}
     assert (family("yolact"), family("rcnn")) == (YOLACT, RCNN)
     for name, entry in ZOO.items():
         assert entry.scores_masks == (name.startswith(("yolact_plus", "ms_rcnn"))), name
@@ -228,7 +230,9 @@ def test_a_name_or_config_is_taken_once(changes: dict[str, Any]) -> None:
 
 
 def test_unknown_families_are_refused() -> None:
-    with pytest.raises(ConfigError, match="family: expected one of yolact, rcnn, got 'fcis'"):
+    with pytest.raises(ConfigError, match="family: expected one of yolact, rcnn, proto, got 'fcis'"):
         family("fcis")
-    with pytest.raises(ConfigError, match="config: expected one of YolactConfig, RCNNConfig, got ToyConfig"):
+    with pytest.raises(
+        ConfigError, match="config: expected one of YolactConfig, RCNNConfig, ProtoConfig, got ToyConfig"
+    ):
         family_of(ToyConfig(name="toy", num_classes=1))

@@ -17,8 +17,11 @@ from protomask.ops.boxes import (
     cxcywh_to_xyxy,
     decode_boxes,
     decode_deltas,
+    decode_distances,
     encode_boxes,
     encode_deltas,
+    encode_distances,
+    generalized_iou,
     pairwise_intersection,
     pairwise_ioa,
     pairwise_iou,
@@ -172,3 +175,29 @@ def test_no_boxes_at_all() -> None:
     assert encode_deltas(none, none).shape == decode_deltas(none, none).shape == (0, 4)
     assert pairwise_iou(none, torch.zeros(3, 4)).shape == (0, 3)
     assert pairwise_ioa(torch.zeros(3, 4), none).shape == (3, 0)
+
+
+@given(some_boxes(), st.floats(0.1, 0.9), st.floats(0.1, 0.9), st.floats(0.05, 0.5))
+def test_distances_come_back_as_boxes(boxes: Tensor, across: float, down: float, side: float) -> None:
+    size = boxes[:, 2:] - boxes[:, :2]
+    centres = boxes[:, :2] + size * torch.tensor([across, down])
+    references = torch.cat((centres, torch.full_like(centres, side)), dim=1)
+    decoded = decode_distances(encode_distances(boxes, references), references)
+    torch.testing.assert_close(decoded, boxes, rtol=1e-4, atol=1e-3)
+
+
+def test_no_distance_is_beyond_all_measure() -> None:
+    reference = torch.tensor([[0.5, 0.5, 0.1, 0.1]])
+    for value in (1e30, float("inf")):
+        assert decode_distances(torch.full((1, 4), value), reference).isfinite().all()
+    torch.testing.assert_close(decode_distances(torch.zeros(1, 4), reference), cxcywh_to_xyxy(reference))
+
+
+@given(some_boxes(), st.integers(0, 2**32))
+def test_generalized_iou_is_iou_less_the_empty_part_of_the_hull(boxes: Tensor, seed: int) -> None:
+    others = boxes[torch.randperm(len(boxes), generator=torch.Generator().manual_seed(seed))]
+    overlaps = generalized_iou(boxes, others)
+    iou = pairwise_iou(boxes, others).diagonal()
+    assert (overlaps <= iou + 1e-5).all()
+    assert (overlaps >= -1 - 1e-5).all()
+    torch.testing.assert_close(generalized_iou(boxes, boxes), torch.ones(len(boxes)), rtol=0, atol=1e-4)

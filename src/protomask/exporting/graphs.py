@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -16,13 +17,15 @@ from protomask.detection.prototypes import PrototypeRule
 from protomask.errors import ConfigError
 from protomask.exporting.agreement import ONE_STAGE, TWO_STAGES
 from protomask.exporting.matching import Limits
+from protomask.exporting.proto import READING as PROTO
+from protomask.exporting.prototypes import CandidatesGraph, PrototypeGraph, Reading
 from protomask.exporting.rcnn import RCNNGraph, proposing_parts
 from protomask.exporting.search import choose_search_depth
-from protomask.exporting.yolact import CandidatesGraph, YolactGraph, candidates_of
+from protomask.exporting.yolact import READING as YOLACT
 from protomask.models.config import ModelConfig
 from protomask.models.families import family_of
 from protomask.models.network import Network
-from protomask.models.yolact.detect import rule_of
+from protomask.models.prototype_config import rule_of
 
 OUTPUT_NAMES = ("boxes", "labels", "class_scores", "mask_scores", "masks")
 """Of every graph; mask_scores only where the model has them."""
@@ -67,7 +70,7 @@ class ExportGraph:
             the outputs of ``OUTPUT_NAMES`` and then its ``parts``; it also takes mask_size and fixed_size where
             ``has_sizes``, and search_depth where it has a ``choose_search_depth``.
         has_sizes: the masks can have another size, and the file can take images of the network's size only, see
-            `protomask.exporting.yolact.YolactGraph`.
+            `protomask.exporting.prototypes.PrototypeGraph`.
         as_is: the graph must see images in their original size, so its reader never resizes them.
         limits: how much a float32 file may differ from the network.
         through_onnx: OpenVINO translates the ONNX file, in which shapes that depend on the image survive, instead of
@@ -94,19 +97,27 @@ class ExportGraph:
 
 
 _CANDIDATES = ("class_logits", "boxes", "mask_coefficients", "prototypes")
-GRAPHS: dict[str, ExportGraph] = {
-    "yolact": ExportGraph(
-        graph=YolactGraph,
+
+
+def _prototype_graph(reading: Reading, float_parts: tuple[str, ...] = ()) -> ExportGraph:
+    """How networks are exported whose masks are made of prototypes."""
+    return ExportGraph(
+        graph=partial(PrototypeGraph, reading=reading),
         has_sizes=True,
-        float_parts=("rescoring",),
+        float_parts=float_parts,
         candidates=Candidates(
-            graph=CandidatesGraph,
+            graph=partial(CandidatesGraph, reading=reading),
             output_names=_CANDIDATES,
             rule=rule_of,
         ),
-        parts=Parts(names=_CANDIDATES, of=candidates_of),
+        parts=Parts(names=_CANDIDATES, of=reading.candidates),
         choose_search_depth=choose_search_depth,
-    ),
+    )
+
+
+GRAPHS: dict[str, ExportGraph] = {
+    "yolact": _prototype_graph(YOLACT, float_parts=("rescoring",)),
+    "proto": _prototype_graph(PROTO),
     "rcnn": ExportGraph(
         graph=RCNNGraph,
         limits=TWO_STAGES,

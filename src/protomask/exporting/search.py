@@ -1,4 +1,4 @@
-"""NMS inside the graph of a YOLACT: which candidates it looks at, and which of them it keeps.
+"""NMS inside the graph of a prototype model: which candidates it looks at, and which of them it keeps.
 
 The same results as `protomask.detection.nms`, from operations that every runtime has.
 """
@@ -16,8 +16,7 @@ from torch import Tensor
 
 from protomask.detection import prototypes
 from protomask.exporting.greedy_nms import nms_by_group
-from protomask.models.yolact.config import YolactConfig
-from protomask.models.yolact.detect import rule_of
+from protomask.models.prototype_config import PrototypeModelConfig, rule_of
 
 PAIRS_PER_DETECTION = 10
 """Least number of (anchor, class) pairs, for each detection it may return, that a limited search looks at."""
@@ -27,7 +26,7 @@ _SPARE = 1.25
 """Factor of what some images need, for others."""
 
 
-def choose_search_depth(config: YolactConfig, parts: Iterable[Mapping[str, NDArray[Any]]]) -> int | None:
+def choose_search_depth(config: PrototypeModelConfig, parts: Iterable[Mapping[str, NDArray[Any]]]) -> int | None:
     """Number of (anchor, class) pairs that NMS of the graph should look at; None for all, where that costs no more.
 
     Args:
@@ -49,7 +48,7 @@ def choose_search_depth(config: YolactConfig, parts: Iterable[Mapping[str, NDArr
     return None if whole <= min(needed, most) else min(needed, most)
 
 
-def needed_depth(config: YolactConfig, parts: Mapping[str, NDArray[Any]]) -> int:
+def needed_depth(config: PrototypeModelConfig, parts: Mapping[str, NDArray[Any]]) -> int:
     """Number of (anchor, class) pairs that NMS must look at in one image to find what the model finds.
 
     Args:
@@ -67,7 +66,7 @@ def needed_depth(config: YolactConfig, parts: Mapping[str, NDArray[Any]]) -> int
     return int((pairs >= kept.class_scores[-1] - 1e-6).sum()) if full else pairs.size
 
 
-def best_anchors(scores: Tensor, config: YolactConfig, count: int | None) -> Tensor | None:
+def best_anchors(scores: Tensor, config: PrototypeModelConfig, count: int | None) -> Tensor | None:
     """Anchors of the best ``count`` of (A,) scores, best first, fewer where each level has a limit; None for all."""
     if config.candidates_per_level is None:
         return None if count is None else scores.topk(min(count, len(scores)))[1]
@@ -81,7 +80,9 @@ def best_anchors(scores: Tensor, config: YolactConfig, count: int | None) -> Ten
     return rows if count is None else rows[best.topk(min(count, len(best)))[1]]
 
 
-def search_classes(boxes: Tensor, pair_scores: Tensor, config: YolactConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def search_classes(
+    boxes: Tensor, pair_scores: Tensor, config: PrototypeModelConfig
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Fast NMS of (K, 4) boxes with (K, C) scores, each class by itself, as `protomask.detection.nms.fast_nms`.
 
     Returns scores, places among the boxes, labels, and whether they are kept, of the best pairs of each class.
@@ -94,7 +95,7 @@ def search_classes(boxes: Tensor, pair_scores: Tensor, config: YolactConfig) -> 
 
 
 def search_pairs(
-    boxes: Tensor, pair_scores: Tensor, config: YolactConfig, count: int
+    boxes: Tensor, pair_scores: Tensor, config: PrototypeModelConfig, count: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """NMS among the best ``count`` pairs of all classes; returns as `search_classes`."""
     scores, pairs = pair_scores.flatten().topk(min(count, pair_scores.numel()))
@@ -108,12 +109,12 @@ def search_pairs(
     return scores, places, labels, taken.sum(dim=1) < config.max_candidates
 
 
-def overlap_no_better(boxes: Tensor, config: YolactConfig) -> Tensor:
+def overlap_no_better(boxes: Tensor, config: PrototypeModelConfig) -> Tensor:
     """(..., M) bool: which of (..., M, 4) boxes, best first, overlap no better one."""
     return ~(_overlaps(boxes, config) & _better(boxes.shape[-2])).any(dim=-1)
 
 
-def _overlaps(boxes: Tensor, config: YolactConfig) -> Tensor:
+def _overlaps(boxes: Tensor, config: PrototypeModelConfig) -> Tensor:
     """(..., M, M) bool: which of (..., M, 4) boxes overlap too much."""
     left, top, right, bottom = boxes.unbind(dim=-1)
     width = (_pairwise(torch.minimum, right) - _pairwise(torch.maximum, left)).relu()
@@ -134,7 +135,7 @@ def _better(count: int) -> Tensor:
     return torch.arange(count) < torch.arange(count)[:, None]
 
 
-def _greedy_keep(boxes: Tensor, labels: Tensor, scores: Tensor, config: YolactConfig) -> Tensor:
+def _greedy_keep(boxes: Tensor, labels: Tensor, scores: Tensor, config: PrototypeModelConfig) -> Tensor:
     """(M,) 0 or 1: which boxes, best first, greedy NMS keeps; the same as `protomask.detection.nms.batched_nms`."""
     # The official convention: pixels, a box from 3 to 5 is three wide, and an IoU of the threshold suppresses.
     pixel_boxes = boxes * config.image_size + boxes.new_tensor([0.0, 0.0, 1.0, 1.0])

@@ -1,191 +1,24 @@
-"""YOLACT as one graph: from the pixels of an image to boxes, classes, scores and masks."""
+"""How the output of a YOLACT is read in an exported graph."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from protomask.errors import ConfigError
-from protomask.exporting.resize import interpolate_as_torch, resize_as_opencv, resize_as_pillow
-from protomask.exporting.search import (
-    PAIRS_PER_DETECTION,
-    best_anchors,
-    overlap_no_better,
-    search_classes,
-    search_pairs,
-)
-from protomask.models.yolact.config import YolactConfig
+from protomask.exporting.prototypes import Reading
 from protomask.models.yolact.heads import YolactOutput
 from protomask.models.yolact.model import Yolact
 from protomask.ops.boxes import decode_boxes
-from protomask.ops.geometry import ImageGeometry
 from protomask.ops.masks import assemble_masks, crop_masks
 
 
-class YolactGraph(nn.Module):
-    """A YOLACT network from image to masks; its outputs have the same shapes for every image.
-
-    The results are those of `protomask.models.yolact.detect`. Only a limited search can miss some: where its pairs hold
-    fewer than ``max_detections`` that do not overlap, the least certain ones.
-
-    Args:
-        network: trained; it is run, never changed.
-        config: the network's, with the thresholds and the NMS mode that the graph shall have.
-        mask_size: (h, w) of the masks; that of the prototypes when not given.
-        fixed_size: images come in the network's size and are not resized.
-        search_depth: number of (anchor, class) pairs, the best, that NMS looks at. None: fast NMS looks at all, greedy
-            NMS at ``PAIRS_PER_DETECTION`` for each detection.
-
-    Raises:
-        ConfigError: an NMS mode that has no graph, or an impossible mask size or depth.
-
-    """
-
-    def __init__(
-        self,
-        network: Yolact,
-        config: YolactConfig,
-        *,
-        mask_size: tuple[int, int] | None = None,
-        fixed_size: bool = False,
-        search_depth: int | None = None,
-    ) -> None:
-        super().__init__()
-        if config.nms not in ("fast", "cross_class_fast", "batched"):
-            raise ConfigError(f"nms: expected fast, cross_class_fast or batched in an exported file, got {config.nms}")
-        if mask_size is not None and min(mask_size) < 1:
-            raise ConfigError(f"mask_size: expected two positive numbers, got {mask_size}")
-        if search_depth is not None and config.nms == "cross_class_fast":
-            raise ConfigError("search_depth: expected none with nms cross_class_fast, which looks at max_candidates")
-        if search_depth is not None and search_depth < config.max_detections:
-            raise ConfigError(
-                f"search_depth: expected at least max_detections ({config.max_detections}), got {search_depth}"
-            )
-        self.network = network
-        self.config = config
-        self.mask_size = mask_size
-        self.fixed_size = fixed_size
-        if search_depth is None and config.nms == "batched":
-            search_depth = PAIRS_PER_DETECTION * config.max_detections
-        self.search_depth = search_depth
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Find the instances of one image.
-
-        Args:
-            image: (1, 3, H, W) uint8 RGB, any size, or with ``fixed_size`` the network's.
-
-        Returns:
-            boxes: (D, 4) float32 xyxy, pixels of the image, clipped to it; D is ``config.max_detections``.
-            labels: (D,) int64, 0-based, background excluded.
-            class_scores: (D,) float32, descending; 0 marks rows beyond the last detection, which are zero throughout.
-            mask_scores: (D,) float32, only of a network with mask rescoring.
-            masks: (D, h, w) float32 in 0..1, on a grid over the whole image, zero outside the boxes.
-            then what they are made of, which no file keeps: the outputs of `CandidatesGraph`.
-
-        """
-        geometry = self.network.geometry
-        output: YolactOutput = self.network(geometry.normalize(image if self.fixed_size else resize(image, geometry)))
-        candidates = candidates_of(self.network, output)
-        boxes, labels, class_scores, rows = self._choose(output.class_logits[0], candidates[1][0])
-        mask_probs = assemble_masks(output.prototypes[0], output.mask_coefficients[0, rows])
-        mask_probs = crop_masks(mask_probs, boxes)
-        scores = [class_scores]
-        if self.network.rescoring is not None:
-            scores.append(self.network.rescoring(mask_probs, labels) * (class_scores > 0))
-        if self.mask_size is not None:
-            mask_probs = F.interpolate(mask_probs[None], self.mask_size, mode="bilinear", align_corners=False)[0]
-        width, height = (torch.scalar_tensor(image.shape[axis], dtype=torch.float32) for axis in (3, 2))
-        pixel_boxes = boxes.clamp(0, 1) * torch.stack((width, height, width, height))
-        return pixel_boxes, labels, *scores, mask_probs, *candidates
-
-    def _choose(self, class_logits: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Boxes (D, 4), labels, class scores and anchors (D,) of the detections."""
-        config = self.config
-        class_scores = class_logits.softmax(dim=-1)[:, 1:]
-        # The best M pairs of an anchor and a class have their anchors among those M whose best class scores most.
-        count = config.max_candidates if config.nms == "cross_class_fast" else self.search_depth
-        rows = best_anchors(class_scores.amax(dim=-1), config, count)
-        if rows is not None:
-            class_scores, boxes = class_scores[rows], boxes[rows]
-        best_scores = class_scores.amax(dim=-1)
-        if config.clip_boxes:
-            boxes = boxes.clamp(0, 1)
-        # A network that diverged can ask for sides beyond what a float holds.
-        finite = (boxes.abs() < float("inf")).all(dim=1)
-        boxes = torch.where(finite[:, None], boxes, 0.0)
-        usable = finite & (best_scores > config.candidate_threshold)
-        pair_scores = class_scores * usable[:, None]
-        if config.threshold_detections or config.nms == "batched":
-            pair_scores = pair_scores * (pair_scores > config.candidate_threshold)
-        if config.nms == "cross_class_fast":
-            scores, places, labels = best_scores * usable, torch.arange(len(boxes)), class_scores.argmax(dim=1)
-            kept = overlap_no_better(boxes, config)
-        elif count is None:
-            scores, places, labels, kept = search_classes(boxes, pair_scores, config)
-        else:
-            scores, places, labels, kept = search_pairs(boxes, pair_scores, config, count)
-        scores, best = (scores * kept).topk(min(config.max_detections, len(scores)))
-        places, labels = places[best], labels[best]
-        # Beyond the last detection: a box outside the image, so that its mask is empty.
-        boxes = torch.where(scores[:, None] > 0, boxes[places], -1.0)
-        labels = torch.where(scores > 0, labels, 0)
-        return boxes, labels, scores, places if rows is None else rows[places]
-
-
-class CandidatesGraph(nn.Module):
-    """A YOLACT network up to where a caller's choices begin: the rest is `protomask.detection.prototypes`.
-
-    Args:
-        network: trained, without mask rescoring, which needs the masks; it is run, never changed.
-
-    Raises:
-        ConfigError: the network has mask rescoring.
-
-    """
-
-    def __init__(self, network: Yolact) -> None:
-        super().__init__()
-        if network.rescoring is not None:
-            raise ConfigError(f"form: expected detections for {network.config.name}, whose masks are rescored")
-        self.network = network
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Predict.
-
-        Args:
-            images: (B, 3, S, S) uint8 RGB, resized by `ImageGeometry.resize`.
-
-        Returns:
-            class_logits: (B, A, C + 1) float32, background first.
-            boxes: (B, A, 4) float32 xyxy, relative to the image, not clipped.
-            mask_coefficients: (B, A, k) float32.
-            prototypes: (B, h, w, k) float32.
-
-        """
-        return candidates_of(self.network, self.network(self.network.geometry.normalize(images)))
-
-
 def candidates_of(network: Yolact, output: YolactOutput) -> tuple[Tensor, ...]:
-    """What the network says before anything is chosen: the outputs of `CandidatesGraph`."""
+    """What the network says before anything is chosen: class logits, boxes, mask coefficients and prototypes."""
     boxes = decode_boxes(output.box_deltas, output.anchors, max_size_ratio=network.config.max_size_ratio)
     return output.class_logits, boxes, output.mask_coefficients, output.prototypes
 
 
-def resize(image: Tensor, geometry: ImageGeometry) -> Tensor:
-    """`ImageGeometry.resize` as part of a graph.
+def _masks(network: Yolact, prototypes: Tensor, mask_coefficients: Tensor, boxes: Tensor) -> Tensor:
+    return crop_masks(assemble_masks(prototypes, mask_coefficients), boxes)
 
-    Args:
-        image: (1, 3, H, W) uint8.
-        geometry: of the network.
 
-    Returns:
-        (1, 3, *image_size) float32, 0..255. Where the geometry has whole grey levels some can be one off.
-
-    """
-    if geometry.antialias:
-        return resize_as_pillow(image[0], geometry.image_size)[None]
-    if geometry.resize_method == "opencv":
-        return resize_as_opencv(image[0], geometry.image_size)[None]
-    return interpolate_as_torch(image.float(), geometry.image_size)
+READING = Reading(candidates=candidates_of, masks=_masks, rescoring=lambda network: network.rescoring)

@@ -19,6 +19,13 @@ from protomask.models.class_layers import ClassLayer
 from protomask.models.config import ModelConfig
 from protomask.models.inside import Inside
 from protomask.models.network import Network
+from protomask.models.proto import detect as proto_detect
+from protomask.models.proto.config import ProtoConfig
+from protomask.models.proto.criterion import ProtoCriterion
+from protomask.models.proto.geometry import image_geometry as proto_geometry
+from protomask.models.proto.model import ProtoNetwork
+from protomask.models.proto.model import class_layers as proto_class_layers
+from protomask.models.prototype_config import settle as settle_prototypes
 from protomask.models.rcnn import detect as rcnn_detect
 from protomask.models.rcnn.config import RCNNConfig
 from protomask.models.rcnn.criterion import RCNNCriterion
@@ -108,7 +115,7 @@ YOLACT = Family(
     network=Yolact,
     criterion=YolactCriterion.for_network,
     geometry=yolact_geometry,
-    settle=yolact_detect.settle,
+    settle=settle_prototypes,
     detect=yolact_detect.detect,
     paint=yolact_detect.paint,
     class_layers=yolact_class_layers,
@@ -134,7 +141,19 @@ RCNN = Family(
     mask_paste=lambda config: config.conventions.mask_paste,
     compiled_parts=("backbone", "fpn", "rpn_head"),  # what comes after them depends on what was found
 )
-FAMILIES: dict[str, Family] = {family.name: family for family in (YOLACT, RCNN)}
+PROTO = Family(
+    name="proto",
+    config=ProtoConfig,
+    network=ProtoNetwork,
+    criterion=ProtoCriterion.for_network,
+    geometry=proto_geometry,
+    settle=settle_prototypes,
+    detect=proto_detect.detect,
+    paint=proto_detect.paint,
+    class_layers=proto_class_layers,
+    mask_frame="grid",
+)
+FAMILIES: dict[str, Family] = {family.name: family for family in (YOLACT, RCNN, PROTO)}
 
 
 def register(family: Family) -> Family:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from protomask.errors import ConfigError
 from protomask.models.config import ModelConfig
+from protomask.models.proto.config import ProtoConfig
 from protomask.models.published import PUBLISHED
 from protomask.models.rcnn.config import RCNNConfig
 from protomask.models.yolact.config import COCO_ANCHOR_SCALES, RESCORING_CHANNELS, YolactConfig
@@ -135,6 +136,23 @@ def nuclei() -> YolactConfig:
     )
 
 
+def protomask_n() -> ProtoConfig:
+    """Our modern model, the smallest: points instead of anchors, scores that are the expected quality of the mask."""
+    return ProtoConfig(name="protomask_n", num_classes=80)
+
+
+def protomask_s() -> ProtoConfig:
+    """A wider neck and head, and more prototypes."""
+    return protomask_n().replace(name="protomask_s", neck_channels=96, prototype_channels=48, num_prototypes=24)
+
+
+def protomask_m() -> ProtoConfig:
+    """The largest of our modern models."""
+    return protomask_n().replace(
+        name="protomask_m", neck_channels=128, prototype_channels=64, num_prototypes=32, branch_depth=3
+    )
+
+
 def mask_rcnn_resnet50_fpn() -> RCNNConfig:
     """Mask R-CNN as torchvision has it."""
     return RCNNConfig(name="mask_rcnn_resnet50_fpn", num_classes=80)
@@ -215,6 +233,9 @@ ZOO: dict[str, ZooEntry] = {
         preset=yolact_nano, class_names=COCO_CLASS_NAMES, packaged="yolact_nano.safetensors", licence="MIT",
     ),
     "nuclei": ZooEntry(preset=nuclei, class_names=("nucleus",), packaged="nuclei.safetensors", licence="MIT"),
+    "protomask_n": ZooEntry(preset=protomask_n, class_names=COCO_CLASS_NAMES),
+    "protomask_s": ZooEntry(preset=protomask_s, class_names=COCO_CLASS_NAMES),
+    "protomask_m": ZooEntry(preset=protomask_m, class_names=COCO_CLASS_NAMES),
     "yolact_resnet18_256": ZooEntry(preset=yolact_resnet18_256, class_names=COCO_CLASS_NAMES),
     "yolact_resnet50": ZooEntry(
         preset=yolact_resnet50, class_names=COCO_CLASS_NAMES, official_name="yolact_resnet50",

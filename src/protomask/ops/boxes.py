@@ -15,6 +15,9 @@ VARIANCES = (0.1, 0.2)
 MAX_SIZE_DELTA = math.log(1000 / 16)
 """Largest size offset that two-stage detectors believe: 62.5 times the reference's side."""
 
+MAX_LOG_DISTANCE = 5.0
+"""Largest logarithm of a distance that is believed: 148 times the unit."""
+
 
 def cxcywh_to_xyxy(boxes_cxcywh: Tensor) -> Tensor:
     """(..., 4) centre and size to corners."""
@@ -119,6 +122,59 @@ def decode_boxes(
     size = anchors_cxcywh[..., 2:] * torch.exp(log_ratio)
     low = centre - size / 2
     return torch.cat((low, low + size), dim=-1)
+
+
+def encode_distances(boxes: Tensor, references_cxcywh: Tensor) -> Tensor:
+    """Logarithms of the distances from the centres of squares to the sides of boxes about them.
+
+    Args:
+        boxes: (..., 4) xyxy that contain the centres.
+        references_cxcywh: (..., 4), same frame; half their sides are the unit.
+
+    Returns:
+        (..., 4) of left, top, right, bottom; a centre outside its box counts as just inside.
+
+    """
+    centre, unit = references_cxcywh[..., :2], references_cxcywh[..., 2:] / 2
+    distances = torch.cat(((centre - boxes[..., :2]) / unit, (boxes[..., 2:] - centre) / unit), dim=-1)
+    return distances.clamp(min=math.exp(-MAX_LOG_DISTANCE)).log()
+
+
+def decode_distances(values: Tensor, references_cxcywh: Tensor) -> Tensor:
+    """Inverse of `encode_distances`.
+
+    Args:
+        values: (..., A, 4); beyond `MAX_LOG_DISTANCE` they count as that.
+        references_cxcywh: (A, 4).
+
+    Returns:
+        (..., A, 4) xyxy in the frame of the references, not clipped.
+
+    """
+    unit = references_cxcywh[..., 2:] / 2
+    distances = values.clamp(-MAX_LOG_DISTANCE, MAX_LOG_DISTANCE).exp()
+    low = references_cxcywh[..., :2] - distances[..., :2] * unit
+    return torch.cat((low, references_cxcywh[..., :2] + distances[..., 2:] * unit), dim=-1)
+
+
+def generalized_iou(first: Tensor, second: Tensor) -> Tensor:
+    """Overlap that also says how far apart boxes are (Rezatofighi et al. 2019, GIoU, algorithm 1).
+
+    Args:
+        first: (..., 4) xyxy.
+        second: (..., 4) xyxy, same frame.
+
+    Returns:
+        (...) in [-1, 1].
+
+    """
+    low, high = torch.maximum(first[..., :2], second[..., :2]), torch.minimum(first[..., 2:], second[..., 2:])
+    hull_low, hull_high = torch.minimum(first[..., :2], second[..., :2]), torch.maximum(first[..., 2:], second[..., 2:])
+    intersection = (high - low).clamp(min=0).prod(dim=-1)
+    union = box_area(first) + box_area(second) - intersection
+    hull = (hull_high - hull_low).prod(dim=-1)
+    tiny = torch.finfo(union.dtype).tiny
+    return intersection / union.clamp(min=tiny) - (hull - union) / hull.clamp(min=tiny)
 
 
 def encode_deltas(

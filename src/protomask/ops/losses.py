@@ -35,6 +35,27 @@ def smooth_l1_sum(prediction: Tensor, target: Tensor) -> Tensor:
     return F.smooth_l1_loss(prediction, target, reduction="sum")
 
 
+def varifocal_sum(
+    logits: Tensor, quality: Tensor, weights: Tensor | None = None, *, alpha: float = 0.75, gamma: float = 2.0
+) -> Tensor:
+    """Sum of the varifocal loss (Zhang et al. 2021, VarifocalNet, eq. 2): scores learn a quality.
+
+    Positives count as much as their quality; what should score nothing counts less the lower it scores already.
+
+    Args:
+        logits: (...) before the sigmoid.
+        quality: (...) in [0, 1], 0 for negatives.
+        weights: (...) further factors; all 1 by default.
+        alpha: weight of negatives.
+        gamma: exponent of their scores.
+
+    """
+    weight = torch.where(quality > 0, quality, alpha * logits.detach().sigmoid() ** gamma)
+    if weights is not None:
+        weight = weight * weights
+    return F.binary_cross_entropy_with_logits(logits, quality, weight=weight, reduction="sum")
+
+
 def mine_hard_negatives(class_logits: Tensor, matched_labels: Tensor, *, negatives_per_positive: int = 3) -> Tensor:
     """Online hard example mining: the background anchors least sure to be background (SSD, section 2.2).
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Annotated, Any, Literal
 
-from protomask.detection.options import NmsMode
-from protomask.models.config import STRIDES, Depth, ImageSide, ModelConfig, Width
+from protomask.models.config import STRIDES, Depth, ImageSide, Width
+from protomask.models.prototype_config import PrototypeModelConfig
 from protomask.settings import AtLeast, Count, CountOrZero, NonNegative, NotEmpty, Positive, Text, Unit
 
 Norm = Literal["none", "batch"]
@@ -20,7 +20,7 @@ RESCORING_CHANNELS = (8, 16, 32, 64, 128)
 
 
 @dataclass(frozen=True, kw_only=True)
-class YolactConfig(ModelConfig):
+class YolactConfig(PrototypeModelConfig):
     """Everything that defines a YOLACT network (Bolya et al. 2019) and how its output is read.
 
     Attributes:
@@ -62,15 +62,8 @@ class YolactConfig(ModelConfig):
         loss_weight_semantic: weight of the semantic term; 0 leaves the semantic head out of the loss.
         loss_weight_rescoring: weight of the mask rescoring term.
         candidate_threshold: anchors whose best class score is not above this are never looked at.
-        candidates_per_level: of each pyramid level at most so many anchors, those of the best scores, are looked at;
-            None for no limit.
-        threshold_detections: ``candidate_threshold`` also holds for each detection of fast NMS, which can otherwise
-            return an anchor with more classes than the one that passed. (The greedy modes always do so.)
         max_size_ratio: the sides of a box are at most so many times, and at least the same part of, its anchor's; None
             for no limit.
-        clip_boxes: to the image before NMS and before masks are cropped; otherwise only those of the results.
-        empty_boxes_suppress: in fast NMS, a better box without area suppresses another one without area.
-        max_candidates: anchors per class that enter fast NMS.
 
     """
 
@@ -107,13 +100,7 @@ class YolactConfig(ModelConfig):
     loss_weight_mask: NonNegative = 6.125
     loss_weight_semantic: NonNegative = 1.0
     loss_weight_rescoring: NonNegative = 25.0
-    candidates_per_level: Count | None = None
-    threshold_detections: bool = False
     max_size_ratio: Annotated[float, AtLeast(1)] | None = None
-    clip_boxes: bool = False
-    empty_boxes_suppress: bool = True
-    nms: NmsMode = "fast"
-    max_candidates: Count = 200
 
     def _check(self) -> None:
         self._expect(

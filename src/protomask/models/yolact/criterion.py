@@ -14,16 +14,13 @@ from protomask.ops.boxes import encode_boxes
 from protomask.ops.losses import cropped_mask_bce_sums, mine_hard_negatives, shared_count, smooth_l1_sum
 from protomask.ops.masks import crop_windows
 from protomask.ops.matching import BACKGROUND, Matcher
+from protomask.ops.targets import learnable, relative_boxes, shrink_masks
 from protomask.structures.target import Target
 
 if TYPE_CHECKING:
     from protomask.models.yolact.heads import YolactOutput
     from protomask.models.yolact.mask_rescoring import MaskRescoring
     from protomask.models.yolact.model import Yolact
-
-_MASKS_AT_ONCE = 8
-MIN_EXTENT = 1e-4
-"""Share of the image below which a side counts as none (0.05 px of 550): its mask loss would outweigh all others."""
 
 
 class YolactCriterion(nn.Module):
@@ -73,7 +70,7 @@ class YolactCriterion(nn.Module):
             return self._terms(output, targets)
 
     def _terms(self, output: YolactOutput, targets: Sequence[Target]) -> dict[str, Tensor]:
-        objects = [_learnable(target) for target in targets]
+        objects = [learnable(target) for target in targets]
         matches = [self.match(output.anchors, target, own) for target, own in zip(targets, objects, strict=True)]
         matched_idxs = torch.stack([idxs for idxs, _ in matches])
         matched_labels = torch.stack([labels for _, labels in matches])
@@ -187,28 +184,3 @@ class _RescoringSamples(NamedTuple):
     truth: Tensor
     labels: Tensor
     weights: Tensor
-
-
-def _learnable(target: Target) -> Target:
-    """The objects of a target: no crowds, and boxes with an area."""
-    boxes = relative_boxes(target)
-    extent = boxes[:, 2:] - boxes[:, :2]
-    return target[~target.is_crowd & (extent > MIN_EXTENT).all(dim=1) & extent.isfinite().all(dim=1)]
-
-
-def relative_boxes(target: Target) -> Tensor:
-    """(N, 4) xyxy, divided by the size of the target's frame."""
-    height, width = target.image_size
-    return target.boxes / target.boxes.new_tensor([width, height, width, height])
-
-
-def shrink_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """(N, H, W) bool to (N, h, w) bool: bilinear interpolation, then more than a half."""
-    if len(masks) == 0:
-        return masks.new_zeros(0, *size)
-    # A few at a time stay in the cache; as float32 the masks of a crowded image would fill a gigabyte.
-    parts = [
-        F.interpolate(part[None].float(), size, mode="bilinear", align_corners=False)[0] > 0.5
-        for part in torch.split(masks, _MASKS_AT_ONCE)
-    ]
-    return torch.cat(parts)

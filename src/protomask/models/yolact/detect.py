@@ -10,43 +10,14 @@ from torch import Tensor
 from protomask.detection import prototypes
 from protomask.detection.options import PredictOptions
 from protomask.detection.prototypes import Kept, PrototypeMasks, PrototypeRows, PrototypeRule
+from protomask.models.prototype_config import rule_of
 from protomask.ops.boxes import decode_boxes
 from protomask.ops.masks import assemble_masks, crop_masks
 from protomask.structures.instances import Instances
 
 if TYPE_CHECKING:
-    from protomask.models.yolact.config import YolactConfig
     from protomask.models.yolact.heads import YolactOutput
     from protomask.models.yolact.model import Yolact
-
-
-def rule_of(config: YolactConfig) -> PrototypeRule:
-    """How candidates of this network become detections, before a caller chooses anything."""
-    return PrototypeRule(
-        nms=config.nms,
-        iou_threshold=config.iou_threshold,
-        candidate_threshold=config.candidate_threshold,
-        max_detections=config.max_detections,
-        max_candidates=config.max_candidates,
-        candidates_per_level=config.candidates_per_level,
-        anchors_per_level=config.anchors_per_level,
-        threshold_detections=config.threshold_detections,
-        clip_boxes=config.clip_boxes,
-        empty_boxes_suppress=config.empty_boxes_suppress,
-        input_side=config.image_size,
-    )
-
-
-def settle(config: YolactConfig, options: PredictOptions) -> YolactConfig:
-    """The config with the thresholds that the options of a prediction amount to."""
-    rule = rule_of(config).settle(options)
-    return config.override(
-        nms=rule.nms,
-        iou_threshold=rule.iou_threshold,
-        candidate_threshold=rule.candidate_threshold,
-        max_detections=rule.max_detections,
-        max_candidates=rule.max_candidates,
-    )
 
 
 @torch.no_grad()

@@ -10,7 +10,8 @@ import torch
 from protomask.detection.options import PredictOptions
 from protomask.detection.prototypes import PrototypeRule
 from protomask.models.inside import Candidates, Inside, PrototypeParts
-from protomask.models.yolact.detect import choose, rows_of, rule_of
+from protomask.models.prototype_config import rule_of
+from protomask.models.yolact.detect import choose, rows_of
 from protomask.ops.boxes import cxcywh_to_xyxy, decode_boxes
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from protomask.errors import ConfigError
 from protomask.models.class_layers import ClassLayer
 from protomask.models.layers.backbone import build_backbone
 from protomask.models.layers.fpn import FeaturePyramid, xavier_convolutions
+from protomask.models.layers.protonet import Protonet
 from protomask.models.yolact.config import YolactConfig
 from protomask.models.yolact.geometry import image_geometry
-from protomask.models.yolact.heads import PredictionHead, Protonet, YolactOutput
+from protomask.models.yolact.heads import PredictionHead, YolactOutput
 from protomask.models.yolact.mask_rescoring import MaskRescoring
 from protomask.ops.anchors import pyramid_anchors
 

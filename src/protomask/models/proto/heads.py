@@ -1,0 +1,139 @@
+"""The head of the modern prototype models, and what the network predicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from protomask.models.layers.separable import SeparableConv
+from protomask.models.proto.config import Branches
+
+_PRIOR = 0.01
+"""Quality that every point expects before training (Lin et al. 2017, Focal Loss, section 4.1)."""
+
+
+class ProtoOutput(NamedTuple):
+    """What the network predicts for B images and A points, or anchors.
+
+    Attributes:
+        box_values: (B, A, 4), logarithms of four distances, or corrections of anchors; see `boxes_of`.
+        class_logits: (B, A, num_classes) of qualities, or (B, A, num_classes + 1) of classes, background first.
+        mask_parameters: (B, A, m), what the masks are made with.
+        prototypes: (B, h, w, k).
+        references: (A, 4) cxcywh, relative to the image: anchors, or squares about the points.
+        one_to_one_logits: (B, A, num_classes) of the second class branch; None without one.
+        semantic_logits: (B, num_classes, h3, w3) on P3 in training, None otherwise.
+
+    """
+
+    box_values: Tensor
+    class_logits: Tensor
+    mask_parameters: Tensor
+    prototypes: Tensor
+    references: Tensor
+    one_to_one_logits: Tensor | None
+    semantic_logits: Tensor | None
+
+
+class PointHead(nn.Module):
+    """Boxes, class scores and mask parameters of every point, with convolutions shared by all levels.
+
+    Args:
+        channels: of every pyramid level.
+        anchors_per_cell: points, or anchors, at one position.
+        class_outputs: class scores of each of them.
+        mask_parameters: numbers that make a mask.
+        num_levels: pyramid levels; each has batch norm of its own.
+        branches: "decoupled" or "shared".
+        depth: separable convolutions of each decoupled branch.
+        one_to_one: whether there is a second class branch.
+
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        anchors_per_cell: int,
+        class_outputs: int,
+        mask_parameters: int,
+        num_levels: int,
+        branches: Branches,
+        depth: int,
+        one_to_one: bool,
+    ) -> None:
+        super().__init__()
+
+        def branch() -> nn.ModuleList:
+            return nn.ModuleList(SeparableConv(channels, channels, num_levels=num_levels) for _ in range(depth))
+
+        self.shared = SharedConv(channels, num_levels) if branches == "shared" else None
+        decoupled = branches == "decoupled"
+        self.class_branch = branch() if decoupled else nn.ModuleList()
+        self.region_branch = branch() if decoupled else nn.ModuleList()
+        self.one_to_one_branch = branch() if one_to_one else nn.ModuleList()
+        self.classify = nn.Conv2d(channels, anchors_per_cell * class_outputs, 1)
+        self.box = nn.Conv2d(channels, anchors_per_cell * 4, 1)
+        self.mask = nn.Conv2d(channels, anchors_per_cell * mask_parameters, 1)
+        self.one_to_one = nn.Conv2d(channels, anchors_per_cell * class_outputs, 1) if one_to_one else None
+        self.widths = (class_outputs, 4, mask_parameters)
+
+    def initialize(self, *, quality: bool, mask_std: float) -> None:
+        """Begin with the reference boxes, with masks that are unsure, and with low qualities where scores are these."""
+        nn.init.normal_(self.mask.weight, std=mask_std)
+        for conv in (self.classify, self.box, self.one_to_one):
+            if conv is not None and conv.bias is not None:
+                nn.init.normal_(conv.weight, std=0.01)
+                nn.init.zeros_(conv.bias)
+        for conv in (self.classify, self.one_to_one):
+            if quality and conv is not None and conv.bias is not None:
+                nn.init.constant_(conv.bias, -math.log((1 - _PRIOR) / _PRIOR))
+
+    def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Pyramid levels, finest first, to class logits, box values, mask parameters and logits of the second branch.
+
+        Each is (B, A, ...), in the order of `protomask.ops.anchors`.
+        """
+        found: tuple[list[Tensor], ...] = ([], [], [], [])
+        for index, level in enumerate(levels):
+            start = level if self.shared is None else self.shared(level, index)
+            of_class = _run(self.class_branch, start, index)
+            of_region = _run(self.region_branch, start, index)
+            found[0].append(_rows(self.classify(of_class), self.widths[0]))
+            found[1].append(_rows(self.box(of_region), self.widths[1]))
+            found[2].append(_rows(self.mask(of_region), self.widths[2]))
+            if self.one_to_one is not None:
+                # Its few positives must not disturb what all points learn.
+                own = _run(self.one_to_one_branch, start.detach(), index)
+                found[3].append(_rows(self.one_to_one(own), self.widths[0]))
+        first, second, third = (torch.cat(parts, dim=1) for parts in found[:3])
+        return first, second, third, torch.cat(found[3], dim=1) if found[3] else None
+
+
+class SharedConv(nn.Module):
+    """The one convolution that all outputs of YOLACT's head share, with batch norm for each level."""
+
+    def __init__(self, channels: int, num_levels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(num_levels))
+
+    def forward(self, x: Tensor, level: int) -> Tensor:
+        """(B, C, h, w) of one level to the same shape."""
+        return F.relu(self.norms[level](self.conv(x)), inplace=True)
+
+
+def _run(branch: nn.ModuleList, x: Tensor, level: int) -> Tensor:
+    for layer in branch:
+        x = layer(x, level)
+    return x
+
+
+def _rows(x: Tensor, width: int) -> Tensor:
+    """(B, a * width, h, w) to (B, h * w * a, width)."""
+    return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, width)
