@@ -36,8 +36,8 @@ _MISSING = re.compile(r"arguments are required: (?P<names>.+)")
 _UNKNOWN = re.compile(r"unrecognized arguments: (?P<arguments>.+)", re.DOTALL)
 
 
-def run_verb(verb: str, module: ModuleType, summary: str, arguments: Sequence[str]) -> int:
-    """Parse the arguments of a verb and run it.
+def verb_parser(verb: str, module: ModuleType, summary: str) -> tuple[_Parser, dict[str, type[Settings]]]:
+    """The parser of a verb, and those of its parameters that are settings.
 
     The module has a function ``run`` that returns an exit code, gives an ``EXAMPLE``, and may name its ``POSITIONAL``
     parameters, and the options that take ``SEVERAL`` values one after another; a parameter whose type is `Settings`
@@ -45,22 +45,27 @@ def run_verb(verb: str, module: ModuleType, summary: str, arguments: Sequence[st
     package: --recipe NAME. ``GROUPS`` are the sections of a long help: titles, and the names that stand there in order;
     a name that ends in a point stands for all that begin with it.
     """
-    run: Callable[..., int] = module.run
-    positional: tuple[str, ...] = getattr(module, "POSITIONAL", ())
     parser = _Parser(
         prog=f"protomask {verb}",
-        description=parse(run.__doc__ or "").short_description or summary,
+        description=parse(module.run.__doc__ or "").short_description or summary,
         epilog=f"example:\n  {module.EXAMPLE}",
         formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
-    settings = _add_function(parser, run, positional, getattr(module, "SEVERAL", ()))
-    recipes: Mapping[str, Path] = getattr(module, "RECIPES", {})
-    if recipes:
+    settings = _add_function(parser, module.run, getattr(module, "POSITIONAL", ()), getattr(module, "SEVERAL", ()))
+    if recipes := getattr(module, "RECIPES", {}):
         text = "published settings to begin with; --config and all other options come after it."
         parser.add_argument("--recipe", metavar="{" + ",".join(recipes) + "}", help=text)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error.")
     parser.group(getattr(module, "GROUPS", {}))
+    return parser, settings
+
+
+def run_verb(verb: str, module: ModuleType, summary: str, arguments: Sequence[str]) -> int:
+    """Parse the arguments of a verb, as `verb_parser` knows them, and run it; returns the exit code."""
+    run: Callable[..., int] = module.run
+    parser, settings = verb_parser(verb, module, summary)
+    recipes: Mapping[str, Path] = getattr(module, "RECIPES", {})
     try:
         values = parser.parse_args(parser.with_recipe(parser.as_parsed(arguments), recipes)).as_dict()
     except SystemExit as stop:
