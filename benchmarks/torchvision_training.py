@@ -90,9 +90,9 @@ def step(model: Any, optimizer: torch.optim.Optimizer, images: Tensor, targets: 
     return value
 
 
-def evaluate(model: Any, dataset: CocoDataset, max_detections: int) -> dict[str, float | None]:
-    """Mask and box AP, by the evaluator of this package."""
-    evaluator = CocoEvaluator(dataset.annotation_file, category_ids=dataset.category_ids, max_detections=max_detections)
+def evaluate(model: Any, dataset: CocoDataset, max_detections: int, results: Path | None) -> dict[str, float | None]:
+    """Mask and box AP, by the evaluator of this package; ``results`` is where COCO results are written, if anywhere."""
+    evaluator = CocoEvaluator(dataset, category_ids=dataset.category_ids, max_detections=max_detections)
     model.eval()
     with torch.inference_mode():
         for index, image_id in enumerate(dataset.image_ids):
@@ -107,6 +107,8 @@ def evaluate(model: Any, dataset: CocoDataset, max_detections: int) -> dict[str,
                 class_names=dataset.class_names,
             )
             evaluator.update(image_id, instances)
+    if results is not None:
+        evaluator.save_results(results)
     metrics = evaluator.evaluate()
     mask, box = metrics.tables["mask"], metrics.tables["box"]
     return {"mask AP": mask.AP, "mask AP50": mask.AP50, "mask AP75": mask.AP75, "box AP": box.AP}
@@ -125,10 +127,12 @@ def main() -> None:
     parser.add_argument("--max-detections", type=positive, default=400)
     parser.add_argument("--backbone-weights", type=Path, help="torchvision's ResNet-50 of ImageNet (.pth); else random")
     parser.add_argument("--trial", action="store_true", help="only tell how many steps fit into --minutes")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save-results", type=Path, metavar="FILE", help="write COCO results, NAME_segm.json and ...")
     parser.add_argument("--weights", type=Path, help="write the trained weights here (.pth)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
+    torch.manual_seed(options.seed)
     paths = open_dataset(options.data)
     train_images = CocoDataset.of_split(paths, "train")
     geometry = ShortSideGeometry(
@@ -148,7 +152,7 @@ def main() -> None:
         return training_batches(
             TrainingImages(train_images, augmentation, geometry),
             batch_size=options.batch_size,
-            seed=0,
+            seed=options.seed,
             first_iteration=0,
             last_iteration=count,
             num_workers=1,
@@ -182,11 +186,12 @@ def main() -> None:
     if options.weights is not None:
         torch.save(model.state_dict(), options.weights)
     val_images = CocoDataset.of_split(paths, "val", class_names=train_images.class_names)
+    found = evaluate(model, val_images, options.max_detections, options.save_results)
     row = {
         "model": "torchvision mask_rcnn_resnet50_fpn",
         "images": steps * options.batch_size,
         "minutes": minutes,
-        **{name: f"{value:.3f}" for name, value in evaluate(model, val_images, options.max_detections).items()},
+        **{name: f"{value:.3f}" for name, value in found.items()},
     }
     report(f"torchvision on {Path(options.data).name}", [row], json_file=options.json)
 

@@ -110,7 +110,13 @@ def _parts(source: Path, image_dir: Path | None) -> Iterator[tuple[str, CocoFile
     if source.suffix.lower() in (".yaml", ".yml"):
         paths = open_dataset(source, ())
         for split, part in paths.splits.items():
-            yield split, CocoFile.read(part.annotations), part.images, paths.orientation
+            file = CocoFile.read(part.annotations)
+            yield (
+                split,
+                file if paths.classes is None else file.with_classes(paths.classes),
+                part.images,
+                paths.orientation,
+            )
         return
     files = [(split_name(source.stem) or "train", source)] if source.is_file() else coco_files(source)
     for split, path in files:

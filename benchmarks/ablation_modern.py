@@ -1,0 +1,136 @@
+"""The parts of the modern model, added one by one to `yolact_nano`, each trained for as many minutes.
+
+The rows are data: a YAML list of a name and settings of `protomask train`, by default ablation_modern.yaml beside this
+script. Each row has the settings of the row before and its own on top (``model_options`` and ``augmentation`` are
+added to; a row that names a ``model`` begins without the options of the one before). Every row is trained on every data
+set with every seed; the table has means over the seeds. Finished trainings are kept in the output folder, so the same
+command continues.
+
+example:
+  python benchmarks/ablation_modern.py --data shapes dsb2018-nuclei everyday --minutes 20 --seeds 0 1 2 --start imagenet
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+import torch
+import yaml
+
+import budget
+from budget import Judge, averaged, markdown, note, prepared_data, read_facts, time_ours, train_ours, write_facts
+from measuring import argument_parser
+from protomask.bench.machine import describe_machine
+
+NESTED = ("model_options", "augmentation")
+PLOTTED = ("mask AP", "AP75", "boundary AP", "Spearman")
+
+
+def cumulative(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Settings of each row by its name, with those of the rows before."""
+    found: dict[str, dict[str, Any]] = {}
+    before: dict[str, Any] = {}
+    for row in rows:
+        own = {name: value for name, value in row.items() if name != "name"}
+        if own.get("model", before.get("model")) != before.get("model"):
+            before = {name: value for name, value in before.items() if name != "model_options"}
+        nested = {name: {**before.get(name, {}), **own[name]} for name in NESTED if name in own}
+        before = {**before, **own, **nested}
+        found[str(row["name"])] = before
+    return found
+
+
+def file_name(text: str) -> str:
+    return re.sub(r"\W+", "-", text).strip("-").lower()
+
+
+def measure(name: str, settings: Mapping[str, Any], data: Path, folder: Path, options: Any) -> list[dict[str, Any]]:
+    """One row of numbers for each seed on one data set."""
+    judge, rows = Judge(data, options.max_detections), []
+    for seed in options.seeds:
+        run = folder / f"{file_name(name)}_{seed}"
+        results = train_ours(data, run, options, seed=seed, **settings)
+        if "ms" not in read_facts(run) and options.timed_images:
+            images = judge.images(options.timed_images)
+            write_facts(run, ms=time_ours(run / "last.safetensors", data, run, images, options))
+        facts = read_facts(run)
+        rows.append({**judge.columns(results), "steps": facts["steps"], **facts.get("ms", {})})
+        note(f"{run}: {json.dumps(rows[-1])}")
+    return rows
+
+
+def draw(tables: Mapping[str, Sequence[Mapping[str, Any]]], by_seed: Mapping[str, Any], file: Path) -> None:
+    """A panel for each data set: what is measured, row by row, with the spread of the seeds."""
+    figure, panels = plt.subplots(
+        1, len(tables), figsize=(5.5 * len(tables), 4.5), dpi=110, constrained_layout=True, squeeze=False
+    )
+    for axes, (data, rows) in zip(panels[0], tables.items(), strict=True):
+        places = range(len(rows))
+        for column in PLOTTED:
+            values = [row[column] if row[column] is not None else float("nan") for row in rows]
+            [line] = axes.plot(places, values, marker="o", markersize=4, label=column)
+            for place, row in zip(places, rows, strict=True):
+                seeds = [one[column] for one in by_seed[data][row["row"]] if one[column] is not None]
+                if len(seeds) > 1:
+                    axes.vlines(place, min(seeds), max(seeds), color=line.get_color(), linewidth=1)
+        axes.set_xticks(list(places), [row["row"] for row in rows], rotation=35, ha="right", fontsize="small")
+        axes.set(title=data, ylim=(0, None))
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize="small")
+    figure.savefig(file)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argument_parser(__doc__, rounds=3)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--data", nargs="+", required=True, help="data sets, as for protomask train")
+    parser.add_argument("--rows", type=Path, default=Path(__file__).with_suffix(".yaml"), help="YAML of the rows")
+    parser.add_argument("--only", nargs="+", help="names of the only rows to train")
+    parser.add_argument("--output", type=Path, default=Path("runs/ablation_modern"), help="folder of everything")
+    budget.add_budget_options(parser)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    chosen = cumulative(yaml.safe_load(options.rows.read_text(encoding="utf-8")))
+    chosen = {name: settings for name, settings in chosen.items() if not options.only or name in options.only}
+    if not chosen:
+        raise SystemExit(f"--only: expected names of rows of {options.rows}")
+    tables: dict[str, list[dict[str, Any]]] = {}
+    by_seed: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for source in options.data:
+        name = Path(source).stem
+        folder = options.output / name
+        data = prepared_data(source, options.classes, folder)
+        for row, settings in chosen.items():
+            by_seed.setdefault(name, {})[row] = measure(row, settings, data, folder, options)
+            tables.setdefault(name, []).append({"row": row, **averaged(by_seed[name][row])})
+            write(options, chosen, tables, by_seed)  # what there is so far
+    print((options.output / "ablation_modern.md").read_text(encoding="utf-8"))
+
+
+def write(options: argparse.Namespace, chosen: Any, tables: Any, by_seed: Any) -> None:
+    """The JSON of all numbers, the tables and the plot."""
+    where = describe_machine()
+    asked = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+    content = {"environment": where, "options": asked, "rows": chosen, "tables": tables, "by_seed": by_seed}
+    stem = options.output / "ablation_modern"
+    stem.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    text = [f"{options.minutes:g} minutes at {options.image_size} px, start {options.start}, seeds {options.seeds}; "]
+    text[0] += ", ".join(f"{name} {value}" for name, value in where.items())
+    text += [f"## {data}\n\n{markdown(rows)}" for data, rows in tables.items()]
+    stem.with_suffix(".md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
+    draw(tables, by_seed, stem.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    torch.set_num_interop_threads(1)
+    main()
