@@ -2,12 +2,14 @@
 
 The rows are data: a YAML list of a name and settings of `protomask train`, by default ablation_modern.yaml beside this
 script. Each row has the settings of the row before and its own on top (``model_options`` and ``augmentation`` are
-added to; a row that names a ``model`` begins without the options of the one before). Every row is trained on every data
-set with every seed; the table has means over the seeds. Finished trainings are kept in the output folder, so the same
-command continues.
+added to; a row that names a ``model`` begins without the options of the one before). A data set may bring settings,
+too, as JSON behind its path; they come last. Every row is trained on every data set with every seed; the table has
+means over the seeds. Finished trainings are kept in the output folder, so the same command continues.
 
 example:
-  python benchmarks/ablation_modern.py --data shapes dsb2018-nuclei everyday --minutes 20 --seeds 0 1 2 --start imagenet
+  python benchmarks/ablation_modern.py --minutes 20 --seeds 0 1 2 --start imagenet \\
+    --data shapes 'nuclei={"max_detections": 400, "model_options": {"max_detections": 400}}' \\
+    'everyday={"classes": ["person", "car"], "mask_weights": {"pseudo": 0.5}}'
 """
 
 from __future__ import annotations
@@ -43,10 +45,14 @@ def cumulative(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         own = {name: value for name, value in row.items() if name != "name"}
         if own.get("model", before.get("model")) != before.get("model"):
             before = {name: value for name, value in before.items() if name != "model_options"}
-        nested = {name: {**before.get(name, {}), **own[name]} for name in NESTED if name in own}
-        before = {**before, **own, **nested}
-        found[str(row["name"])] = before
+        before = found[str(row["name"])] = added(before, own)
     return found
+
+
+def added(settings: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with others on top, those within a setting one by one."""
+    nested = {name: {**settings.get(name, {}), **more[name]} for name in NESTED if name in more}
+    return {**settings, **more, **nested}
 
 
 def file_name(text: str) -> str:
@@ -55,7 +61,7 @@ def file_name(text: str) -> str:
 
 def measure(name: str, settings: Mapping[str, Any], data: Path, folder: Path, options: Any) -> list[dict[str, Any]]:
     """One row of numbers for each seed on one data set."""
-    judge, rows = Judge(data, options.max_detections), []
+    judge, rows = Judge(data, settings.get("max_detections", options.max_detections)), []
     for seed in options.seeds:
         run = folder / f"{file_name(name)}_{seed}"
         results = train_ours(data, run, options, seed=seed, **settings)
@@ -93,7 +99,7 @@ def draw(tables: Mapping[str, Sequence[Mapping[str, Any]]], by_seed: Mapping[str
 def main() -> None:
     parser = argument_parser(__doc__, rounds=3)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--data", nargs="+", required=True, help="data sets, as for protomask train")
+    parser.add_argument("--data", nargs="+", required=True, metavar="PATH[=JSON]", help="data sets, as for train")
     parser.add_argument("--rows", type=Path, default=Path(__file__).with_suffix(".yaml"), help="YAML of the rows")
     parser.add_argument("--only", nargs="+", help="names of the only rows to train")
     parser.add_argument("--output", type=Path, default=Path("runs/ablation_modern"), help="folder of everything")
@@ -107,11 +113,14 @@ def main() -> None:
     tables: dict[str, list[dict[str, Any]]] = {}
     by_seed: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for source in options.data:
-        name = Path(source).stem
+        place, _, more = source.partition("=")
+        own = json.loads(more or "{}")
+        classes = ",".join(own.pop("classes")) if "classes" in own else options.classes
+        name = Path(place).stem
         folder = options.output / name
-        data = prepared_data(source, options.classes, folder)
+        data = prepared_data(place, classes, folder)
         for row, settings in chosen.items():
-            by_seed.setdefault(name, {})[row] = measure(row, settings, data, folder, options)
+            by_seed.setdefault(name, {})[row] = measure(row, added(settings, own), data, folder, options)
             tables.setdefault(name, []).append({"row": row, **averaged(by_seed[name][row])})
             write(options, chosen, tables, by_seed)  # what there is so far
     print((options.output / "ablation_modern.md").read_text(encoding="utf-8"))

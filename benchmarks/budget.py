@@ -68,7 +68,7 @@ def train_ours(data: Path, folder: Path, options: argparse.Namespace, *, seed: i
     results = folder / "results.json"
     if not (folder / "results_segm.json").is_file():
         is_random = options.start == "random"
-        config = {
+        config: dict[str, Any] = {
             "minutes": options.minutes,
             "image_size": options.image_size,
             "batch_size": options.batch_size,
@@ -87,7 +87,7 @@ def train_ours(data: Path, folder: Path, options: argparse.Namespace, *, seed: i
         result = protomask.train(str(data), output=folder, reporter=Lines(folder.name), **config)
         if result.interrupted:
             raise SystemExit("stopped; the same command continues")
-        save_results(result.last_weights, data, results, options.max_detections)
+        save_results(result.last_weights, data, results, config["max_detections"])
         write_facts(folder, steps=result.iteration, minutes=(perf_counter() - started) / 60)
     return results
 

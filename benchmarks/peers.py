@@ -24,7 +24,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -83,13 +82,13 @@ class Peers:
             command = [
                 sys.executable, script, "--data", self.data, "--minutes", options.minutes, "--threads", options.threads,
                 "--image-size", options.image_size, "--batch-size", 2, "--max-detections", options.max_detections,
-                "--save-results", results, "--seed", seed,
+                "--save-results", results, "--seed", seed, "--json", folder / "report.json",
             ]  # fmt: skip
             if options.backbone_weights is not None:
                 command += ["--backbone-weights", options.backbone_weights]
-            started = perf_counter()
             subprocess.run([str(part) for part in command], check=True, stdout=sys.stderr)
-            write_facts(folder, minutes=(perf_counter() - started) / 60)
+            told = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+            write_facts(folder, minutes=told["rows"][0]["minutes"])
         return results
 
     def ultralytics(self, model: str, seed: int, folder: Path) -> Path:
@@ -148,7 +147,7 @@ def main() -> None:
     for name, run in programs.items():
         folders = [options.output / f"{file_name(name)}_{seed}" for seed in options.seeds]
         runs = [(folder, run(seed, folder)) for seed, folder in zip(options.seeds, folders, strict=True)]
-        rows.append(peers.row(name, runs))
+        rows.append(peers.row(name.replace("=", " "), runs))
         note(json.dumps(rows[-1]))
         write(options, rows)  # what there is so far
     print((options.output / "peers.md").read_text(encoding="utf-8"))

@@ -337,3 +337,17 @@ def test_real_annotations_come_back(data_dir: Path, tmp_path: Path, output_forma
     back, remarks = there_and_back(tmp_path / "coco", output_format)
     assert all(BRIDGES in remark for remark in remarks)
     assert read_coco(back, "val") == read_coco(tmp_path / "coco", "val")
+
+
+def test_some_of_the_classes_of_a_yaml(tmp_path: Path) -> None:
+    folder = tmp_path / "scenes"
+    for split in ("train", "val"):
+        write_coco(folder, {"a.png": [("cell", RING), ("dog", BLOB)]}, split=split)
+    lines = [
+        f"{split}_{kind}: {folder}/{place}"
+        for split in ("train", "val")
+        for kind, place in (("annotations", f"annotations/{split}.json"), ("images", f"images/{split}"))
+    ]
+    (tmp_path / "set.yaml").write_text("\n".join([*lines, "classes: [dog]"]))
+    done = convert_dataset(str(tmp_path / "set.yaml"), str(tmp_path / "out"), output_format="yolo")
+    assert (done.class_names, done.objects) == (("dog",), {"train": 1, "val": 1})
