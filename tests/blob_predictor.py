@@ -39,7 +39,7 @@ class BlobPredictor(FakePredictor):
         masks = np.zeros((2, *bright.shape), dtype=np.bool_)
         masks[0, :half], masks[1, half:] = bright[:half], bright[half:]
         masks = masks[masks.any(axis=(1, 2))]
-        return instances_of(
+        found = instances_of(
             boxes=boxes_of_masks(masks),
             labels=np.arange(len(masks), dtype=np.int64) % 2,
             class_scores=np.full(len(masks), 0.9, dtype=np.float32),
@@ -47,8 +47,8 @@ class BlobPredictor(FakePredictor):
             masks=DenseMasks(masks),
             image_size=(image.shape[0], image.shape[1]),
             class_names=self.class_names,
-            score_threshold=options.score_threshold,
         )
+        return self.scoring(options).finish(found)
 
 
 def two_blobs(number: int, size: tuple[int, int]) -> Pixels:

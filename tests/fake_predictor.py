@@ -80,9 +80,8 @@ class FakePredictor(Predictor):
             masks=DenseMasks(masks),
             image_size=(image.shape[0], image.shape[1]),
             class_names=self.class_names,
-            score_threshold=options.score_threshold,
         )
-        return found[: self.limits(options).max_detections]
+        return self.scoring(options).finish(found)[: self.limits(options).max_detections]
 
 
 def scene(size: tuple[int, int], *objects: tuple[Box, int, int]) -> Pixels:

@@ -15,6 +15,7 @@ from protomask.errors import CheckpointError, ConfigError, DataError, ExportErro
 
 if TYPE_CHECKING:
     from protomask.api import build, check, evaluate, export, list_models, load, train
+    from protomask.calibrating.calibrate import calibrate
     from protomask.detection.options import PredictOptions
     from protomask.engine.config import TrainConfig
     from protomask.evaluation.tables import CocoMetrics
@@ -41,6 +42,7 @@ _LAZY = {
     "Target": "protomask.structures.target",
     "TrainConfig": "protomask.engine.config",
     "VideoOptions": "protomask.inference.video.options",
+    "calibrate": "protomask.calibrating.calibrate",
     "explain": "protomask.explaining.explain",
     **dict.fromkeys(("build", "check", "evaluate", "export", "list_models", "load", "train"), "protomask.api"),
 }
@@ -64,6 +66,7 @@ __all__ = [
     "VideoOptions",
     "__version__",
     "build",
+    "calibrate",
     "check",
     "evaluate",
     "explain",

@@ -269,8 +269,8 @@ def rows(count: int = 4, *, grids: bool = False, mask_scores: Floats | None = No
     return PrototypeRows(boxes, np.arange(count) % 3, scores, masks, mask_scores)
 
 
-def painted(kept: PrototypeRows, score_threshold: float = 0.0) -> Instances:
-    return paint(kept, (50, 70), NAMES, score_threshold=score_threshold)
+def painted(kept: PrototypeRows) -> Instances:
+    return paint(kept, (50, 70), NAMES)
 
 
 @pytest.mark.parametrize("grids", [False, True])
@@ -297,16 +297,12 @@ def test_masks_from_prototypes_lie_near_their_boxes() -> None:
         assert (np.array([x.max(), y.max()]) <= one.box[2:] + reach).all()
 
 
-def test_the_final_score_decides_what_is_returned_and_in_which_order() -> None:
+def test_the_final_score_decides_the_order() -> None:
     kept = rows(mask_scores=np.array([0.5, 1.0, 0.2, 0.9], dtype=np.float32))
     found = painted(kept)
     scores = kept.class_scores * np.array([0.5, 1.0, 0.2, 0.9], dtype=np.float32)
     np.testing.assert_array_equal(found.scores, np.sort(scores)[::-1])
     np.testing.assert_array_equal(found.labels, kept.labels[np.argsort(-scores)])
-    above = painted(kept, 0.3)
-    np.testing.assert_array_equal(above.scores, found.scores[found.scores > 0.3])
-    assert 0 < len(above) < len(found)
-    np.testing.assert_array_equal(above.masks, found.masks[: len(above)])
 
 
 @pytest.mark.filterwarnings("error")
@@ -314,13 +310,11 @@ def test_mask_scores_are_brought_into_their_range() -> None:
     found = painted(rows(mask_scores=np.array([-0.5, 1.5, np.nan, np.inf], dtype=np.float32)))
     assert found.mask_scores is not None
     assert sorted(found.mask_scores.tolist()) == [0, 0, 1, 1]
-    assert len(found) == 4  # a threshold of 0 keeps everything
-    assert len(painted(rows(mask_scores=np.zeros(4, dtype=np.float32)), 1e-6)) == 0
 
 
 def test_no_rows() -> None:
     for grids in (False, True):
-        found = painted(rows(0, grids=grids), 0.5)
+        found = painted(rows(0, grids=grids))
         assert len(found) == 0
         assert found.masks.shape == (0, 50, 70)
         assert found.rle() == []

@@ -45,19 +45,17 @@ def test_masks_are_pasted_on_boxes_as_they_were_before_the_image_cut_them(paste:
     np.testing.assert_allclose(right, [30, 15.75, 82.5], atol=2)
 
 
-def test_the_final_score_decides_what_is_returned_and_in_which_order() -> None:
+def test_the_final_score_decides_the_order() -> None:
     kept = rows(mask_scores=np.array([0.5, 1.5, 0.9], dtype=np.float32))
     found = paint(kept, SIZE, NAMES, paste="integer")
     np.testing.assert_allclose(found.scores, [0.8, 0.63, 0.45], rtol=1e-6)
     assert found.names == ["b", "c", "a"]
     assert found.mask_scores is not None
     np.testing.assert_allclose(found.mask_scores, [1, 0.9, 0.5], rtol=1e-6)
-    assert paint(kept, SIZE, NAMES, paste="integer", score_threshold=0.5).names == ["b", "c"]
-    assert paint(rows(), SIZE, NAMES, paste="integer", score_threshold=0.75).names == ["a", "b"]
 
 
 def test_no_rows() -> None:
-    found = paint(rows(0), SIZE, NAMES, paste="integer", score_threshold=0.5)
+    found = paint(rows(0), SIZE, NAMES, paste="integer")
     assert len(found) == 0
     assert found.masks.shape == (0, *SIZE)
 

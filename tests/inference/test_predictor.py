@@ -128,7 +128,7 @@ def test_options_reach_the_network() -> None:
         ({"tile": 31}, "^tile: expected"),
         ({"tile": 64, "tile_overlap": 64}, "^tile_overlap: expected"),
         ({"score_treshold": 0.5}, "^score_treshold: no such option, did you mean score_threshold?; expected some of "),
-        ({"colour": "red"}, "^colour: no such option; expected some of score_threshold, classes, "),
+        ({"colour": "red"}, "^colour: no such option; expected some of score_threshold, threshold_for, "),
         ({"options": {"score_threshold": 0.5}}, "^options: expected PredictOptions, got dict"),
     ],
 )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import protomask
 from protomask.checkpoints.io import load_weights, read_header, save_weights
 from protomask.detection import prototypes
+from protomask.detection.calibration import Calibration
 from protomask.detection.options import PredictOptions
 from protomask.detection.prototypes import PrototypeRows
 from protomask.engine.loop import TrainingStep
@@ -58,6 +59,7 @@ class Toy(nn.Module):
     def __init__(self, config: ToyConfig, class_names: Sequence[str], *, pretrained_backbone: bool = False) -> None:
         super().__init__()
         self.config, self.class_names, self.geometry = config, tuple(class_names), toy_geometry(config)
+        self.calibration: Calibration | None = None
         self.backbone = build_backbone(config.backbone, ("C3",), pretrained=pretrained_backbone)
         self.narrow = nn.Conv2d(self.backbone.channels[0], config.width, 1)
         self.classify = nn.Conv2d(config.width, config.num_classes, 1)
@@ -94,7 +96,7 @@ def toy_detect(network: Toy, output: Tensor, options: PredictOptions) -> list[Pr
 
 
 def toy_paint(network: Toy, rows: PrototypeRows, size: tuple[int, int], options: PredictOptions) -> Instances:
-    return prototypes.paint(rows, size, network.class_names, score_threshold=options.score_threshold)
+    return prototypes.paint(rows, size, network.class_names)
 
 
 class ToyGraph(nn.Module):

@@ -22,6 +22,7 @@ from playwright.sync_api import Browser, Page, expect
 
 import protomask
 from onnx_files import CANDIDATES, DETECTIONS, RULE, SIDE, detections, write_candidates, write_detections
+from protomask.detection.calibration import Calibration, ScoreCurve
 from protomask.masks.rle import decode_rle
 from protomask.runtimes.info import FixedInput, ShortSideInput
 from protomask.serve.site import SAMPLES, write_site
@@ -57,6 +58,15 @@ def detection_files(folder: Path) -> dict[str, Path]:
             {**region, "boxes": np.rint(out_of_image)},
         ),
     }  # fmt: skip
+    curves = {
+        "class_scores": ScoreCurve(scores=(0.2, 0.5, 0.8), values=(0.1, 0.6, 0.7)),
+        "mask_scores": ScoreCurve(scores=(0.3, 0.6), values=(0.4, 0.9)),
+    }
+    by_name["calibrated"] = write_detections(
+        folder / "calibrated.onnx",
+        DETECTIONS.replace(input=fixed, calibration=Calibration(method="isotonic", **curves)),
+        detections((SIDE, SIDE), masks=soft, **scores),
+    )
     for nms in ("fast", "cross_class_fast", "batched"):
         by_name[nms] = write_candidates(
             folder / f"{nms}.onnx",

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from protomask.detection.calibration import Calibration
 from protomask.errors import CheckpointError, ConfigError, ProtomaskError
 from protomask.files import replacing
 from protomask.models.build import build_network
@@ -32,7 +33,7 @@ def save_weights(
     provenance: Mapping[str, Any] | None = None,
     dtype: torch.dtype | None = None,
 ) -> Path:
-    """Write a network to one .safetensors file: tensors, config, class names, preprocessing, provenance.
+    """Write a network to one .safetensors file: tensors, config, class names, preprocessing, provenance, calibration.
 
     Args:
         network: to save.
@@ -55,6 +56,7 @@ def save_weights(
         "class_names": list(network.class_names),
         "preprocessing": {"channel_order": "RGB", **asdict(network.geometry)},
         "provenance": dict(provenance or {}),
+        "calibration": None if network.calibration is None else network.calibration.to_dict(),
     }
     tensors = {key: _as_stored(value.detach().cpu(), dtype).contiguous() for key, value in network.state_dict().items()}
     content = save(tensors, metadata={_HEADER: json.dumps(header)})
@@ -62,6 +64,21 @@ def save_weights(
         # Not by safetensors' own file writer: its files are readable by their owner alone.
         file.write(content)
     return path
+
+
+def write_calibration(path: Path, output: Path, calibration: Calibration) -> None:
+    """Write one of our files again with another calibration; its tensors stay as they are stored.
+
+    Raises:
+        CheckpointError: not a file of ours, or the output cannot be written.
+
+    """
+    from safetensors.torch import load_file, save
+
+    header = {**read_header(path), "calibration": calibration.to_dict()}
+    content = save(load_file(path), metadata={_HEADER: json.dumps(header)})
+    with replacing(output, error=CheckpointError) as file:
+        file.write(content)
 
 
 def _as_stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
@@ -129,8 +146,10 @@ def load_weights(path: str | Path, *, map_location: str | torch.device = "cpu") 
         with safe_open(path, framework="pt") as file:
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
         network = build_fitting(config, shapes, source=str(path), class_names=tuple(header["class_names"]))
+        given = header.get("calibration")
+        network.calibration = None if given is None else Calibration.from_dict(given)
         tensors = load_file(path, device=str(map_location))
-    except ConfigError as error:
+    except (ConfigError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: the header's config and class names cannot be read: {error}") from error
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: not a readable .safetensors file: {error}") from error

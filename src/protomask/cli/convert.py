@@ -58,6 +58,7 @@ def run(
         others = load_matching(changed, network.state_dict())
         if others:
             raise ConfigError(f"model_options: expected some that keep the weights, got others for {', '.join(others)}")
+        changed.calibration = network.calibration
         network = changed
     origin = read_header(found.path)["provenance"] if found.kind == "own" and found.path is not None else {}
     provenance = {**origin, "converted_from": found.name if found.path is None else found.path.name}

@@ -24,6 +24,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "bench": ("bench", "compare models by time, stage by stage, throughput, memory and AP"),
     "explain": ("explain", "show why a model found what it found in an image, as a page"),
     "explain padding": ("explain_padding", "show what the padding tells a model about place, on many images"),
+    "calibrate": ("calibrate", "learn what the scores of a model mean, and write it into its file"),
     "export": ("export", "write one ONNX or OpenVINO file from pixels to masks, or a page that runs the model"),
     "convert": ("convert", "turn an official checkpoint into a .safetensors file"),
     "models": ("models", "list the models and where their weights come from"),

@@ -27,6 +27,7 @@ class PredictChanges(TypedDict, total=False):
     """The fields of `PredictOptions` as keyword arguments."""
 
     score_threshold: float
+    threshold_for: str | None
     classes: Sequence[str] | None
     iou_threshold: float | None
     max_detections: int | None
@@ -45,6 +46,8 @@ class PredictOptions(Settings):
     Attributes:
         score_threshold: return only instances whose final score (class score times mask score where the model has one)
             is above this; 0 returns all of max_detections.
+        threshold_for: precision=0.95 takes the threshold of each class that had this precision where the model was
+            calibrated, in the place of score_threshold; from 0.5 to 0.99.
         classes: names of the classes to return, such as person,car; all by default. Other classes do not count towards
             max_detections.
         iou_threshold: overlap above which NMS suppresses; the model's own (0.5) by default.
@@ -65,6 +68,7 @@ class PredictOptions(Settings):
     """
 
     score_threshold: Unit = 0.3
+    threshold_for: Text | None = None
     classes: Annotated[tuple[Text, ...], NotEmpty()] | None = None
     iou_threshold: Unit | None = None
     max_detections: Count | None = None
@@ -78,6 +82,18 @@ class PredictOptions(Settings):
     def _check(self) -> None:
         fits = self.tile is None or self.tile_overlap_pixels < self.tile
         self._expect("tile_overlap", fits, f"a share of the tile below 1, or fewer pixels than tile={self.tile}")
+        known = self.threshold_for is None or self.wanted_precision is not None
+        self._expect("threshold_for", known, "precision=, and a number from 0 to 1 (precision=0.95)")
+
+    @property
+    def wanted_precision(self) -> float | None:
+        """The precision that ``threshold_for`` asks for; None without one."""
+        name, _, number = (self.threshold_for or "").partition("=")
+        try:
+            precision = float(number)
+        except ValueError:
+            return None
+        return precision if name.strip() == "precision" and 0 <= precision <= 1 else None
 
     @property
     def tile_overlap_pixels(self) -> int:

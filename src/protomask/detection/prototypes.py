@@ -140,9 +140,7 @@ def detect(
     return Kept(candidates[kept], boxes[kept], found, scores)
 
 
-def paint(
-    rows: PrototypeRows, image_size: tuple[int, int], class_names: tuple[str, ...], *, score_threshold: float = 0.0
-) -> Instances:
+def paint(rows: PrototypeRows, image_size: tuple[int, int], class_names: tuple[str, ...]) -> Instances:
     """What was kept as `Instances` in the frame of the original image (H, W)."""
     height, width = image_size
     masks: MaskSource
@@ -160,7 +158,6 @@ def paint(
         masks=masks,
         image_size=image_size,
         class_names=class_names,
-        score_threshold=score_threshold,
     )
 
 

@@ -40,7 +40,6 @@ def paint(
     class_names: tuple[str, ...],
     *,
     paste: MaskPaste,
-    score_threshold: float = 0.0,
 ) -> Instances:
     """What was kept as `Instances` in the frame of the original image (H, W).
 
@@ -49,7 +48,6 @@ def paint(
         image_size: (H, W) of the original image.
         class_names: name of each label.
         paste: how masks become pixels, see `protomask.masks.grids.region_lines`.
-        score_threshold: final scores above this are returned.
 
     """
     scale = [np.float32(image_size[axis]) / np.float32(rows.input_size[axis]) for axis in (1, 0)]
@@ -62,5 +60,4 @@ def paint(
         masks=RegionMasks(rows.mask_probs, boxes, image_size, paste=paste),
         image_size=image_size,
         class_names=class_names,
-        score_threshold=score_threshold,
     )

@@ -1,4 +1,4 @@
-"""The last step of every family: kept rows as `Instances`, thresholded and ordered by their final scores."""
+"""The last step of every family: kept rows as `Instances`, with the scores that the network gave."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ def instances_of(
     masks: MaskSource,
     image_size: tuple[int, int],
     class_names: Sequence[str],
-    score_threshold: float,
 ) -> Instances:
     """What was kept in one image.
 
-    The final score decides what is returned and in which order (Huang et al. 2019, section 3.2): class score times mask
-    score, which networks may estimate beyond its range and which is limited to [0, 1] here.
+    The final score decides the order (Huang et al. 2019, section 3.2): class score times mask score, which networks may
+    estimate beyond its range and which is limited to [0, 1] here. What of this is returned `Scoring` says.
 
     Args:
         boxes: (N, 4) float32 xyxy, pixels of the original image, which they may exceed.
@@ -35,7 +34,6 @@ def instances_of(
         masks: N masks.
         image_size: (H, W) of the original image.
         class_names: name of each label.
-        score_threshold: final scores above this are returned.
 
     """
     height, width = image_size
@@ -50,6 +48,4 @@ def instances_of(
         image_size=image_size,
         class_names=class_names,
     )
-    above = found.scores > np.float32(score_threshold)
-    # A threshold of 0 keeps everything.
-    return (found if score_threshold <= 0 or above.all() else found[above]).best_first()
+    return found.best_first()

@@ -201,7 +201,7 @@ def predict_dataset(
         DataError: an image cannot be read.
 
     """
-    options = (options or PredictOptions()).replace(score_threshold=0.0)
+    options = (options or PredictOptions()).replace(score_threshold=0.0, threshold_for=None)
     done = 0
     for images, image_ids in image_batches(dataset, batch_size=options.batch_size, num_workers=num_workers):
         found = predictor.predict_images(images, options)

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,16 @@ if TYPE_CHECKING:
 _MAX_PAIRS = 1 << 22  # of masks that are compared at a time
 CROWD_SHARE = 0.5
 """Part of a detection's area from which it belongs to a crowd region."""
+
+
+class Measured(NamedTuple):
+    """Detections and their measured IoU, (N,) each; ``mask_scores`` None where the model has none."""
+
+    image_ids: NDArray[np.int64]
+    class_scores: Floats
+    mask_scores: Floats | None
+    ious: Floats
+    left_out: NDArray[np.bool_]
 
 
 class QualityMeter:
@@ -87,7 +97,8 @@ class QualityMeter:
             group = self._crowds if annotation["iscrowd"] else self._objects
             group[annotation["image_id"], annotation["category_id"]].append(annotation["segmentation"])
         self._image_ids: dict[int, None] = {}
-        self._rows: list[Row] = []  # score is the product
+        self.rows: list[Row] = []
+        """COCO result rows of what was taken; ``score`` is the product."""
         self._class_scores: list[float] = []
         self._mask_scores: list[float] = []
         self._has_mask_scores: bool | None = None
@@ -169,6 +180,16 @@ class QualityMeter:
         self._take(mask_rows, prepared, class_scores, mask_scores)
         self._image_ids.update(dict.fromkeys(row["image_id"] for row in prepared))
 
+    def measured(self) -> Measured:
+        """Everything that was taken, in the order of ``rows``."""
+        return Measured(
+            np.array([row["image_id"] for row in self.rows], dtype=np.int64),
+            np.array(self._class_scores, dtype=np.float64),
+            np.array(self._mask_scores, dtype=np.float64) if self._has_mask_scores else None,
+            np.array(self._ious, dtype=np.float64),
+            np.array(self._left_out, dtype=np.bool_),
+        )
+
     def compute(self, *, seen_only: bool = False) -> QualityReport:
         """The report on all that was taken.
 
@@ -182,7 +203,7 @@ class QualityMeter:
         values = {"class_score": class_scores}
         if has_mask_scores:
             values["mask_score"] = np.array(self._mask_scores, dtype=np.float64)
-            values["product"] = np.array([row["score"] for row in self._rows], dtype=np.float64)
+            values["product"] = np.array([row["score"] for row in self.rows], dtype=np.float64)
         ious = np.array(self._ious, dtype=np.float64)
         left_out = np.array(self._left_out, dtype=np.bool_)
         above = class_scores > self.min_class_score
@@ -190,7 +211,7 @@ class QualityMeter:
         image_ids = sorted(self._image_ids) if seen_only else sorted(self._truth.images)
         return QualityReport(
             num_images=len(image_ids),
-            num_detections=len(self._rows),
+            num_detections=len(self.rows),
             num_left_out=int((above & left_out).sum()),
             min_class_score=self.min_class_score,
             has_mask_scores=has_mask_scores,
@@ -215,12 +236,12 @@ class QualityMeter:
         ious, left_out = self._measure(prepared)
         has_mask_scores = mask_scores is not None
         if rows:
-            if self._rows and self._has_mask_scores != has_mask_scores:
+            if self.rows and self._has_mask_scores != has_mask_scores:
                 raise DataError(f"image id {rows[0]['image_id']}: expected mask scores for all images or for none")
             self._has_mask_scores = has_mask_scores
         elif self._has_mask_scores is None and has_mask_scores:
             self._has_mask_scores = True
-        self._rows.extend(rows)
+        self.rows.extend(rows)
         self._class_scores.extend(class_scores)
         self._mask_scores.extend(mask_scores or ())
         self._ious.extend(ious.tolist())
@@ -248,7 +269,7 @@ class QualityMeter:
         return ious, left_out
 
     def _average_precision(self, scores: Floats, image_ids: Sequence[int]) -> RankedAP:
-        rows = [{**row, "score": score} for row, score in zip(self._rows, scores.tolist(), strict=True)]
+        rows = [{**row, "score": score} for row, score in zip(self.rows, scores.tolist(), strict=True)]
         limits = (self.max_detections,)
         metrics = evaluate_coco(self._truth, rows, iou_types=("segm",), max_detections=limits, image_ids=image_ids)
         table = metrics.tables["mask"]

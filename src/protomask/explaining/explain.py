@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from protomask.api import load
 from protomask.detection.options import Limits, PredictChanges, PredictOptions, take_options
+from protomask.detection.scoring import Scoring
 from protomask.errors import ConfigError
 from protomask.explaining.competition import competition
 from protomask.explaining.models import refuse_exported
@@ -83,17 +84,16 @@ def explain(
         truth = read_truth(annotations, path, size)
     network, [inside] = predictor.look_inside([pixels], settled)
     family = family_of(network.config)
-    painted = family.paint(network, inside.rows, size, settled.replace(score_threshold=0.0))
-    order = _final_order(inside)
-    order = order[painted.scores > np.float32(settled.score_threshold)] if settled.score_threshold > 0 else order
-    found = painted[: len(order)]
+    scoring = predictor.scoring(settled)
+    found = scoring.finish(family.paint(network, inside.rows, size, settled))
+    order = _final_order(inside, scoring)[: len(found)]
     rules = family.settle(network.config, settled)
     look = _Look(
         inside=inside,
         order=order,
         size=size,
         truth=truth,
-        rivals=_rivals(inside, order, Limits(rules.nms, rules.max_detections), rules.iou_threshold, settled, size),
+        rivals=_rivals(inside, order, Limits(rules.nms, rules.max_detections), rules.iou_threshold, scoring, size),
         windows=_windows(inside),
     )
     explanation = Explanation(
@@ -163,22 +163,26 @@ def _rivals(
     order: NDArray[np.int64],
     limits: Limits,
     iou_threshold: float,
-    options: PredictOptions,
+    scoring: Scoring,
     size: tuple[int, int],
 ) -> list[list[Competitor]]:
     numbers = np.full(len(inside.kept), -1, dtype=np.int64)
     numbers[order] = np.arange(len(order))
     return competition(
-        inside, numbers, limits, iou_threshold=iou_threshold, score_threshold=options.score_threshold, image_size=size
+        inside, numbers, limits, iou_threshold=iou_threshold, score_threshold=scoring.least_class_score, image_size=size
     )
 
 
-def _final_order(inside: Inside) -> NDArray[np.int64]:
-    """Rows in the order of their final scores, as `protomask.detection.rows.instances_of` has them."""
-    scores = inside.class_scores
-    if inside.mask_scores is not None:
-        scores = scores * np.nan_to_num(inside.mask_scores, nan=0.0).clip(0, 1).astype(np.float32)
-    return np.argsort(-scores, kind="stable")
+def _final_order(inside: Inside, scoring: Scoring) -> NDArray[np.int64]:
+    """Rows in the order of the result: as `protomask.detection.rows.instances_of` has them, then as `scoring` does."""
+    class_scores, mask_scores = inside.class_scores, inside.mask_scores
+    if mask_scores is not None:
+        mask_scores = np.nan_to_num(mask_scores, nan=0.0).clip(0, 1).astype(np.float32)
+    order = np.arange(len(class_scores))
+    for one, other in ((class_scores, mask_scores), scoring.scores(class_scores, mask_scores)):
+        final = one if other is None else one * other
+        order = order[np.argsort(-final[order], kind="stable")]
+    return order
 
 
 def _chosen(instance: int | None, most: int, count: int) -> range:

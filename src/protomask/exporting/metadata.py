@@ -45,6 +45,7 @@ def describe(
         ),
         search_depth=search_depth,
         rule=None if candidates is None else candidates.rule(network.config),
+        calibration=network.calibration,
         precision=precision,
         licence=licence or (ZOO[predictor.source].licence if predictor.source in ZOO else None),
         provenance={"source": Path(predictor.source).name},

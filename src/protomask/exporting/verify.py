@@ -54,8 +54,8 @@ def compare(
         ExportError: there is nothing to compare.
 
     """
-    everything = options.replace(score_threshold=0.0)
-    of_file = (settled or options).replace(score_threshold=0.0)
+    everything = options.replace(score_threshold=0.0, threshold_for=None)
+    of_file = (settled or options).replace(score_threshold=0.0, threshold_for=None)
     pairs = [
         (wanted, found)
         for image in images

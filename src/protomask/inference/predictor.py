@@ -6,11 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 import numpy as np
 
+from protomask.detection.calibration import Calibration
 from protomask.detection.options import Limits, PredictChanges, PredictOptions, take_options
+from protomask.detection.scoring import Scoring
 from protomask.errors import ConfigError
 from protomask.images.decode import Pixels, read_image
 from protomask.inference.pipeline import follow_frames, predict_frames
@@ -57,6 +59,29 @@ class Predictor(ABC):
     def device(self) -> Any:
         """Where the network runs."""
 
+    @property
+    def calibration(self) -> Calibration | None:
+        """What makes the scores those of a result; None leaves them as the network gives them."""
+        return None
+
+    def calibrated(self, calibration: Calibration | None) -> Self:
+        """The same model with another calibration of its scores, None for none.
+
+        Raises:
+            ConfigError: this kind of model has no calibration.
+
+        """
+        raise ConfigError(f"calibration: expected a model in PyTorch or an exported file, got {type(self).__name__}")
+
+    def scoring(self, options: PredictOptions) -> Scoring:
+        """The thresholds and the calibration of a prediction.
+
+        Raises:
+            ConfigError: thresholds for a precision, of a model without calibration.
+
+        """
+        return Scoring.of(options, self.class_names, self.calibration)
+
     @abstractmethod
     def limits(self, options: PredictOptions) -> Limits:
         """What the options amount to with this model.
@@ -74,6 +99,7 @@ class Predictor(ABC):
 
         """
         options.labels(self.class_names)
+        self.scoring(options)
         self.limits(options if options.tile is None else self._within_limit(options))
 
     @property

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from torch import nn
 
 from protomask.detection.options import Limits, PredictOptions
+from protomask.detection.scoring import Scoring
 from protomask.errors import ConfigError
 from protomask.masks.grids import MaskPaste
 from protomask.models.class_layers import ClassLayer
@@ -75,7 +76,8 @@ class Family:
         settle: (config, options of a prediction) to the config with the thresholds that they amount to.
         detect: (network in evaluation mode, its output, options) to what is kept in each image: rows with boxes,
             labels, class_scores and what their masks are made of.
-        paint: (network, rows of one image, its original size (H, W), options) to `Instances`.
+        paint: (network, rows of one image, its original size (H, W), options) to `Instances`, all rows of them with the
+            scores that the network gave.
         look_inside: (network in evaluation mode, its output, options) to what `protomask.explain` shows of each image;
             None for a family that cannot be explained.
         class_layers: config to the layers that have rows of their own for each class.
@@ -231,5 +233,7 @@ def read_output(
 
     """
     own = family_of(network.config)
-    rows = own.detect(network, output, options)
-    return [own.paint(network, one, size, options) for one, size in zip(rows, original_sizes, strict=True)]
+    scoring = Scoring.of(options, network.class_names, network.calibration)
+    raw = scoring.of_network(options)
+    rows = own.detect(network, output, raw)
+    return [scoring.finish(own.paint(network, one, size, raw)) for one, size in zip(rows, original_sizes, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from protomask.detection.calibration import Calibration
 from protomask.models.config import ModelConfig
 from protomask.models.layers.backbone import Backbone
 from protomask.models.layers.module import Module
@@ -15,6 +16,8 @@ class Network(Module, Protocol):
 
     class_names: tuple[str, ...]
     """Name of each label."""
+    calibration: Calibration | None
+    """Of its scores; None leaves them as the network gives them."""
 
     @property
     def config(self) -> ModelConfig:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protomask.detection import prototypes, regions
+from protomask.detection.calibration import Calibration
 from protomask.detection.options import Limits, PredictOptions
 from protomask.errors import CheckpointError, ConfigError
 from protomask.images.decode import Pixels
@@ -66,7 +67,7 @@ class ExportedPredictor(Predictor):
         self._arguments = dict(arguments or {})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _open_again, (type(self), {**self._arguments, "source": self.source})
+        return _open_again, (type(self), {**self._arguments, "source": self.source}, self.calibration)
 
     def __copy__(self) -> Self:
         return self  # it never changes
@@ -92,6 +93,17 @@ class ExportedPredictor(Predictor):
     def model_name(self) -> str:
         """Name of the model in the zoo that the weights are of."""
         return self.info.model
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """See `Predictor.calibration`."""
+        return self.info.calibration
+
+    def calibrated(self, calibration: Calibration | None) -> Self:
+        """See `Predictor.calibrated`; both share what runs the file."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, info=self.info.replace(calibration=calibration))
+        return other
 
     @property
     def device(self) -> str:
@@ -164,13 +176,14 @@ class ExportedPredictor(Predictor):
         outputs = self.run(batch)
         self._check_candidates(outputs, len(images), rule)
         clock.stage("network")
-        found = []
+        scoring = self.scoring(options)
+        least, found = scoring.least_class_score, []
         for index, image in enumerate(images):
             logits, boxes, coefficients, grid = (
                 outputs[name][index] for name in ("class_logits", "boxes", "mask_coefficients", "prototypes")
             )
             kept = prototypes.detect(
-                logits, boxes, rule, score_threshold=options.score_threshold, labels=options.labels(self.class_names)
+                logits, boxes, rule, score_threshold=least, labels=options.labels(self.class_names)
             )
             rows = prototypes.PrototypeRows(
                 boxes=kept.boxes,
@@ -179,7 +192,7 @@ class ExportedPredictor(Predictor):
                 masks=prototypes.PrototypeMasks(grid, coefficients[kept.rows]),
             )
             size = (image.shape[0], image.shape[1])
-            found.append(prototypes.paint(rows, size, self.class_names, score_threshold=options.score_threshold))
+            found.append(scoring.finish(prototypes.paint(rows, size, self.class_names)))
         clock.stage("postprocess")
         return found
 
@@ -248,24 +261,24 @@ class ExportedPredictor(Predictor):
         self, outputs: Outputs, size: tuple[int, int], given: tuple[int, ...], options: PredictOptions
     ) -> Instances:
         # Rows of no score are padding.
-        kept = outputs["class_scores"] > np.float32(options.score_threshold)
+        scoring = self.scoring(options)
+        kept = outputs["class_scores"] > np.float32(scoring.least_class_score)
         if (wanted := options.labels(self.class_names)) is not None:
             kept &= np.isin(outputs["labels"], wanted)
         rows = np.flatnonzero(kept)[: options.max_detections]
         chosen = {name: values[rows] for name, values in outputs.items()}
         boxes, labels, class_scores = chosen["boxes"], chosen["labels"], chosen["class_scores"]
-        mask_scores, threshold = chosen.get("mask_scores"), options.score_threshold
+        mask_scores = chosen.get("mask_scores")
         if self.info.mask_frame == "region":
             of_region = regions.RegionRows(
                 boxes, labels, class_scores, chosen["masks"], mask_scores, (given[0], given[1])
             )
-            return regions.paint(
-                of_region, size, self.class_names,
-                paste=self.info.mask_paste, score_threshold=threshold,
-            )  # fmt: skip
+            return scoring.finish(
+                regions.paint(of_region, size, self.class_names, paste=self.info.mask_paste)
+            )
         relative = (boxes / np.array([given[1], given[0], given[1], given[0]])).astype(np.float32)
         of_grid = prototypes.PrototypeRows(relative, labels, class_scores, chosen["masks"], mask_scores)
-        return prototypes.paint(of_grid, size, self.class_names, score_threshold=threshold)
+        return scoring.finish(prototypes.paint(of_grid, size, self.class_names))
 
 
 class FileInput(NamedTuple):
@@ -323,13 +336,15 @@ _OF_MODULES = frozenset(
 )
 
 
-def _open_again(kind: type[ExportedPredictor], arguments: dict[str, Any]) -> ExportedPredictor:
+def _open_again(
+    kind: type[ExportedPredictor], arguments: dict[str, Any], calibration: Calibration | None
+) -> ExportedPredictor:
     """The predictor of a file, in another process."""
     open_file: Callable[..., ExportedPredictor] = kind
     if arguments["source"] in SHIPPED:
         with shipped_file(arguments["source"]) as path:
-            return open_file(**{**arguments, "path": path})
-    return open_file(**arguments)
+            return open_file(**{**arguments, "path": path}).calibrated(calibration)
+    return open_file(**arguments).calibrated(calibration)
 
 
 def existing(path: str | Path) -> Path:

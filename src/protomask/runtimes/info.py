@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from protomask.detection.calibration import Calibration
 from protomask.detection.options import NmsMode
 from protomask.detection.prototypes import PrototypeRule
 from protomask.errors import CheckpointError
@@ -124,6 +125,7 @@ class ExportInfo(Settings):
         thresholds: see `Thresholds`.
         search_depth: of "detections": number of (anchor, class) pairs, the best, that NMS looks at; None for no limit.
         rule: of "candidates": how they become detections.
+        calibration: of the scores, which the file gives as the network does; None leaves them so.
         precision: of the weights and the arithmetic in the file.
         licence: of the weights, SPDX name; None where it is not known.
         provenance: where the weights come from; plain JSON types.
@@ -142,6 +144,7 @@ class ExportInfo(Settings):
     thresholds: Thresholds
     search_depth: Count | None = None
     rule: PrototypeRule | None = None
+    calibration: Calibration | None = None
     precision: Literal["float32", "float16", "int8"] = "float32"
     licence: str | None = None
     provenance: dict[str, Any] = field(default_factory=dict)

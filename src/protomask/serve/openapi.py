@@ -22,6 +22,7 @@ _PROBLEM: dict[str, Any] = {
 _SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 _SCHEMAS: dict[str, dict[str, Any]] = {
     "score_threshold": _SHARE,
+    "threshold_for": {"type": "string", "pattern": "^precision=", "example": "precision=0.95"},
     "iou_threshold": _SHARE,
     "candidate_threshold": _SHARE,
     "max_detections": {"type": "integer", "minimum": 1},

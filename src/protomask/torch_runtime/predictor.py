@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from protomask.checkpoints.io import save_weights
+from protomask.detection.calibration import Calibration
 from protomask.detection.options import Limits, PredictOptions
 from protomask.errors import ConfigError
 from protomask.images.decode import Pixels
@@ -75,6 +77,17 @@ class TorchPredictor(Predictor, nn.Module):
     def config(self) -> ModelConfig:
         """Of the network."""
         return self.network.config
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """See `Predictor.calibration`."""
+        return self.network.calibration
+
+    def calibrated(self, calibration: Calibration | None) -> Self:
+        """See `Predictor.calibrated`; both share all weights."""
+        network: Any = copy(self.network)
+        network.calibration = calibration
+        return type(self)(network, self.source, precision=self.precision, compile=self.compile_network)
 
     @property
     def device(self) -> torch.device:
@@ -148,7 +161,7 @@ class TorchPredictor(Predictor, nn.Module):
                 [preprocess_pixels(image, network.geometry, self.device) for image in images]
             )
             output = network(batch.contiguous(memory_format=torch.channels_last))
-            return network, family.look_inside(network, output, options)
+            return network, family.look_inside(network, output, self.scoring(options).of_network(options))
 
     def _autocast(self) -> torch.autocast:
         dtype = _DTYPES[self.precision]
@@ -158,6 +171,7 @@ class TorchPredictor(Predictor, nn.Module):
     def _for_inference(self, image_size: int | None) -> Network:
         """The copy that predicts at an input size, the network's own by default."""
         network, sizes = self._copy()
+        network.calibration = self.network.calibration
         if image_size is None or image_size == network.config.image_size:
             return network
         if image_size not in sizes:
@@ -165,6 +179,7 @@ class TorchPredictor(Predictor, nn.Module):
             if self.compile_network and not family_of(other.config).compiled_parts:  # which are compiled already
                 _compile(other)
             sizes[image_size] = other
+        sizes[image_size].calibration = network.calibration
         return sizes[image_size]
 
     def _copy(self) -> tuple[Network, dict[int, Network]]:

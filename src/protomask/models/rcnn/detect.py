@@ -53,7 +53,6 @@ def paint(network: MaskRCNN, rows: RegionRows, image_size: tuple[int, int], opti
         image_size,
         network.class_names,
         paste=network.config.conventions.mask_paste,
-        score_threshold=options.score_threshold,
     )
 
 

@@ -14,6 +14,7 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FeaturePyramidNetwork, roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from protomask.detection.calibration import Calibration
 from protomask.errors import ConfigError
 from protomask.models.class_layers import ClassLayer
 from protomask.models.layers.backbone import build_backbone, use_caffe_strides
@@ -70,6 +71,7 @@ class MaskRCNN(nn.Module):
             raise ConfigError(f"class_names: expected {config.num_classes} names (num_classes), got {len(class_names)}")
         self.config = config
         self.class_names = tuple(class_names)
+        self.calibration: Calibration | None = None
         conventions = config.conventions
         self.geometry = image_geometry(config)
         width = config.fpn_channels

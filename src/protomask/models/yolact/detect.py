@@ -43,7 +43,7 @@ def detect(network: Yolact, output: YolactOutput, options: PredictOptions) -> li
 
 def paint(network: Yolact, rows: PrototypeRows, image_size: tuple[int, int], options: PredictOptions) -> Instances:
     """What was kept of one image of an original size (H, W)."""
-    return prototypes.paint(rows, image_size, network.class_names, score_threshold=options.score_threshold)
+    return prototypes.paint(rows, image_size, network.class_names)
 
 
 def choose(

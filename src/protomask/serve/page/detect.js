@@ -1,4 +1,5 @@
 /** From the outputs of an exported file to an answer like the server's. */
+import { calibrated, rawThreshold } from "./calibration.js";
 import { assemble, cut, interpolateRuns, PASTE_THRESHOLDS, regionLine, resizedLine } from "./masks.js";
 import { suppress } from "./nms.js";
 import { codeOf } from "./rle.js";
@@ -14,7 +15,10 @@ const { fround } = Math;
  * @param {number} scoreThreshold
  */
 export function readAnswer(outputs, info, size, given, scoreThreshold) {
-  const rows = info.form === "candidates" ? ofCandidates(outputs, info, size, scoreThreshold) : ofDetections(outputs, info, size, given);
+  const { class_scores: ofClass, mask_scores: ofMask } = info.calibration ?? {};
+  const least = rawThreshold(ofClass, scoreThreshold);
+  const rows = info.form === "candidates" ? ofCandidates(outputs, info, size, least) : ofDetections(outputs, info, size, given);
+  for (const row of rows) [row.score, row.maskScore] = [calibrated(ofClass, row.score), calibrated(ofMask, row.maskScore)];
   const [height, width] = size;
   const clip = (side, limit) => Math.min(Math.max(side, 0), limit);
   const kept = rows.filter((row) => scoreOf(row) > fround(scoreThreshold));
