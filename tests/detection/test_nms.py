@@ -12,14 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from protomask.detection import nms
-from protomask.detection.nms import (
-    batched_nms,
-    batched_soft_nms,
-    cross_class_fast_nms,
-    fast_nms,
-    pairwise_iou,
-    soft_nms,
-)
+from protomask.detection.nms import batched_nms, cross_class_fast_nms, fast_nms, pairwise_iou
+from protomask.detection.soft_nms import batched_soft_nms, soft_nms
 from protomask.errors import ConfigError
 
 Floats = NDArray[np.float32]

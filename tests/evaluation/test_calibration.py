@@ -63,7 +63,7 @@ def test_too_little_to_fit_to() -> None:
     with pytest.raises(DataError, match="at least 50 detections to fit to, got 49"):
         fit_curves(samples(49))
     hopeless = samples(200, masks=True)._replace(ious=np.zeros(200))
-    with pytest.raises(DataError, match="masks with an IoU of 0.5"):
+    with pytest.raises(DataError, match=r"masks with an IoU of 0\.5"):
         fit_curves(hopeless)
 
 

@@ -39,6 +39,14 @@ EVERYTHING = PredictOptions(score_threshold=0)
         {"rescoring_channels": (4, 8)},
         {"nms": "cross_class_fast"},
         {"nms": "batched", "candidate_threshold": 0.3},
+        {"nms": "soft_linear", "candidate_threshold": 0.3, "max_detections": 20},
+        {"overlap": "mask_iou"},
+        {"overlap": "mask_smaller", "iou_threshold": 0.7, "threshold_detections": True},
+        {"overlap": "mask_iou", "nms": "cross_class_fast"},
+        {"overlap": "mask_iou", "nms": "batched", "max_detections": 40},
+        {"overlap": "mask_smaller", "nms": "batched", "max_detections": 30, "rescoring_channels": (4, 8)},
+        {"overlap": "mask_iou", "nms": "soft_linear", "max_detections": 30},
+        {"overlap": "mask_iou", "nms": "soft_gaussian", "max_detections": 30},
         {"candidates_per_level": 300, "threshold_detections": True, "max_size_ratio": 4.0},
         {"clip_boxes": True, "empty_boxes_suppress": False},
         {"max_detections": 7, "iou_threshold": 0.2},
@@ -210,7 +218,6 @@ def test_masks_come_in_the_size_asked_for() -> None:
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [
-        ({"nms": "soft_linear"}, {}, "nms: expected fast, cross_class_fast or batched"),
         ({}, {"mask_size": (0, 10)}, "mask_size: expected two positive numbers"),
         ({}, {"search_depth": 99}, r"search_depth: expected at least max_detections \(100\), got 99"),
         ({"nms": "cross_class_fast"}, {"search_depth": 500}, "search_depth: expected none with nms cross_class_fast"),

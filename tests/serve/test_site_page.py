@@ -58,13 +58,14 @@ def detection_files(folder: Path) -> dict[str, Path]:
             {**region, "boxes": np.rint(out_of_image)},
         ),
     }  # fmt: skip
-    curves = {
-        "class_scores": ScoreCurve(scores=(0.2, 0.5, 0.8), values=(0.1, 0.6, 0.7)),
-        "mask_scores": ScoreCurve(scores=(0.3, 0.6), values=(0.4, 0.9)),
-    }
+    calibration = Calibration(
+        method="isotonic",
+        class_scores=ScoreCurve(scores=(0.2, 0.5, 0.8), values=(0.1, 0.6, 0.7)),
+        mask_scores=ScoreCurve(scores=(0.3, 0.6), values=(0.4, 0.9)),
+    )
     by_name["calibrated"] = write_detections(
         folder / "calibrated.onnx",
-        DETECTIONS.replace(input=fixed, calibration=Calibration(method="isotonic", **curves)),
+        DETECTIONS.replace(input=fixed, calibration=calibration),
         detections((SIDE, SIDE), masks=soft, **scores),
     )
     for nms in ("fast", "cross_class_fast", "batched"):
@@ -137,7 +138,9 @@ def test_samples_give_what_python_gives(page: Page, record_property: Callable[[s
 
 
 @pytest.mark.parametrize("size", [(32, 32), (75, 100), (300, 41)])
-@pytest.mark.parametrize("name", ["grid", "region", "continuous", "pixels", "fast", "cross_class_fast", "batched"])
+@pytest.mark.parametrize(
+    "name", ["grid", "region", "continuous", "pixels", "calibrated", "fast", "cross_class_fast", "batched"]
+)
 def test_every_form_gives_what_python_gives(
     page: Page, models: dict[str, Path], name: str, size: tuple[int, int]
 ) -> None:

@@ -30,7 +30,8 @@ def run(
         output: file to write with the calibration in it, .safetensors of weights, .onnx of an exported file or of a
             shipped model; nothing is written by default.
         split: part of the data set.
-        method: isotonic follows the scores wherever they rise; temperature has one number, for a few images.
+        method: what is fitted: isotonic follows the scores wherever they rise; temperature has one number, for few
+            images.
         check_share: share of the images that the fit does not see, on which scores are judged before and after.
         max_detections: detections per image that count, as for eval.
         tile: cut images into tiles with sides of this many pixels, as predict does; not by default.

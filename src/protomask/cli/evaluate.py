@@ -26,6 +26,7 @@ def run(
     classes: list[str] | None = None,
     max_detections: int = 100,
     nms: Literal["fast", "cross_class_fast", "batched", "soft_linear", "soft_gaussian"] | None = None,
+    overlap: Literal["box_iou", "mask_iou", "mask_smaller"] | None = None,
     batch_size: int = 1,
     tile: int | None = None,
     tile_overlap: float = 0.25,
@@ -58,6 +59,7 @@ def run(
         classes: measure only these classes, such as [person,car], as if the data had no others; all by default.
         max_detections: detections per image that count; COCO's rule is 100, crowded images need more, for example 400.
         nms: kind of non-maximum suppression; the model's own by default.
+        overlap: what NMS compares, as for predict; the model's own by default.
         batch_size: images, or tiles, that go through the network together.
         tile: cut images into tiles with sides of this many pixels, as predict does; not by default.
         tile_overlap: least overlap of neighbouring tiles: below 1 a share of the tile, from 1 on pixels.
@@ -102,8 +104,8 @@ def run(
     )
     asked.check()
     options = PredictOptions(
-        max_detections=max_detections, nms=nms, batch_size=batch_size, tile=tile, tile_overlap=tile_overlap,
-        image_size=image_size, classes=None if classes is None else tuple(classes),
+        max_detections=max_detections, nms=nms, overlap=overlap, batch_size=batch_size, tile=tile,
+        tile_overlap=tile_overlap, image_size=image_size, classes=None if classes is None else tuple(classes),
     )  # fmt: skip
 
     def predictor() -> Predictor:

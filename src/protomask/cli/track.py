@@ -18,8 +18,8 @@ POSITIONAL = ("inputs",)
 GROUPS = {
     "what matters most": ("model", "weights", "save_dir", "tracker", "zones", "every", "fps", "start", "end", "show"),
     "what is found": (
-        "score_threshold", "classes", "iou_threshold", "max_detections", "nms", "candidate_threshold", "batch_size",
-        "tile", "tile_overlap", "image_size",
+        "score_threshold", "threshold_for", "classes", "iou_threshold", "max_detections", "nms", "overlap",
+        "candidate_threshold", "batch_size", "tile", "tile_overlap", "image_size",
     ),
     "how it is followed": (
         "high_score", "low_score", "new_score", "confirm_frames", "lost_seconds", "frame_rate", "min_overlap",

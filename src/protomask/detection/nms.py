@@ -1,4 +1,4 @@
-"""Non-maximum suppression: Fast NMS of YOLACT, the greedy classic, and Soft-NMS.
+"""Non-maximum suppression by boxes: Fast NMS of YOLACT and the greedy classic.
 
 All functions take ``boxes`` (N, 4) float32 xyxy in any one scale (relative or px) and, unless stated otherwise,
 ``scores`` (C, N), one row per class without background. They return ``(indices, labels, scores)``: (D,) int64 rows of
@@ -8,10 +8,9 @@ lower row.
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +49,7 @@ def fast_nms(
     Raises:
         ConfigError: a parameter out of range or a shape that does not fit; the message names it.
     """
-    _check(boxes, scores, iou_threshold, max_detections, max_candidates)
+    check_arrays(boxes, scores, iou_threshold, max_detections, max_candidates)
     limit = _Limit(np.float32(iou_threshold), empty_suppress)
 
     def keep(labels: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -73,7 +72,7 @@ def cross_class_fast_nms(
 
     Parameters as `fast_nms`; ``max_detections`` None leaves up to ``max_candidates`` (the published setting).
     """
-    _check(boxes, scores, iou_threshold, max_detections, max_candidates)
+    check_arrays(boxes, scores, iou_threshold, max_detections, max_candidates)
     if scores.size == 0:
         return _select(np.zeros(0, dtype=np.int64), scores)
     best_scores = scores.max(axis=0)
@@ -111,8 +110,8 @@ def batched_nms(
     Raises:
         ConfigError: a parameter out of range or a shape that does not fit; the message names it.
     """
-    _check(boxes, scores, iou_threshold, max_detections)
-    _check_number("legacy_offset", legacy_offset, minimum=0)
+    check_arrays(boxes, scores, iou_threshold, max_detections)
+    check_number("legacy_offset", legacy_offset, minimum=0)
     # Moving the far corner out by the offset adds it to every width and height, intersections included.
     boxes = boxes.astype(np.float32) + np.array([0.0, 0.0, legacy_offset, legacy_offset], dtype=np.float32)
     limit = np.float32(iou_threshold)
@@ -124,105 +123,6 @@ def batched_nms(
         return _keep(boxes, labels, rows, _Limit(limit), greedy=True, most=max_detections)
 
     return _select(_best_kept(scores, keep, max_detections, score_threshold), scores)
-
-
-def soft_nms(
-    boxes: Floats,
-    scores: Floats,
-    *,
-    method: Literal["linear", "gaussian"] = "linear",
-    iou_threshold: float = 0.3,
-    sigma: float = 0.5,
-    min_score: float = 0.001,
-    offset: float = 0.0,
-) -> tuple[NDArray[np.int64], Floats]:
-    """Soft-NMS of one class (Bodla et al. 2017): overlapping boxes lose score instead of being dropped.
-
-    The best remaining box is picked again and again, and each time the others are rescored by their IoU with it:
-    ``linear`` times (1 - IoU) where IoU > ``iou_threshold``; ``gaussian`` times exp(-IoU^2 / sigma). In float64.
-
-    Args:
-        boxes: (N, 4), see the module.
-        scores: (N,).
-        method: the decay.
-        iou_threshold: of the linear decay, 0..1.
-        sigma: of the gaussian decay, > 0.
-        min_score: stop when the best remaining score is below it.
-        offset: added to widths and heights (1 for the legacy pixel convention), in the unit of ``boxes``.
-
-    Returns:
-        (K,) int64 rows of ``boxes`` in the order picked and (K,) their decayed scores, descending.
-
-    Raises:
-        ConfigError: a parameter out of range or a shape that does not fit; the message names it.
-    """
-    if scores.ndim != 1:
-        raise ConfigError(f"scores: expected shape (N,), got {scores.shape}")
-    indices, _, decayed = batched_soft_nms(
-        boxes, scores[None], method=method, iou_threshold=iou_threshold, sigma=sigma, min_score=min_score, offset=offset
-    )
-    return indices, decayed
-
-
-def batched_soft_nms(
-    boxes: Floats,
-    scores: Floats,
-    *,
-    method: Literal["linear", "gaussian"] = "linear",
-    iou_threshold: float = 0.3,
-    sigma: float = 0.5,
-    min_score: float = 0.001,
-    offset: float = 0.0,
-    max_detections: int | None = None,
-    score_threshold: float | None = None,
-) -> Kept:
-    """Soft-NMS, each class by itself.
-
-    Parameters as `soft_nms`, and ``max_detections`` over all classes (None: all); only boxes that score above
-    ``score_threshold`` before any decay take part (None: all).
-    """
-    _check(boxes, scores, iou_threshold, max_detections)
-    if method not in ("linear", "gaussian"):
-        raise ConfigError(f"method: expected 'linear' or 'gaussian', got {method!r}")
-    _check_number("sigma", sigma, minimum=0, exclusive=True)
-    _check_number("min_score", min_score, minimum=0)
-    _check_number("offset", offset, minimum=0)
-
-    corners = boxes.astype(np.float64)
-    remaining = scores.astype(np.float64)
-    if score_threshold is not None:
-        remaining[~(scores > np.float32(score_threshold))] = -np.inf
-    limit = remaining.size if max_detections is None else max_detections
-    rows: list[int] = []
-    labels: list[int] = []
-    picked: list[float] = []
-    # Scores only fall, so the picks of a class come in descending order, and the classes can be merged as they go:
-    # no more than `limit` picks are ever made.
-    best_rows = remaining.argmax(axis=1) if remaining.size else np.zeros(0, dtype=np.int64)
-    queue = [(-float(remaining[label, row]), label, int(row)) for label, row in enumerate(best_rows)]
-    heapq.heapify(queue)
-    while queue and len(rows) < limit:
-        negative_score, label, row = heapq.heappop(queue)
-        if not -negative_score >= min_score:
-            break
-        rows.append(row)
-        labels.append(label)
-        picked.append(-negative_score)
-        class_scores = remaining[label]
-        class_scores[row] = -np.inf
-        overlap = _iou_with(corners, row, offset)
-        if method == "linear":
-            decay = np.where(overlap > iou_threshold, 1 - overlap, 1)
-        else:
-            decay = np.exp(-(overlap**2) / sigma)
-        np.multiply(class_scores, decay, out=class_scores, where=class_scores > -np.inf)
-        best = int(class_scores.argmax())
-        heapq.heappush(queue, (-float(class_scores[best]), label, best))
-    return (
-        np.array(rows, dtype=np.int64),
-        np.array(labels, dtype=np.int64),
-        np.array(picked, dtype=np.float32),
-    )
 
 
 def pairwise_iou(first: Floats, second: Floats) -> Floats:
@@ -342,9 +242,9 @@ def _keep(
         # A box that is a candidate of several classes overlaps the others alike in each.
         corners = _corners(boxes[used])
         places = (np.cumsum(used) - 1)[rows]
-        overlaps = _bits(limit.exceeded(corners[:, :, None], corners))
+        overlaps = bits_of(limit.exceeded(corners[:, :, None], corners))
         for members in classes:
-            keep[members] = _kept(places[members].tolist(), overlaps, greedy=greedy)
+            keep[members] = kept_places(places[members].tolist(), overlaps, greedy=greedy)
         return keep
     for members in classes:
         corners = _corners(boxes[rows[members]])
@@ -352,13 +252,13 @@ def _keep(
     return keep
 
 
-def _bits(table: NDArray[np.bool_]) -> list[int]:
+def bits_of(table: NDArray[np.bool_]) -> list[int]:
     """Each row of (N, L) truth values as a number of L bits, the first of them the lowest."""
     packed = np.packbits(table, axis=1, bitorder="little")
     return [int.from_bytes(row, "little") for row in map(bytes, packed)]
 
 
-def _kept(places: Iterable[int], overlaps: Sequence[int], *, greedy: bool) -> list[bool]:
+def kept_places(places: Iterable[int], overlaps: Sequence[int], *, greedy: bool) -> list[bool]:
     """Which places, best first, remain; ``overlaps`` has a bit for each place that overlaps too much."""
     kept = []
     if greedy:
@@ -393,7 +293,7 @@ def _greedy_blocks(corners: Floats, limit: _Limit, most: int | None) -> NDArray[
     while len(left) and wanted > 0:
         block, left = left[:size], left[size:]
         own = corners[:, block]
-        remain = _kept(range(len(block)), _bits(limit.exceeded(own[:, :, None], own)), greedy=True)
+        remain = kept_places(range(len(block)), bits_of(limit.exceeded(own[:, :, None], own)), greedy=True)
         keep[block] = remain
         better = own[:, remain]
         left = left[~limit.exceeded(better[:, :, None], corners[:, left]).any(axis=0)]
@@ -402,25 +302,13 @@ def _greedy_blocks(corners: Floats, limit: _Limit, most: int | None) -> NDArray[
     return keep
 
 
-def _iou_with(boxes: NDArray[np.float64], row: int, offset: float) -> NDArray[np.float64]:
-    """(N,) IoU of one box with all; 0 where the union is empty."""
-    sides = boxes[:, 2:] - boxes[:, :2] + offset
-    area = sides[:, 0] * sides[:, 1]
-    shared = np.minimum(boxes[:, 2:], boxes[row, 2:]) - np.maximum(boxes[:, :2], boxes[row, :2]) + offset
-    np.maximum(shared, 0, out=shared)
-    intersection = shared[:, 0] * shared[:, 1]
-    union = area + area[row] - intersection
-    overlap: NDArray[np.float64] = np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
-    return overlap
-
-
 def _select(positions: NDArray[np.int64], scores: Floats) -> Kept:
     """Rows, classes and scores of positions in the flattened (C, N) scores."""
     labels, rows = np.divmod(positions, max(1, scores.shape[1]))
     return rows, labels, scores.ravel()[positions]
 
 
-def _check(
+def check_arrays(
     boxes: Floats,
     scores: Floats,
     iou_threshold: float,
@@ -438,7 +326,7 @@ def _check(
             raise ConfigError(f"{name}: expected at least 1, got {value!r}")
 
 
-def _check_number(name: str, value: float, *, minimum: float, exclusive: bool = False) -> None:
+def check_number(name: str, value: float, *, minimum: float, exclusive: bool = False) -> None:
     if not math.isfinite(value) or value < minimum or (exclusive and value == minimum):
         bound = "more than" if exclusive else "at least"
         raise ConfigError(f"{name}: expected a finite number of {bound} {minimum}, got {value!r}")

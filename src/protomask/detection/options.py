@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NmsMode = Literal["fast", "cross_class_fast", "batched", "soft_linear", "soft_gaussian"]
+Overlap = Literal["box_iou", "mask_iou", "mask_smaller"]
 NMS_MODES: tuple[str, ...] = get_args(NmsMode)
+PROTOTYPE_OPTIONS = ("overlap",)
+"""Options that only models with prototypes can have."""
 MIN_TILE = 32
 """Least side of a tile, pixels."""
 _CLASSES_NAMED = 12
@@ -32,6 +35,7 @@ class PredictChanges(TypedDict, total=False):
     iou_threshold: float | None
     max_detections: int | None
     nms: NmsMode | None
+    overlap: Overlap | None
     candidate_threshold: float | None
     batch_size: int
     tile: int | None
@@ -53,6 +57,8 @@ class PredictOptions(Settings):
         iou_threshold: overlap above which NMS suppresses; the model's own (0.5) by default.
         max_detections: maximum number of instances per image; the model's own (100) by default.
         nms: kind of non-maximum suppression; the model's own by default.
+        overlap: what NMS compares: boxes by their IoU, masks by their IoU, or masks by the part of the smaller one that
+            both share; the model's own (box_iou) by default. Only models with prototypes have masks before NMS.
         candidate_threshold: class score above which anchors are looked at; the model's own (0.05) by default.
         batch_size: number of images of a list, or of tiles, that go through the network together.
         tile: cut images into tiles with sides of this many pixels, for small objects in large images; an image that is
@@ -73,6 +79,7 @@ class PredictOptions(Settings):
     iou_threshold: Unit | None = None
     max_detections: Count | None = None
     nms: NmsMode | None = None
+    overlap: Overlap | None = None
     candidate_threshold: Unit | None = None
     batch_size: Count = 1
     tile: Annotated[int, AtLeast(MIN_TILE, "pixels")] | None = None
@@ -100,6 +107,22 @@ class PredictOptions(Settings):
         """Least overlap of neighbouring tiles, in pixels."""
         overlap = self.tile_overlap
         return math.ceil(overlap * (self.tile or 0) if overlap < 1 else overlap)
+
+    def refuse(self, names: Sequence[str], model: str) -> None:
+        """See that options are not asked for which mean nothing to a model.
+
+        Args:
+            names: of options that are None, or as they are by default, where they are not asked for.
+            model: that has no such options, and why, for the message.
+
+        Raises:
+            ConfigError: one of them is asked for.
+
+        """
+        for name in names:
+            value, default = getattr(self, name), getattr(PredictOptions, name)
+            if value != default:
+                raise ConfigError(f"{name}: expected none with {model}, got {value}")
 
     def labels(self, class_names: Sequence[str]) -> NDArray[np.int64] | None:
         """The labels of ``classes`` in ascending order, None for all.

@@ -9,10 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from protomask.detection.nms import batched_nms, batched_soft_nms, cross_class_fast_nms, fast_nms
-from protomask.detection.options import NmsMode, PredictOptions
+from protomask.detection.mask_nms import best_pairs, mask_overlaps, nms_by_overlaps
+from protomask.detection.nms import batched_nms, cross_class_fast_nms, fast_nms
+from protomask.detection.options import NmsMode, Overlap, PredictOptions
 from protomask.detection.rows import instances_of
+from protomask.detection.soft_nms import batched_soft_nms
 from protomask.errors import ConfigError
+from protomask.masks.grids import assemble_windows
 from protomask.settings import Count, Settings, Unit
 from protomask.structures.instances import Instances
 from protomask.structures.mask_sources import GridMasks, MaskSource
@@ -24,6 +27,7 @@ class PrototypeRule(Settings):
 
     Attributes:
         nms: kind of non-maximum suppression.
+        overlap: what NMS compares.
         iou_threshold: overlap above which NMS suppresses.
         candidate_threshold: anchors whose best class score is not above this are never looked at.
         max_detections: maximum number of instances per image.
@@ -39,6 +43,7 @@ class PrototypeRule(Settings):
     """
 
     nms: NmsMode = "fast"
+    overlap: Overlap = "box_iou"
     iou_threshold: Unit = 0.5
     candidate_threshold: Unit = 0.05
     max_detections: Count = 100
@@ -52,7 +57,7 @@ class PrototypeRule(Settings):
 
     def settle(self, options: PredictOptions) -> PrototypeRule:
         """The rule with what the caller chose, and with what follows from it."""
-        names = ("nms", "iou_threshold", "candidate_threshold", "max_detections")
+        names = ("nms", "overlap", "iou_threshold", "candidate_threshold", "max_detections")
         given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
         rule = self.replace(**given)
         if rule.max_detections > rule.max_candidates:
@@ -108,6 +113,7 @@ def detect(
     score_threshold: float = 0.0,
     anchors: NDArray[np.int64] | None = None,
     labels: NDArray[np.int64] | None = None,
+    masks: PrototypeMasks | None = None,
 ) -> Kept:
     """Candidates, thresholds, NMS.
 
@@ -120,6 +126,7 @@ def detect(
         anchors: (K,) int64, ascending: which anchor each row belongs to, where not all of them are given.
         labels: (L,) int64, ascending: the classes that are wanted, None for all. The others count towards no limit of
             detections; they suppress what they would suppress without this choice.
+        masks: of the K rows, for a rule whose NMS compares masks.
 
     """
     threshold = max(rule.candidate_threshold, score_threshold)
@@ -131,8 +138,9 @@ def detect(
         # It can ask for sides beyond what a float holds.
         finite = np.isfinite(boxes).all(axis=1)
         candidates, boxes, class_scores = candidates[finite], boxes[finite], class_scores[finite]
+        own = None if masks is None else PrototypeMasks(masks.prototypes, masks.coefficients[candidates])
         kept, found, scores = _suppress_wanted(
-            boxes, np.ascontiguousarray(class_scores.T), rule, score_threshold, labels
+            boxes, np.ascontiguousarray(class_scores.T), own, rule, score_threshold, labels
         )
     if score_threshold > 0:
         above = scores > np.float32(score_threshold)
@@ -226,26 +234,33 @@ def best_of_levels(
 def _suppress_wanted(
     boxes: NDArray[np.float32],
     class_scores: NDArray[np.float32],
+    masks: PrototypeMasks | None,
     rule: PrototypeRule,
     score_threshold: float,
     wanted: NDArray[np.int64] | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """`_suppress`, of which only some classes are wanted."""
     if wanted is None:
-        return _suppress(boxes, class_scores, rule, score_threshold)
+        return _suppress(boxes, class_scores, masks, rule, score_threshold)
     if rule.nms != "cross_class_fast":  # classes do not meet
-        kept, labels, scores = _suppress(boxes, class_scores[wanted], rule, score_threshold)
+        kept, labels, scores = _suppress(boxes, class_scores[wanted], masks, rule, score_threshold)
         return kept, wanted[labels], scores
     unlimited = rule.replace(max_detections=max(len(boxes), 1))
-    kept, labels, scores = _suppress(boxes, class_scores, unlimited, score_threshold)
+    kept, labels, scores = _suppress(boxes, class_scores, masks, unlimited, score_threshold)
     chosen = np.flatnonzero(np.isin(labels, wanted))[: rule.max_detections]
     return kept[chosen], labels[chosen], scores[chosen]
 
 
 def _suppress(
-    boxes: NDArray[np.float32], class_scores: NDArray[np.float32], rule: PrototypeRule, score_threshold: float
+    boxes: NDArray[np.float32],
+    class_scores: NDArray[np.float32],
+    masks: PrototypeMasks | None,
+    rule: PrototypeRule,
+    score_threshold: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """Rows, labels and scores that remain of (K, 4) boxes with (C, K) scores, best first."""
+    if rule.overlap != "box_iou":
+        return _suppress_by_masks(boxes, class_scores, masks, rule, score_threshold)
     threshold = max(rule.candidate_threshold, score_threshold)
     if rule.nms == "fast":
         return fast_nms(
@@ -272,3 +287,30 @@ def _suppress(
         pixel_boxes, class_scores, method="linear" if rule.nms == "soft_linear" else "gaussian",
         iou_threshold=rule.iou_threshold, score_threshold=threshold, max_detections=rule.max_detections,
     )  # fmt: skip
+
+
+def _suppress_by_masks(
+    boxes: NDArray[np.float32],
+    class_scores: NDArray[np.float32],
+    masks: PrototypeMasks | None,
+    rule: PrototypeRule,
+    score_threshold: float,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """`_suppress` by masks as they are cropped to their boxes."""
+    if masks is None:
+        raise ConfigError(f"overlap: expected box_iou where masks are not known before NMS, got {rule.overlap}")
+    across = rule.nms == "cross_class_fast"
+    threshold: float | None = max(rule.candidate_threshold, score_threshold)
+    if across or (rule.nms == "fast" and not rule.threshold_detections):
+        threshold = score_threshold or None
+    rows, labels, scores = best_pairs(
+        class_scores, rule.max_detections, score_threshold=threshold, across_classes=across
+    )
+    used, places = np.unique(rows, return_inverse=True)
+    windows = assemble_windows(masks.prototypes, masks.coefficients[used], boxes[used])
+    overlaps = mask_overlaps(windows, (masks.prototypes.shape[0], masks.prototypes.shape[1]), rule.overlap)
+    kept, found, kept_scores = nms_by_overlaps(
+        (places.reshape(-1).astype(np.int64), labels, scores), overlaps, rule.nms, iou_threshold=rule.iou_threshold,
+        max_detections=rule.max_detections, max_candidates=rule.max_candidates,
+    )  # fmt: skip
+    return used[kept], found, kept_scores

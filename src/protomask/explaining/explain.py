@@ -74,6 +74,8 @@ def explain(
         raise ConfigError(f"most_instances: expected 0 or more, got {most_instances}")
     predictor = torch_predictor(model)
     predictor.check_options(settled)
+    if settled.overlap not in (None, "box_iou"):
+        raise ConfigError("overlap: expected box_iou: an explanation says which boxes suppressed which")
     pixels = read_image(image)
     size = (pixels.shape[0], pixels.shape[1])
     path = Path(image) if isinstance(image, str | Path) else None

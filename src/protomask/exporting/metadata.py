@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Literal
 
@@ -38,10 +39,8 @@ def describe(
         mask_frame=family.mask_frame,
         mask_paste=family.mask_paste(config),
         thresholds=Thresholds(
-            nms=config.nms,
-            iou_threshold=config.iou_threshold,
-            candidate_threshold=config.candidate_threshold,
-            max_detections=config.max_detections,
+            # A family has those of them that mean something to it.
+            **{entry.name: getattr(config, entry.name) for entry in fields(Thresholds) if hasattr(config, entry.name)}
         ),
         search_depth=search_depth,
         rule=None if candidates is None else candidates.rule(network.config),

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from protomask.errors import ConfigError
+from protomask.detection.mask_nms import PAIRS_PER_DETECTION
+from protomask.exporting.pairs import keep_best, mask_overlaps, pick_in_turn
 from protomask.exporting.resize import interpolate_as_torch, resize_as_opencv, resize_as_pillow
 from protomask.exporting.search import (
-    PAIRS_PER_DETECTION,
     best_anchors,
+    box_overlaps,
     overlap_no_better,
     search_classes,
     search_pairs,
@@ -56,7 +58,7 @@ class PrototypeGraph(nn.Module):
         mask_size: (h, w) of the masks; that of the prototypes when not given.
         fixed_size: images come in the network's size and are not resized.
         search_depth: number of (anchor, class) pairs, the best, that NMS looks at. None: fast NMS looks at all, greedy
-            NMS at ``PAIRS_PER_DETECTION`` for each detection.
+            and Soft-NMS, and NMS by masks, at ``PAIRS_PER_DETECTION`` for each detection.
 
     Raises:
         ConfigError: an NMS mode that has no graph, or an impossible mask size or depth.
@@ -74,11 +76,10 @@ class PrototypeGraph(nn.Module):
         search_depth: int | None = None,
     ) -> None:
         super().__init__()
-        if config.nms not in ("fast", "cross_class_fast", "batched"):
-            raise ConfigError(f"nms: expected fast, cross_class_fast or batched in an exported file, got {config.nms}")
         if mask_size is not None and min(mask_size) < 1:
             raise ConfigError(f"mask_size: expected two positive numbers, got {mask_size}")
-        if search_depth is not None and config.nms == "cross_class_fast":
+        by_masks = config.overlap != "box_iou"
+        if search_depth is not None and config.nms == "cross_class_fast" and not by_masks:
             raise ConfigError("search_depth: expected none with nms cross_class_fast, which looks at max_candidates")
         if search_depth is not None and search_depth < config.max_detections:
             raise ConfigError(
@@ -89,7 +90,7 @@ class PrototypeGraph(nn.Module):
         self.reading = reading
         self.mask_size = mask_size
         self.fixed_size = fixed_size
-        if search_depth is None and config.nms == "batched":
+        if search_depth is None and (by_masks or config.nms not in ("fast", "cross_class_fast")):
             search_depth = PAIRS_PER_DETECTION * config.max_detections
         self.search_depth = search_depth
 
@@ -112,7 +113,7 @@ class PrototypeGraph(nn.Module):
         output = self.network(geometry.normalize(image if self.fixed_size else resize(image, geometry)))
         candidates = self.reading.candidates(self.network, output)
         class_logits, all_boxes, parameters, prototypes = (part[0] for part in candidates)
-        boxes, labels, class_scores, rows = self._choose(class_logits, all_boxes)
+        boxes, labels, class_scores, rows = self._choose(class_logits, all_boxes, parameters, prototypes)
         mask_probs = self.reading.masks(self.network, prototypes, parameters[rows], boxes)
         scores = [class_scores]
         rescoring = self.reading.rescoring(self.network)
@@ -124,15 +125,19 @@ class PrototypeGraph(nn.Module):
         pixel_boxes = boxes.clamp(0, 1) * torch.stack((width, height, width, height))
         return pixel_boxes, labels, *scores, mask_probs, *candidates
 
-    def _choose(self, class_logits: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _choose(
+        self, class_logits: Tensor, boxes: Tensor, parameters: Tensor, prototypes: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Boxes (D, 4), labels, class scores and anchors (D,) of the detections."""
         config = self.config
         class_scores = class_logits.softmax(dim=-1)[:, 1:]
         # The best M pairs of an anchor and a class have their anchors among those M whose best class scores most.
-        count = config.max_candidates if config.nms == "cross_class_fast" else self.search_depth
+        count = self.search_depth
+        if config.nms == "cross_class_fast" and config.overlap == "box_iou":
+            count = config.max_candidates
         rows = best_anchors(class_scores.amax(dim=-1), config, count)
         if rows is not None:
-            class_scores, boxes = class_scores[rows], boxes[rows]
+            class_scores, boxes, parameters = class_scores[rows], boxes[rows], parameters[rows]
         best_scores = class_scores.amax(dim=-1)
         if config.clip_boxes:
             boxes = boxes.clamp(0, 1)
@@ -141,9 +146,12 @@ class PrototypeGraph(nn.Module):
         boxes = torch.where(finite[:, None], boxes, 0.0)
         usable = finite & (best_scores > config.candidate_threshold)
         pair_scores = class_scores * usable[:, None]
-        if config.threshold_detections or config.nms == "batched":
+        if config.threshold_detections or config.nms not in ("fast", "cross_class_fast"):
             pair_scores = pair_scores * (pair_scores > config.candidate_threshold)
-        if config.nms == "cross_class_fast":
+        if config.overlap != "box_iou" or config.nms in ("soft_linear", "soft_gaussian"):
+            scores, places, labels = self._choose_by_overlaps(pair_scores, boxes, parameters, prototypes)
+            kept = scores > 0
+        elif config.nms == "cross_class_fast":
             scores, places, labels = best_scores * usable, torch.arange(len(boxes)), class_scores.argmax(dim=1)
             kept = overlap_no_better(boxes, config)
         elif count is None:
@@ -156,6 +164,30 @@ class PrototypeGraph(nn.Module):
         boxes = torch.where(scores[:, None] > 0, boxes[places], -1.0)
         labels = torch.where(scores > 0, labels, 0)
         return boxes, labels, scores, places if rows is None else rows[places]
+
+    def _choose_by_overlaps(
+        self, pair_scores: Tensor, boxes: Tensor, parameters: Tensor, prototypes: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores, places among the boxes, and labels of what NMS keeps, with scores of 0 for the rest."""
+        config = self.config
+        assert self.search_depth is not None
+        if config.nms == "cross_class_fast":
+            best, best_labels = pair_scores.max(dim=1)
+            scores, places = best.topk(min(self.search_depth, len(best)))
+            labels, groups = best_labels[places], torch.zeros_like(places)
+        else:
+            scores, pairs = pair_scores.flatten().topk(min(self.search_depth, pair_scores.numel()))
+            places, labels = pairs // config.num_classes, pairs % config.num_classes
+            groups = labels
+        if config.overlap == "box_iou":
+            overlaps = torch.nan_to_num(box_overlaps(boxes[places]))
+        else:
+            mask_probs = self.reading.masks(self.network, prototypes, parameters[places], boxes[places])
+            overlaps = mask_overlaps(mask_probs, config.overlap)
+        if config.nms in ("fast", "cross_class_fast"):
+            return scores * keep_best(overlaps, groups, config), places, labels
+        scores, picks = pick_in_turn(scores, groups, overlaps, config)
+        return scores, places[picks], labels[picks]
 
 
 class CandidatesGraph(nn.Module):

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from protomask.detection import prototypes
+from protomask.detection.mask_nms import PAIRS_PER_DETECTION
 from protomask.exporting.greedy_nms import nms_by_group
 from protomask.models.prototype_config import PrototypeModelConfig, rule_of
 
-PAIRS_PER_DETECTION = 10
-"""Least number of (anchor, class) pairs, for each detection it may return, that a limited search looks at."""
 MOST_PAIRS = 3840
 """Most that it looks at unless more are asked for: TensorRT has no deeper top-k, and time grows with the square."""
 _SPARE = 1.25
@@ -34,6 +33,8 @@ def choose_search_depth(config: PrototypeModelConfig, parts: Iterable[Mapping[st
         parts: of some images, as `needed_depth` takes them; asked for only where the depth depends on them.
 
     """
+    if config.overlap != "box_iou":
+        return PAIRS_PER_DETECTION * config.max_detections  # as many as outside of a graph
     if config.nms == "cross_class_fast":
         return None
     least = PAIRS_PER_DETECTION * config.max_detections
@@ -60,7 +61,7 @@ def needed_depth(config: PrototypeModelConfig, parts: Mapping[str, NDArray[Any]]
     kept = prototypes.detect(class_logits, boxes, rule_of(config))
     scores = torch.from_numpy(class_logits).softmax(dim=-1).numpy()[:, 1:]
     pairs = scores[scores.max(axis=1) > config.candidate_threshold]
-    if config.nms == "batched":
+    if config.nms not in ("fast", "cross_class_fast"):
         pairs = pairs[pairs > config.candidate_threshold]
     full = len(kept.class_scores) == config.max_detections
     return int((pairs >= kept.class_scores[-1] - 1e-6).sum()) if full else pairs.size
@@ -116,13 +117,18 @@ def overlap_no_better(boxes: Tensor, config: PrototypeModelConfig) -> Tensor:
 
 def _overlaps(boxes: Tensor, config: PrototypeModelConfig) -> Tensor:
     """(..., M, M) bool: which of (..., M, 4) boxes overlap too much."""
+    iou = box_overlaps(boxes)
+    # Both ways of asking differ for NaN, the IoU of two empty boxes.
+    return ~(iou <= config.iou_threshold) if config.empty_boxes_suppress else iou > config.iou_threshold
+
+
+def box_overlaps(boxes: Tensor) -> Tensor:
+    """(..., M, M) IoU of (..., M, 4) boxes, NaN of two empty ones."""
     left, top, right, bottom = boxes.unbind(dim=-1)
     width = (_pairwise(torch.minimum, right) - _pairwise(torch.maximum, left)).relu()
     height = (_pairwise(torch.minimum, bottom) - _pairwise(torch.maximum, top)).relu()
     intersection = width * height
-    iou = intersection / (_pairwise(torch.add, (right - left) * (bottom - top)) - intersection)
-    # Both ways of asking differ for NaN, the IoU of two empty boxes.
-    return ~(iou <= config.iou_threshold) if config.empty_boxes_suppress else iou > config.iou_threshold
+    return intersection / (_pairwise(torch.add, (right - left) * (bottom - top)) - intersection)
 
 
 def _pairwise(function: Callable[[Tensor, Tensor], Tensor], values: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from protomask.detection.options import NmsMode
+from protomask.detection.options import PROTOTYPE_OPTIONS, NmsMode, Overlap
 from protomask.models.config import ModelConfig
 from protomask.settings import Count
 
@@ -23,6 +23,7 @@ class PrototypeModelConfig(ModelConfig):
 
     Attributes:
         nms: one of fast, cross_class_fast, batched, soft_linear, soft_gaussian.
+        overlap: what NMS compares, see `protomask.detection.options.PredictOptions`.
         max_candidates: anchors per class that enter fast NMS.
         candidates_per_level: of each pyramid level at most so many anchors, those of the best scores, are looked at;
             None for no limit.
@@ -34,6 +35,7 @@ class PrototypeModelConfig(ModelConfig):
     """
 
     nms: NmsMode = "fast"
+    overlap: Overlap = "box_iou"
     max_candidates: Count = 200
     candidates_per_level: Count | None = None
     threshold_detections: bool = False
@@ -45,6 +47,11 @@ class PrototypeModelConfig(ModelConfig):
         """Anchors, or points, of each level, finest first."""
         raise NotImplementedError
 
+    @property
+    def sums_prototypes(self) -> bool:
+        """Whether masks are weighted sums of the prototypes, which can be made anywhere."""
+        return True
+
 
 def rule_of(config: PrototypeModelConfig) -> PrototypeRule:
     """How candidates of a network become detections, before a caller chooses anything."""
@@ -52,6 +59,7 @@ def rule_of(config: PrototypeModelConfig) -> PrototypeRule:
 
     return PrototypeRule(
         nms=config.nms,
+        overlap=config.overlap,
         iou_threshold=config.iou_threshold,
         candidate_threshold=config.candidate_threshold,
         max_detections=config.max_detections,
@@ -66,10 +74,18 @@ def rule_of(config: PrototypeModelConfig) -> PrototypeRule:
 
 
 def settle(config: _Config, options: PredictOptions) -> _Config:
-    """The config with the thresholds that the options of a prediction amount to."""
+    """The config with the thresholds that the options of a prediction amount to.
+
+    Raises:
+        ConfigError: an option that asks for sums of prototypes.
+
+    """
+    if not config.sums_prototypes:
+        options.refuse(PROTOTYPE_OPTIONS, f"{config.name}, whose masks are no plain sums of prototypes")
     rule = rule_of(config).settle(options)
     return config.override(
         nms=rule.nms,
+        overlap=rule.overlap,
         iou_threshold=rule.iou_threshold,
         candidate_threshold=rule.candidate_threshold,
         max_detections=rule.max_detections,

@@ -183,8 +183,9 @@ class ExportedPredictor(Predictor):
                 outputs[name][index] for name in ("class_logits", "boxes", "mask_coefficients", "prototypes")
             )
             kept = prototypes.detect(
-                logits, boxes, rule, score_threshold=least, labels=options.labels(self.class_names)
-            )
+                logits, boxes, rule, score_threshold=least, labels=options.labels(self.class_names),
+                masks=prototypes.PrototypeMasks(grid, coefficients),
+            )  # fmt: skip
             rows = prototypes.PrototypeRows(
                 boxes=kept.boxes,
                 labels=kept.labels,
@@ -249,7 +250,7 @@ class ExportedPredictor(Predictor):
         limit, wanted = own.max_detections, options.max_detections
         if wanted is not None and wanted > limit:
             raise ConfigError(f"max_detections: {self.source} was exported for 1 to {limit}, got {wanted}")
-        for name in ("nms", "iou_threshold", "candidate_threshold"):
+        for name in ("nms", "overlap", "iou_threshold", "candidate_threshold"):
             value, settled = getattr(options, name), getattr(own, name)
             if value is not None and value != settled:
                 raise ConfigError(

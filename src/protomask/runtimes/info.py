@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protomask.detection.calibration import Calibration
-from protomask.detection.options import NmsMode
+from protomask.detection.options import NmsMode, Overlap
 from protomask.detection.prototypes import PrototypeRule
 from protomask.errors import CheckpointError
 from protomask.images.resize import Rounding, resize_bilinear, resize_opencv, resize_pillow, short_side_size
@@ -107,6 +107,7 @@ class Thresholds(Settings):
     iou_threshold: Unit
     candidate_threshold: Unit
     max_detections: Count
+    overlap: Overlap = "box_iou"
 
 
 @dataclass(frozen=True, kw_only=True)

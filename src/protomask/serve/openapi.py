@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
-from protomask.detection.options import NMS_MODES, PredictOptions
+from protomask.detection.options import NMS_MODES, Overlap, PredictOptions
 from protomask.serve.problems import PROBLEM_TYPE
 from protomask.serve.reading import FORMATS, MASK_FORMATS, SETTINGS
 
@@ -27,6 +27,7 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
     "candidate_threshold": _SHARE,
     "max_detections": {"type": "integer", "minimum": 1},
     "nms": {"type": "string", "enum": list(NMS_MODES)},
+    "overlap": {"type": "string", "enum": list(get_args(Overlap))},
     "tile": {"type": "integer", "minimum": 32},
     "tile_overlap": {"type": "number", "minimum": 0},
     "image_size": {"type": "integer", "minimum": 32},

@@ -101,8 +101,12 @@ def _metadata(path: Path) -> dict[str, Any]:
     rule = None if info.rule is None else info.rule.settle(PredictOptions())
     if rule is not None and rule.nms not in _NMS:
         raise ConfigError(f"nms: expected {', '.join(_NMS)} for a page, {path} has {rule.nms}")
+    if rule is not None and rule.overlap != "box_iou":
+        raise ConfigError(f"overlap: expected box_iou for a page, {path} has {rule.overlap}")
     values: dict[str, Any] = json.loads(ExportInfo.to_json(info.replace(rule=rule)))
-    wanted = ("form", "class_names", "input", "mask_frame", "mask_paste", "rule", "model", "licence")
+    wanted = (
+        "form", "class_names", "input", "mask_frame", "mask_paste", "rule", "calibration", "model", "licence",
+    )  # fmt: skip
     return {name: values[name] for name in wanted}
 
 

@@ -119,6 +119,11 @@ class ProtoConfig(PrototypeModelConfig):
     loss_weight_mask: NonNegative = 2.0
     loss_weight_semantic: NonNegative = 0.5
 
+    @property
+    def sums_prototypes(self) -> bool:
+        """See `PrototypeModelConfig.sums_prototypes`."""
+        return self.mask_head == "linear"
+
     def _check(self) -> None:
         self._expect("backbone_levels", self.backbone_levels[:1] == ("C2",), "C2 as the first")
         inputs = len(self.backbone_levels) - 1

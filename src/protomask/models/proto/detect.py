@@ -38,7 +38,15 @@ def detect(network: ProtoNetwork, output: ProtoOutput, options: PredictOptions) 
     rule = rule_of(network.config).settle(options)
     logits, boxes = logits_of(network.config, output), boxes_of(network.config, output)
     return [
-        rows_of(network, output, image, *choose(network, logits[image], boxes[image], rule, options))
+        rows_of(
+            network,
+            output,
+            image,
+            *choose(
+                network, logits[image], boxes[image], (output.prototypes[image], output.mask_parameters[image]), rule,
+                options,
+            ),
+        )
         for image in range(len(logits))
     ]
 
@@ -47,16 +55,35 @@ def paint(
     network: ProtoNetwork, rows: PrototypeRows, image_size: tuple[int, int], options: PredictOptions
 ) -> Instances:
     """What was kept of one image of an original size (H, W)."""
-    return prototypes.paint(rows, image_size, network.class_names, score_threshold=options.score_threshold)
+    return prototypes.paint(rows, image_size, network.class_names)
 
 
 def choose(
-    network: ProtoNetwork, logits: Tensor, boxes: Tensor, rule: PrototypeRule, options: PredictOptions
+    network: ProtoNetwork,
+    logits: Tensor,
+    boxes: Tensor,
+    masks: tuple[Tensor, Tensor],
+    rule: PrototypeRule,
+    options: PredictOptions,
 ) -> tuple[Kept, Tensor]:
-    """What NMS keeps of one image's (A, C + 1) logits and (A, 4) boxes, and (N,) int64: the points that these are."""
+    """What NMS keeps of one image, and (N,) int64: the points that these are.
+
+    Args:
+        network: whose output it is.
+        logits: (A, C + 1).
+        boxes: (A, 4).
+        masks: (h, w, k) prototypes and (A, m) mask parameters.
+        rule: thresholds and NMS.
+        options: of the prediction.
+
+    """
     threshold = max(rule.candidate_threshold, options.score_threshold)
     lead = logits[:, 1:].amax(dim=-1) - logits[:, 0]
     possible = (lead.sigmoid() > threshold - 1e-4).nonzero()[:, 0]  # only these leave the device
+    by_masks = None
+    if rule.overlap != "box_iou":
+        grid, parameters = masks[0].float(), masks[1][possible].float()
+        by_masks = PrototypeMasks(grid.cpu().numpy(), parameters.cpu().numpy())
     kept = prototypes.detect(
         logits[possible].cpu().numpy(),
         boxes[possible].cpu().numpy(),
@@ -64,6 +91,7 @@ def choose(
         score_threshold=options.score_threshold,
         anchors=possible.cpu().numpy(),
         labels=options.labels(network.class_names),
+        masks=by_masks,
     )
     return kept, possible[torch.from_numpy(kept.rows).to(possible.device)]
 

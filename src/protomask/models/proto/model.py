@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from protomask.detection.calibration import Calibration
 from protomask.errors import ConfigError
 from protomask.models.class_layers import ClassLayer
 from protomask.models.layers.backbone import build_backbone
@@ -42,6 +43,7 @@ class ProtoNetwork(nn.Module):
             raise ConfigError(f"class_names: expected {config.num_classes} names (num_classes), got {len(class_names)}")
         self.config = config
         self.class_names = tuple(class_names)
+        self.calibration: Calibration | None = None
         self.geometry = image_geometry(config)
         self.backbone = build_backbone(config.backbone, config.backbone_levels, pretrained=pretrained_backbone)
         channels = config.neck_channels

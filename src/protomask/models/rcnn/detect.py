@@ -11,9 +11,10 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 
 from protomask.detection import regions
-from protomask.detection.nms import cross_class_fast_nms, fast_nms, soft_nms
-from protomask.detection.options import PredictOptions
+from protomask.detection.nms import cross_class_fast_nms, fast_nms
+from protomask.detection.options import PROTOTYPE_OPTIONS, PredictOptions
 from protomask.detection.regions import RegionRows
+from protomask.detection.soft_nms import soft_nms
 from protomask.errors import ConfigError
 from protomask.models.rcnn.config import RCNNConfig
 from protomask.models.rcnn.proposals import BatchedNms, clip_to_image, greedy_nms, is_at_least
@@ -37,7 +38,13 @@ class Detections(NamedTuple):
 
 
 def settle(config: RCNNConfig, options: PredictOptions) -> RCNNConfig:
-    """The config with the thresholds that the options of a prediction amount to."""
+    """The config with the thresholds that the options of a prediction amount to.
+
+    Raises:
+        ConfigError: an option that asks for prototypes.
+
+    """
+    options.refuse(PROTOTYPE_OPTIONS, f"{config.name}, whose masks come after NMS and lie in their boxes")
     return config.override_given(
         iou_threshold=options.iou_threshold,
         max_detections=options.max_detections,

@@ -57,6 +57,10 @@ def choose(
         output.anchors[possible],
         max_size_ratio=network.config.max_size_ratio,
     )
+    masks = None
+    if rule.overlap != "box_iou":
+        coefficients = output.mask_coefficients[image, possible].float()
+        masks = PrototypeMasks(output.prototypes[image].float().cpu().numpy(), coefficients.cpu().numpy())
     kept = prototypes.detect(
         logits[possible].cpu().numpy(),
         boxes.cpu().numpy(),
@@ -64,6 +68,7 @@ def choose(
         score_threshold=options.score_threshold,
         anchors=possible.cpu().numpy(),
         labels=options.labels(network.class_names),
+        masks=masks,
     )
     return kept, possible[torch.from_numpy(kept.rows).to(possible.device)]
 

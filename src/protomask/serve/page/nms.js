@@ -39,6 +39,7 @@ function iou(boxes, one, other, offset) {
  * @returns {{label: number, box: number, score: number}[]}
  */
 export function suppress(boxes, scores, classes, rule, scoreThreshold) {
+  if (rule.overlap !== "box_iou") throw new Error("This page cannot run NMS by masks.");
   if (rule.nms === "fast") return fast(boxes, scores, classes, rule, scoreThreshold);
   if (rule.nms === "cross_class_fast") return crossClassFast(boxes, scores, classes, rule);
   if (rule.nms === "batched") return greedy(boxes, scores, classes, rule, scoreThreshold);
