@@ -274,9 +274,7 @@ class ExportedPredictor(Predictor):
             of_region = regions.RegionRows(
                 boxes, labels, class_scores, chosen["masks"], mask_scores, (given[0], given[1])
             )
-            return scoring.finish(
-                regions.paint(of_region, size, self.class_names, paste=self.info.mask_paste)
-            )
+            return scoring.finish(regions.paint(of_region, size, self.class_names, paste=self.info.mask_paste))
         relative = (boxes / np.array([given[1], given[0], given[1], given[0]])).astype(np.float32)
         of_grid = prototypes.PrototypeRows(relative, labels, class_scores, chosen["masks"], mask_scores)
         return scoring.finish(prototypes.paint(of_grid, size, self.class_names))
