@@ -40,7 +40,9 @@ def keep_best(overlaps: Tensor, labels: Tensor, config: PrototypeModelConfig) ->
     return taken.sum(dim=1) < config.max_candidates
 
 
-def pick_in_turn(scores: Tensor, labels: Tensor, overlaps: Tensor, config: PrototypeModelConfig) -> tuple[Tensor, Tensor]:
+def pick_in_turn(
+    scores: Tensor, labels: Tensor, overlaps: Tensor, config: PrototypeModelConfig
+) -> tuple[Tensor, Tensor]:
     """Greedy NMS and Soft-NMS: the best pair is picked, and what overlaps it loses score, all of it or some.
 
     Args:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from protomask.errors import ConfigError
 from protomask.detection.mask_nms import PAIRS_PER_DETECTION
+from protomask.errors import ConfigError
 from protomask.exporting.pairs import keep_best, mask_overlaps, pick_in_turn
 from protomask.exporting.resize import interpolate_as_torch, resize_as_opencv, resize_as_pillow
 from protomask.exporting.search import (

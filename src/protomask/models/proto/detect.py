@@ -43,7 +43,11 @@ def detect(network: ProtoNetwork, output: ProtoOutput, options: PredictOptions) 
             output,
             image,
             *choose(
-                network, logits[image], boxes[image], (output.prototypes[image], output.mask_parameters[image]), rule,
+                network,
+                logits[image],
+                boxes[image],
+                (output.prototypes[image], output.mask_parameters[image]),
+                rule,
                 options,
             ),
         )
