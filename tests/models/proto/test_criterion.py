@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -141,3 +142,16 @@ def test_the_score_learns_the_iou_of_the_mask() -> None:
     assert gradients[1] < 0
     assert gradients[3] > 0
     assert gradients[4] > 0
+
+
+def test_masks_count_as_much_as_their_weights() -> None:
+    output = tiny_network().train()(some_images(1))
+    target = make_target([BOX, (30, 5, 60, 60)])
+    whole, _ = loss_and_gradients(output, [target])
+    parts = []
+    for weights in ((1.0, 0.0), (0.0, 0.5), (0.0, 0.0)):
+        losses, _ = loss_and_gradients(output, [replace(target, mask_weights=torch.tensor(weights))])
+        assert all(float(losses[term]) == float(whole[term]) for term in TERMS - {"loss_mask"})
+        parts.append(float(losses["loss_mask"]))
+    assert parts[0] + 2 * parts[1] == pytest.approx(float(whole["loss_mask"]), rel=1e-4)
+    assert min(parts[:2]) > parts[2] == 0

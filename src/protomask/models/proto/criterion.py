@@ -167,7 +167,10 @@ class ProtoCriterion(nn.Module):
         return total / shared_count(assigned.positive.sum())
 
     def _mask(self, scene: _Scene, assigned: Assignment) -> Tensor:
-        """Mean over the predictions of the objects that are looked at, each by its weight."""
+        """Mean over the predictions of the objects that are looked at, each by its weight.
+
+        A mask that teaches less counts less in the sum.
+        """
         count = self.config.masks_per_object
         weights = (assigned.weights * assigned.positive)[..., :count]
         weights = weights * _some(scene.truth.valid, self.config.objects_to_train)[..., None]
@@ -178,7 +181,7 @@ class ProtoCriterion(nn.Module):
             probs = logits.sigmoid()
             halves = (probs**2).sum(dim=-1) + wanted.sum(dim=-1)
             loss = loss + 1 - (2 * (probs * wanted).sum(dim=-1) + _SMOOTH) / (halves + _SMOOTH)
-        return (loss * weights).sum() / shared_count(weights.sum())
+        return (loss * weights * scene.truth.mask_trust[..., None]).sum() / shared_count(weights.sum())
 
     def _semantic(self, output: ProtoOutput, objects: Sequence[Target]) -> Tensor:
         if output.semantic_logits is None:

@@ -25,12 +25,14 @@ class BatchTruth(NamedTuple):
         boxes: (B, G, 4) float32 xyxy, relative to the image.
         labels: (B, G) int64.
         valid: (B, G) bool.
+        mask_trust: (B, G) float32 in [0, 1], how much each mask teaches.
 
     """
 
     boxes: Tensor
     labels: Tensor
     valid: Tensor
+    mask_trust: Tensor
 
     @classmethod
     def of(cls, objects: Sequence[Target]) -> BatchTruth:
@@ -40,11 +42,13 @@ class BatchTruth(NamedTuple):
         boxes = torch.zeros(len(objects), most, 4, device=device)
         labels = torch.zeros(len(objects), most, dtype=torch.int64, device=device)
         valid = torch.zeros(len(objects), most, dtype=torch.bool, device=device)
+        trust = torch.zeros(len(objects), most, device=device)
         for image, own in enumerate(objects):
             boxes[image, : len(own)] = relative_boxes(own)
             labels[image, : len(own)] = own.labels
             valid[image, : len(own)] = True
-        return cls(boxes, labels, valid)
+            trust[image, : len(own)] = own.mask_trust
+        return cls(boxes, labels, valid, trust)
 
 
 class Places(NamedTuple):
