@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file
 from torchvision.models import get_model
@@ -435,9 +436,13 @@ def test_failed_write_keeps_the_former_state(
 class Images:
     def __init__(self, count: int) -> None:
         self.count = count
+        self.is_remote = False
 
     def __len__(self) -> int:
         return self.count
+
+    def order(self, random: np.random.Generator) -> NDArray[np.int64]:
+        return random.permutation(self.count)
 
     def draw(self, index: int, *, scale: float, mixes: bool, recent: Sequence[int]) -> tuple[torch.Tensor, Target]:
         noise = torch.randint(0, 256, (3, 4, 4), dtype=torch.uint8)

@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "models": ("models", "list the models and where their weights come from"),
     "data check": ("check", "look for everything that is wrong in a data set before training does"),
     "data synth": ("synth", "render a synthetic data set of overlapping shapes"),
+    "data shard": ("shard", "write a data set as Parquet files, which training reads in a stream"),
     "data convert": ("convert_data", "turn a data set into another format, or split it"),
     "data pseudo-label": ("pseudo_label", "add what a model is sure of to the annotations, for another training"),
     "demo": ("demo", "try the shipped model on shipped scenes"),

@@ -15,8 +15,10 @@ from protomask.checkpoints.carry import Carried, carry_weights
 from protomask.checkpoints.sources import load_network
 from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.layout import open_dataset
+from protomask.data.coco.shard_layout import find_shards
 from protomask.data.doctor.check import check_dataset
 from protomask.data.doctor.report import CheckReport
+from protomask.data.shards.opening import dataset_of_split
 from protomask.data.training.augmentation import AugmentationConfig
 from protomask.data.training.repeating import repeated_images
 from protomask.engine.config import Part, TrainConfig
@@ -36,14 +38,16 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-def check_data(config: TrainConfig) -> CheckReport:
-    """Check quickly everything that the run will use of the data set.
+def check_data(config: TrainConfig) -> CheckReport | None:
+    """Check quickly everything that the run will use of the data set; one in Parquet was checked when it was written.
 
     Raises:
         DataError: the check found an error.
 
     """
     splits = ("train", "val") if config.overfit is None else ("train",)
+    if Path(config.data).suffix.lower() not in (".yaml", ".yml") and find_shards(config.data) is not None:
+        return None
     report = check_dataset(config.data, splits=splits, classes=config.classes, quick=True)
     report.raise_errors()
     return report
@@ -67,14 +71,14 @@ def open_data(config: TrainConfig) -> RunData:
 
     """
     paths = open_dataset(config.data, classes=config.classes)
-    train = CocoDataset.of_split(paths, "train")
+    train = dataset_of_split(paths, "train")
     train.weigh_masks(config.mask_weights)
     if config.overfit is None:
-        val = CocoDataset.of_split(paths, "val", class_names=train.class_names)
+        val = dataset_of_split(paths, "val", class_names=train.class_names)
         labels = [train.labels_of(index) for index in range(len(train))] if config.repeat_rare else [set()] * len(train)
         shown = repeated_images(labels, config.repeat_rare, seed=config.seed)
         return RunData(train, val, config.augmentation, shown)
-    val = CocoDataset.of_split(paths, "train")
+    val = dataset_of_split(paths, "train")
     for dataset in (train, val):
         dataset.keep_first(config.overfit)
     return RunData(train, val, AugmentationConfig.off(), np.arange(len(train)))

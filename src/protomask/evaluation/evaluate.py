@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.layout import SplitPaths, open_dataset
+from protomask.data.shards.opening import dataset_of_split
 from protomask.data.training.loader import image_batches
 from protomask.detection.options import PredictOptions
 from protomask.evaluation.classes import compare_classes
@@ -147,7 +148,7 @@ def open_split(
         DataError: the data set cannot be used.
 
     """
-    dataset = CocoDataset.of_split(open_dataset(data, (split,), classes=classes), split)
+    dataset = dataset_of_split(open_dataset(data, (split,), classes=classes), split)
     if limit is not None:
         dataset.keep_first(limit)
     return dataset

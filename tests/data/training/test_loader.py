@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from protomask.data.coco.dataset import CocoDataset
@@ -36,6 +37,10 @@ class Noise:
 
     def __init__(self) -> None:
         self.recent: dict[int, list[int]] = {}
+        self.is_remote = False
+
+    def order(self, random: np.random.Generator) -> NDArray[np.int64]:
+        return random.permutation(len(self))
 
     def draw(
         self, index: int, *, scale: float = 1.0, mixes: bool = True, recent: Sequence[int] = ()

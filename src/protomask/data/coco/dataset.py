@@ -8,11 +8,13 @@ from __future__ import annotations
 import pickle
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -222,9 +224,10 @@ class CocoDataset(Dataset[Sample]):
         path = self.image_path(index)
         height, width = self._image_sizes[index]
         try:
-            with Image.open(path, formats=IMAGE_FORMATS) as opened:
+            file, num_bytes = self._image_file(index)
+            with Image.open(file, formats=IMAGE_FORMATS) as opened:
                 image: Image.Image = opened
-                check_claim(image, path.stat().st_size, path.name)
+                check_claim(image, num_bytes, path.name)
                 stored = image.size
                 is_reduced = at_least is not None and _reduce(image, (height, width), at_least)
                 if self.orientation == "upright":
@@ -237,6 +240,29 @@ class CocoDataset(Dataset[Sample]):
             # What a damaged file makes a decoder raise is not documented: OSError, SyntaxError, struct.error, ...
             reason = str(error) or type(error).__name__
             raise DataError(f"{path}: image {self.image_ids[index]} cannot be read: {reason}") from error
+
+    def _image_file(self, index: int) -> tuple[Path | BytesIO, int]:
+        """The image file of item ``index``, and its number of bytes."""
+        path = self.image_path(index)
+        return path, path.stat().st_size
+
+    def order(self, random: np.random.Generator, shown: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A pass over images in random order.
+
+        Args:
+            random: decides.
+            shown: (N,) index of each image of the pass.
+
+        Returns:
+            (N,) every number below N once: places in ``shown``.
+
+        """
+        return random.permutation(len(shown))
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether images come over a network, by a library whose connections a forked process must not use."""
+        return False
 
     def image_size(self, index: int) -> tuple[int, int]:
         """(H, W) of item ``index`` as the JSON states it, or in the frame that ``orientation`` names."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple, get_args
 
+from protomask.data.coco.shard_layout import Shards, find_shards
 from protomask.data.recognition import conversion_hint
 from protomask.errors import DataError
 from protomask.structures.coco_json import NAMED, Fault, few, shown
@@ -40,12 +41,14 @@ class DatasetPaths:
         splits: by name: those asked for, which exist, and any others that the data set has.
         orientation: frame of the annotations of turned images.
         classes: names of the only classes to look at; None for all.
+        shards: the data set in Parquet, where it is one; its splits have an index and a folder of Parquet files.
 
     """
 
     splits: Mapping[str, SplitPaths]
     orientation: Orientation = "auto"
     classes: tuple[str, ...] | None = None
+    shards: Shards | None = None
 
 
 def open_dataset(
@@ -57,7 +60,7 @@ def open_dataset(
         path: a folder with ``annotations/SPLIT.json`` and ``images/SPLIT/``, or a YAML file with the keys
             ``SPLIT_annotations`` and ``SPLIT_images`` for each split (paths relative to the YAML) and, if wanted,
             ``exif_orientation``: auto, upright or stored, and ``classes``: a list of names, see
-            `protomask.data.coco.dataset.CocoDataset`.
+            `protomask.data.coco.dataset.CocoDataset`; or the folder or address of a data set in Parquet.
         splits: names of the splits that must be there.
         classes: names of the only classes to look at; by default those of the YAML, or all.
 
@@ -65,6 +68,9 @@ def open_dataset(
         DataError: a part is missing; the message names the expected path, and how another layout is converted.
 
     """
+    shards = find_shards(path)
+    if shards is not None:
+        return _of_shards(shards, splits, classes)
     path = Path(path)
     orientation: Orientation = "auto"
     own_classes: tuple[str, ...] | None = None
@@ -96,6 +102,22 @@ def open_dataset(
         splits={**asked, **{name: own for name, own in found.items() if name not in asked}},
         orientation=orientation,
         classes=own_classes if classes is None else tuple(classes),
+    )
+
+
+def _of_shards(shards: Shards, splits: Sequence[str], classes: Sequence[str] | None) -> DatasetPaths:
+    found = {
+        name: SplitPaths(Path(str(shards.index_of(name))), Path(str(shards.folder.child(name))))
+        for name in shards.splits
+    }
+    for split in splits:
+        if split not in found:
+            raise DataError(f"dataset {shards.folder}: expected the split {split!r}{_others(split, found)}")
+    return DatasetPaths(
+        splits=found,
+        orientation=shards.orientation,
+        classes=None if classes is None else tuple(classes),
+        shards=shards,
     )
 
 

@@ -44,8 +44,10 @@ def check_dataset(
     try:
         paths = open_dataset(path, TRAINING_SPLITS if splits is None else splits, classes=classes)
     except DataError as error:
-        found = Problem(severity="error", kind="dataset", split=None, message=str(error), places=())
-        return CheckReport(dataset=dataset, splits={}, problems=(found,))
+        return _refused(dataset, str(error))
+    if paths.shards is not None:
+        text = "it is in Parquet, and was checked when it was written; expected the COCO data set that it was made from"
+        return _refused(dataset, f"dataset {dataset}: {text}")
     # Not before: a wrong path need not wait for PyTorch.
     from protomask.data.doctor.annotations import check_annotations
     from protomask.data.doctor.between_splits import check_leakage
@@ -76,6 +78,11 @@ def check_dataset(
         problems=worst_first([problem for found in (*findings.values(), between) for problem in found.problems()]),
         _objects={name: split.objects() for name, split in readable.items()},
     )
+
+
+def _refused(dataset: str, message: str) -> CheckReport:
+    found = Problem(severity="error", kind="dataset", split=None, message=message, places=())
+    return CheckReport(dataset=dataset, splits={}, problems=(found,))
 
 
 def _compare_with_training(train: Split, other: Split | None, between: Findings) -> None:

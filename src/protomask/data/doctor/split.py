@@ -13,6 +13,7 @@ from protomask.data.doctor.network_fit import SplitObjects
 from protomask.data.doctor.problems import Findings
 from protomask.data.doctor.report import SplitSummary
 from protomask.data.doctor.similar_images import Fingerprint
+from protomask.data.shards.opening import dataset_of_split
 from protomask.structures.coco_json import Fault
 
 _QUICK_IMAGES, _QUICK_ANNOTATIONS = 64, 2000  # of each split; a second or two
@@ -72,7 +73,7 @@ class Split:
         faults: list[Fault] = []
         dataset = None
         try:
-            dataset = CocoDataset.of_split(paths, name, faults=faults)
+            dataset = dataset_of_split(paths, name, faults=faults)
         except Fault as error:
             faults.append(error)
         for fault in faults:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -83,6 +84,15 @@ class TrainingDataset(Protocol):
 
     def __len__(self) -> int: ...
 
+    def order(self, random: np.random.Generator) -> NDArray[np.int64]:
+        """A pass over all images in random order: every number below their number once."""
+        ...
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether images come over a network, by a library whose connections a forked process must not use."""
+        ...
+
     def draw(self, index: int, *, scale: float, mixes: bool, recent: Sequence[int]) -> tuple[Tensor, Target]:
         """Image (3, H, W) uint8 RGB, ``scale`` times its usual size, and its truth in the same frame.
 
@@ -150,8 +160,9 @@ def training_batches(
     _check_options(batch_size, num_workers)
     loader: DataLoader[Any] = DataLoader(
         Carrying(_SeededSamples(dataset, seed)),
-        batch_sampler=_RunOrder(len(dataset), batch_size, share, seed, range(first_iteration, last_iteration), variety),
+        batch_sampler=_RunOrder(dataset, batch_size, share, seed, range(first_iteration, last_iteration), variety),
         num_workers=num_workers,
+        multiprocessing_context=_context(num_workers, is_remote=dataset.is_remote),
         collate_fn=partial(carry, partial(collate, pad_multiple=pad_multiple)),
         pin_memory=pin_memory,
         worker_init_fn=prepare_worker,
@@ -184,6 +195,7 @@ def validation_batches(
         batch_size=batch_size,
         sampler=range(share.process, len(dataset), share.processes),
         num_workers=num_workers,
+        multiprocessing_context=_context(num_workers, is_remote=dataset.is_remote),
         collate_fn=partial(carry, partial(_collate_validation, geometry)),
         pin_memory=pin_memory,
         worker_init_fn=prepare_worker,
@@ -209,6 +221,7 @@ def image_batches(
         Carrying(_Images(dataset)),
         batch_size=batch_size,
         num_workers=num_workers,
+        multiprocessing_context=_context(num_workers, is_remote=dataset.is_remote),
         collate_fn=partial(carry, _collate_images),
         worker_init_fn=prepare_worker,
         generator=torch.Generator(),
@@ -223,13 +236,24 @@ def _check_options(batch_size: int, num_workers: int) -> None:
         raise ConfigError(f"num_workers: expected 0 or more, got {num_workers}")
 
 
+def _context(num_workers: int, *, is_remote: bool) -> str | None:
+    """How processes begin that load images: the system's way, but a new interpreter where forks would hang."""
+    return "spawn" if num_workers and is_remote else None
+
+
 class _RunOrder(Sampler[list[SampleKey]]):
     """Yields this process' keys of each iteration; each epoch has its own shuffle."""
 
     def __init__(
-        self, num_images: int, batch_size: int, share: Share, seed: int, iterations: range, variety: Variety
+        self,
+        dataset: TrainingDataset,
+        batch_size: int,
+        share: Share,
+        seed: int,
+        iterations: range,
+        variety: Variety,
     ) -> None:
-        self.num_images = num_images
+        self.dataset = dataset
         self.batch_size = batch_size
         self.share = share
         self.seed = seed
@@ -241,12 +265,12 @@ class _RunOrder(Sampler[list[SampleKey]]):
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         step_size = self.batch_size * self.share.batches_per_step
-        per_epoch = batches_per_epoch(self.num_images, step_size)
+        per_epoch = batches_per_epoch(len(self.dataset), step_size)
         shuffled_epoch, order = -1, np.empty(0, dtype=np.int64)
         for iteration in self.iterations:
             epoch, position = divmod(iteration, per_epoch)
             if epoch != shuffled_epoch:
-                order = np.random.default_rng((self.seed, epoch)).permutation(self.num_images)
+                order = self.dataset.order(np.random.default_rng((self.seed, epoch)))
                 shuffled_epoch = epoch
             plain_from, reach = self.variety.plain_from, self.variety.multi_scale
             mixes = plain_from is None or iteration < plain_from

@@ -52,6 +52,15 @@ class TrainingImages:
     def __len__(self) -> int:
         return len(self.shown)
 
+    def order(self, random: np.random.Generator) -> NDArray[np.int64]:
+        """See `protomask.data.training.loader.TrainingDataset.order`."""
+        return self.dataset.order(random, self.shown)
+
+    @property
+    def is_remote(self) -> bool:
+        """See `CocoDataset.is_remote`."""
+        return self.dataset.is_remote
+
     def draw(self, index: int, *, scale: float = 1.0, mixes: bool = True, recent: Sequence[int] = ()) -> Sample:
         """One training sample.
 

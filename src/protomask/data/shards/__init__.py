@@ -1,0 +1,1 @@
+"""COCO data sets as Parquet files, which training reads in a stream: for sets that outgrow one disk."""
