@@ -25,6 +25,7 @@ from protomask.engine.processes import is_first_process, share_of
 from protomask.engine.result import TrainResult
 from protomask.engine.session import Session
 from protomask.engine.setup import accelerator_for, check_data, network_for, open_data, prepare_network
+from protomask.engine.sharing import share_run
 from protomask.engine.stop import StopRequest
 from protomask.engine.stretch import Addition
 from protomask.engine.trackers import external_trackers
@@ -71,6 +72,8 @@ def train(config: TrainConfig, *, reporter: Reporter | None = None) -> TrainResu
         reporter = SilentReporter()
     materials = gather(config, reporter)
     accelerator = accelerator_for(config)
+    if config.resume:
+        share_run(accelerator, folder)
     plan = Plan.of(config, len(materials.train_dataset), share_of(accelerator, config))
     # One process speaks and writes for all.
     if not accelerator.is_main_process:
