@@ -142,7 +142,7 @@ def read_json(path: str | Path) -> Any:
     """
     file = Path(path)
     try:
-        return json.loads(file.read_bytes())
+        return json.loads(_text_of(file), parse_float=_Floats().__getitem__)
     except OSError as error:
         reason = f"the file cannot be read: {error.strerror or error}"
         raise Fault(file, "annotation file", "", reason) from error
@@ -153,6 +153,26 @@ def read_json(path: str | Path) -> Any:
         raise Fault(file, "annotation file", "", "not valid JSON: it is nested too deeply") from error
     except ValueError as error:  # of the text's encoding, or a number of thousands of digits
         raise Fault(file, "annotation file", "", f"not valid JSON: {error}") from error
+
+
+def _text_of(file: Path) -> str:
+    """Text of a JSON file; its bytes are not kept beside it, for it may be large."""
+    content = file.read_bytes()
+    return content.decode(json.detect_encoding(content), "surrogatepass")
+
+
+class _Floats(dict[str, float]):
+    """Numbers by their text: outlines with a decimal or two repeat few numbers, which are kept once each."""
+
+    def __missing__(self, text: str) -> float:
+        number = float(text)
+        if len(self) < _MOST_FLOATS:
+            self[text] = number
+        return number
+
+
+_MOST_FLOATS = 1 << 18
+"""Numbers that are kept; in a file of many different ones more would cost more than they save."""
 
 
 def read_json_object(file: Path, expected: str) -> dict[str, Any]:

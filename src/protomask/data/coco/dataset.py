@@ -117,9 +117,12 @@ class CocoDataset(Dataset[Sample]):
         if orientation != "auto":
             self._image_sizes = [self._size_in_frame(index) for index in range(len(self.image_ids))]
         # One buffer instead of millions of Python objects: worker processes share it, and it is small.
-        packed = [pickle.dumps(record, protocol=pickle.HIGHEST_PROTOCOL) for record in schema.annotations]
-        self._offsets = np.cumsum([0, *map(len, packed)])
-        self._records = np.frombuffer(b"".join(packed), dtype=np.uint8)
+        packed, ends = BytesIO(), [0]
+        for record in schema.annotations:
+            pickle.dump(record, packed, protocol=pickle.HIGHEST_PROTOCOL)
+            ends.append(packed.tell())
+        self._offsets = np.array(ends)
+        self._records = np.frombuffer(packed.getbuffer(), dtype=np.uint8)
         self._num_annotations = sum(map(len, schema.annotations))
         self.mask_sources = Counter(one.mask_source for own in schema.annotations for one in own if one.mask_source)
         self._mask_weights: Mapping[str, float] = {}

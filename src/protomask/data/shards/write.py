@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ def write_shards(
         source: COCO data set, as for `protomask.data.coco.layout.open_dataset`.
         output: new folder, or address of one.
         shard_size: images of each file, rounded up to whole groups of `GROUP_SIZE`.
-        progress: called after each image.
+        progress: called after each group of images.
 
     Raises:
         ConfigError: the output is a data set already, or the source is one in Parquet.
@@ -62,6 +61,7 @@ def write_shards(
             elif shards.category_ids != dataset.category_ids:
                 raise DataError(f"{dataset.annotation_file}: expected the category ids of the first split")
             splits[split] = _write_split(dataset, split, shards, progress)
+            del dataset  # before the next one is read
         assert shards is not None  # there is at least a training split
         done = Shards(**{**vars(shards), "splits": splits})
         done.save()
@@ -85,45 +85,53 @@ def _alone(output: str) -> AbstractContextManager[None]:
 
 def _write_split(dataset: CocoDataset, split: str, shards: Shards, progress: Progress) -> SplitFacts:
     parquet = require_pyarrow("parquet")
-    index: list[dict[str, Any]] = []
-    total = len(dataset)
-    rows = _rows(dataset, index, lambda: progress(len(index), total, f"write {split}"))
-    settings = {"compression": {**dict.fromkeys(row_schema().names, "zstd"), "image": "none"}, "use_dictionary": False}
-    for number in range(-(-total // shards.shard_size)):
-        with (
-            shards.shard_of(split, number).writing() as file,
-            parquet.ParquetWriter(file, row_schema(), **settings) as writer,
-        ):
-            for _ in range(shards.shard_size // shards.group_size):
-                if group := list(islice(rows, shards.group_size)):
-                    writer.write_table(require_pyarrow().Table.from_pylist(group, schema=row_schema()))
-    table = require_pyarrow().Table.from_pylist(index, schema=index_schema())
-    with shards.index_of(split).writing() as file:
-        parquet.write_table(table, file, compression="zstd")
-    return SplitFacts(
-        images=total, annotations=sum(row["annotations"] for row in index), mask_sources=dict(dataset.mask_sources)
-    )
+    total, done, annotations = len(dataset), 0, 0
+    files = {**dict.fromkeys(row_schema().names, "zstd"), "image": "none"}
+    with (
+        shards.index_of(split).writing() as index_file,
+        parquet.ParquetWriter(index_file, index_schema(), compression="zstd") as index,
+    ):
+        for number in range(-(-total // shards.shard_size)):
+            known: list[dict[str, Any]] = []
+            with (
+                shards.shard_of(split, number).writing() as file,
+                parquet.ParquetWriter(file, row_schema(), compression=files, use_dictionary=False) as writer,
+            ):
+                end = min(done + shards.shard_size, total)
+                for start in range(done, end, shards.group_size):
+                    group = [_row(dataset, image) for image in range(start, min(start + shards.group_size, end))]
+                    writer.write_table(_table([row for row, _ in group], row_schema()))
+                    known += [own for _, own in group]
+                    done = start + len(group)
+                    progress(done, total, f"write {split}")
+            index.write_table(_table(known, index_schema()))
+            annotations += sum(own["annotations"] for own in known)
+    return SplitFacts(images=total, annotations=annotations, mask_sources=dict(dataset.mask_sources))
 
 
-def _rows(dataset: CocoDataset, index: list[dict[str, Any]], advance: Callable[[], None]) -> Iterator[dict[str, Any]]:
-    """The rows of all images; what the index says of each is added to it."""
-    for number in range(len(dataset)):
-        path, annotations = dataset.image_path(number), dataset.load_annotations(number)
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-        height, width = dataset.image_size(number)
-        known = {
-            "image_id": dataset.image_ids[number],
-            "file_name": path.relative_to(dataset.image_dir).as_posix(),
-            "height": height, "width": width,
-        }  # fmt: skip
-        labels = sorted(dataset.labels_of(number))
-        index.append({**known, "annotations": len(annotations), "labels": labels})
-        entries = [_entry(one, dataset.category_ids) for one in annotations]
-        yield {**known, "image": content, "annotations": json.dumps(entries)}
-        advance()
+def _table(rows: list[dict[str, Any]], schema: Any) -> Any:
+    return require_pyarrow().Table.from_pylist(rows, schema=schema)
+
+
+def _row(dataset: CocoDataset, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The row of an image, and what the index says of it.
+
+    Raises:
+        DataError: the image file cannot be read.
+
+    """
+    path, annotations = dataset.image_path(number), dataset.load_annotations(number)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    height, width = dataset.image_size(number)
+    name = path.relative_to(dataset.image_dir).as_posix()
+    known = {"image_id": dataset.image_ids[number], "file_name": name, "height": height, "width": width}
+    entries = [_entry(one, dataset.category_ids) for one in annotations]
+    labels = sorted({one.label for one in annotations if not one.is_crowd})
+    row = {**known, "image": content, "annotations": json.dumps(entries)}
+    return row, {**known, "annotations": len(annotations), "labels": labels}
 
 
 def _entry(one: Annotation, category_ids: tuple[int, ...]) -> dict[str, Any]:
