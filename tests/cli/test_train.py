@@ -223,6 +223,17 @@ def test_recipe_comes_before_all_other_options(run: Run, tmp_path: Path) -> None
     assert yaml.safe_load(run("train", "--recipe=ms_rcnn_1x", "--data", "x", "--print_config").out)["image_size"] == 800
 
 
+def test_a_model_may_have_a_recipe_of_its_own(run: Run, tmp_path: Path) -> None:
+    arguments = ["--data", "x", "--print_config", "--model"]
+    assert yaml.safe_load(run("train", *arguments, "protomask_n").out)["optimizer"] == "adamw"
+    assert yaml.safe_load(run("train", *arguments, "protomask_n", "--optimizer=sgd").out)["optimizer"] == "sgd"
+    assert yaml.safe_load(run("train", *arguments, "protomask_n", "--recipe", "ms_rcnn_1x").out)["optimizer"] == "sgd"
+    (tmp_path / "mine.yaml").write_text("epochs: 7\n")
+    mine = run("train", "--config", tmp_path / "mine.yaml", *arguments, "protomask_n")
+    assert yaml.safe_load(mine.out)["optimizer"] == "sgd"
+    assert yaml.safe_load(run("train", *arguments, "yolact_nano").out)["optimizer"] == "sgd"
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_are_settings(run: Run, name: str) -> None:
     shown = yaml.safe_load(run("train", "--data", "x", "--recipe", name, "--print_config").out)

@@ -200,7 +200,9 @@ class _TwoParts(nn.Module):
 
 def test_backbone_and_norms_may_learn_in_their_own_way() -> None:
     network = _TwoParts()
-    options = OptimizerOptions(weight_decay=0.5, backbone_learning_rate_factor=0.25, norm_weight_decay=False)
+    options = OptimizerOptions(
+        weight_decay=0.5, backbone_learning_rate_factor=0.25, norm_weight_decay=False, head_learning_rate_factor=5.0
+    )
     optimizer = build_optimizer(network, learning_rate=0.1, options=options)
     groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
     found = {
@@ -210,8 +212,8 @@ def test_backbone_and_norms_may_learn_in_their_own_way() -> None:
     assert found == {
         "backbone.0.weight": (0.025, 0.5), "backbone.0.bias": (0.025, 0.5),
         "backbone.1.weight": (0.025, 0.0), "backbone.1.bias": (0.025, 0.5),
-        "head.0.weight": (0.1, 0.5), "head.0.bias": (0.1, 0.5),
-        "head.1.weight": (0.1, 0.0), "head.1.bias": (0.1, 0.5),
+        "head.0.weight": (0.5, 0.5), "head.0.bias": (0.5, 0.5),
+        "head.1.weight": (0.5, 0.0), "head.1.bias": (0.5, 0.5),
     }  # fmt: skip
 
 

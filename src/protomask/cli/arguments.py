@@ -42,7 +42,8 @@ def verb_parser(verb: str, module: ModuleType, summary: str) -> tuple[_Parser, d
     The module has a function ``run`` that returns an exit code, gives an ``EXAMPLE``, and may name its ``POSITIONAL``
     parameters, and the options that take ``SEVERAL`` values one after another; a parameter whose type is `Settings`
     becomes one option per field, and a --config file. ``RECIPES`` (name to file) are such files that ship with the
-    package: --recipe NAME. ``GROUPS`` are the sections of a long help: titles, and the names that stand there in order;
+    package: --recipe NAME; ``DEFAULT_RECIPE`` gives that of a model (--model) where neither that nor --config is given.
+    ``GROUPS`` are the sections of a long help: titles, and the names that stand there in order;
     a name that ends in a point stands for all that begin with it.
     """
     parser = _Parser(
@@ -67,7 +68,8 @@ def run_verb(verb: str, module: ModuleType, summary: str, arguments: Sequence[st
     parser, settings = verb_parser(verb, module, summary)
     recipes: Mapping[str, Path] = getattr(module, "RECIPES", {})
     try:
-        values = parser.parse_args(parser.with_recipe(parser.as_parsed(arguments), recipes)).as_dict()
+        default = getattr(module, "DEFAULT_RECIPE", lambda model: None)
+        values = parser.parse_args(parser.with_recipe(parser.as_parsed(arguments), recipes, default)).as_dict()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else BAD_USAGE
     debug = values.pop("debug")
@@ -183,8 +185,10 @@ class _Parser(ArgumentParser):  # type: ignore[misc]  # the library is untyped h
             spelled.append(f"{flag}{equals}{value}")
         return spelled
 
-    def with_recipe(self, arguments: Sequence[str], recipes: Mapping[str, Path]) -> list[str]:
-        """A recipe is the first of the --config files."""
+    def with_recipe(
+        self, arguments: Sequence[str], recipes: Mapping[str, Path], default: Callable[[str | None], str | None]
+    ) -> list[str]:
+        """A recipe is the first of the --config files; ``default`` gives that of a model."""
         rest = list(arguments)
         for index, argument in enumerate(arguments):
             flag, equals, name = argument.partition("=")
@@ -196,7 +200,8 @@ class _Parser(ArgumentParser):  # type: ignore[misc]  # the library is untyped h
                 self.error(f"--recipe: expected one of {', '.join(recipes)}, got {name!r}")
             del rest[index : index + (1 if equals else 2)]
             return ["--config", str(recipes[name]), *rest]
-        return rest
+        own = None if _value(rest, "--config") else default(_value(rest, "--model"))
+        return rest if own is None else ["--config", str(recipes[own]), *rest]
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the message to standard error and leave with the code of bad usage."""
@@ -387,3 +392,14 @@ def _type_name(kind: Any) -> str:
 
 def _descriptions(docstring: Docstring) -> dict[str, str]:
     return {entry.arg_name: " ".join((entry.description or "").split()) for entry in docstring.params}
+
+
+def _value(arguments: Sequence[str], flag: str) -> str | None:
+    """The last value given to a flag, None for none."""
+    found = None
+    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+        if argument == flag:
+            found = following
+        elif argument.startswith(f"{flag}="):
+            found = argument.partition("=")[2]
+    return found

@@ -12,9 +12,9 @@ from protomask.cli.streams import silence_output
 from protomask.cli.train_hints import continue_command, prolong_command
 from protomask.engine.config import TrainConfig
 from protomask.engine.pace import clock_time
-from protomask.engine.recipes import RECIPES
+from protomask.engine.recipes import RECIPES, recipe_of
 
-__all__ = ["GROUPS", "RECIPES", "run"]
+__all__ = ["DEFAULT_RECIPE", "GROUPS", "RECIPES", "run"]
 
 if TYPE_CHECKING:
     from protomask.engine.result import TrainResult
@@ -43,6 +43,7 @@ GROUPS = {
     ),
     "machine": ("device", "num_workers", "mixed_precision", "channels_last", "seed"),
 }  # fmt: skip
+DEFAULT_RECIPE = recipe_of
 EXAMPLE = "protomask train --data shapes --model yolact_nano --epochs 10 --output runs/shapes"
 
 

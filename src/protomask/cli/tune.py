@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from protomask.cli.train import GROUPS as TRAIN_GROUPS
 from protomask.cli.train import ConsoleReporter
-from protomask.engine.recipes import RECIPES
+from protomask.engine.recipes import RECIPES, recipe_of
 from protomask.tuning.config import TuneConfig
 
-__all__ = ["GROUPS", "RECIPES", "run"]
+__all__ = ["DEFAULT_RECIPE", "GROUPS", "RECIPES", "run"]
 
 if TYPE_CHECKING:
     from protomask.cli.output import Bar
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from protomask.tuning.study import TrialRow, TuneResult
 
 GROUPS = {"the search": ("trials", "space", "prune", "prune_after"), **TRAIN_GROUPS}
+DEFAULT_RECIPE = recipe_of
 EXAMPLE = "protomask tune --data shapes --model yolact_nano --epochs 5 --trials 20 --output runs/tune"
 
 

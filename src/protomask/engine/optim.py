@@ -185,6 +185,7 @@ class OptimizerOptions:
         bias_weight_decay: whether weight decay holds for biases too: it does not for Mask R-CNN.
         norm_weight_decay: whether it holds for the weights of batch norm and other normalisation.
         backbone_learning_rate_factor: the backbone learns at so many times the rate.
+        head_learning_rate_factor: everything but the backbone does, see `protomask.models.families.Family`.
 
     """
 
@@ -195,13 +196,14 @@ class OptimizerOptions:
     bias_weight_decay: bool = True
     norm_weight_decay: bool = True
     backbone_learning_rate_factor: float = 1.0
+    head_learning_rate_factor: float = 1.0
 
     def group_of(self, name: str, *, is_norm: bool) -> tuple[float, float]:
         """Factor of the learning rate, and weight decay, of the parameter of this name."""
         is_bias = name.endswith("bias")
         factor = self.bias_learning_rate_factor if is_bias else 1.0
-        if name.startswith("backbone."):
-            factor *= self.backbone_learning_rate_factor
+        of_backbone = name.startswith("backbone.")
+        factor *= self.backbone_learning_rate_factor if of_backbone else self.head_learning_rate_factor
         decays = self.bias_weight_decay if is_bias else self.norm_weight_decay or not is_norm
         return factor, self.weight_decay if decays else 0.0
 

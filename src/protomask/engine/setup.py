@@ -229,5 +229,6 @@ def optimizer_for(network: Network, config: TrainConfig, learning_rate: float) -
         bias_weight_decay=config.bias_weight_decay,
         norm_weight_decay=config.norm_weight_decay,
         backbone_learning_rate_factor=config.backbone_learning_rate_factor,
+        head_learning_rate_factor=family_of(network.config).head_learning_rate_factor,
     )
     return build_optimizer(network, learning_rate=learning_rate, options=options)

@@ -86,6 +86,8 @@ class Family:
         mask_frame: what the grid of a mask covers: "grid" the whole image, "region" the box of the instance.
         mask_paste: config to how the mask of a region becomes pixels, see `protomask.masks.grids.region_lines`.
         compiled_parts: attributes of the network that `torch.compile` translates; empty for the whole network.
+        head_learning_rate_factor: in training, everything but the backbone learns at so many times the rate of the
+            settings: narrow layers before an output need more than wide ones to change it as fast.
 
     """
 
@@ -104,6 +106,7 @@ class Family:
     mask_frame: Literal["grid", "region"] = "grid"
     mask_paste: Callable[[Any], MaskPaste] = lambda config: "integer"
     compiled_parts: tuple[str, ...] = ()
+    head_learning_rate_factor: float = 1.0
 
     def limits(self, config: ModelConfig, options: PredictOptions) -> Limits:
         """NMS and number of detections that options amount to with a network of this family."""
@@ -154,6 +157,7 @@ PROTO = Family(
     paint=proto_detect.paint,
     class_layers=proto_class_layers,
     mask_frame="grid",
+    head_learning_rate_factor=5.0,
 )
 FAMILIES: dict[str, Family] = {family.name: family for family in (YOLACT, RCNN, PROTO)}
 

@@ -196,6 +196,7 @@ class ZooEntry:
         mask_ap: published COCO mask AP in percent, see ``source``; None where nobody published one.
         source: where ``mask_ap`` is published.
         licence: SPDX name, of the weights; empty where there are none.
+        recipe: that training begins with unless another one is named; None for the published one of YOLACT.
 
     """
 
@@ -211,6 +212,7 @@ class ZooEntry:
     mask_ap: float | None = None
     source: str = ""
     licence: str = ""
+    recipe: str | None = None
 
     @property
     def scores_masks(self) -> bool:
@@ -233,9 +235,9 @@ ZOO: dict[str, ZooEntry] = {
         preset=yolact_nano, class_names=COCO_CLASS_NAMES, packaged="yolact_nano.safetensors", licence="MIT",
     ),
     "nuclei": ZooEntry(preset=nuclei, class_names=("nucleus",), packaged="nuclei.safetensors", licence="MIT"),
-    "protomask_n": ZooEntry(preset=protomask_n, class_names=COCO_CLASS_NAMES),
-    "protomask_s": ZooEntry(preset=protomask_s, class_names=COCO_CLASS_NAMES),
-    "protomask_m": ZooEntry(preset=protomask_m, class_names=COCO_CLASS_NAMES),
+    "protomask_n": ZooEntry(preset=protomask_n, class_names=COCO_CLASS_NAMES, recipe="modern"),
+    "protomask_s": ZooEntry(preset=protomask_s, class_names=COCO_CLASS_NAMES, recipe="modern"),
+    "protomask_m": ZooEntry(preset=protomask_m, class_names=COCO_CLASS_NAMES, recipe="modern"),
     "yolact_resnet18_256": ZooEntry(preset=yolact_resnet18_256, class_names=COCO_CLASS_NAMES),
     "yolact_resnet50": ZooEntry(
         preset=yolact_resnet50, class_names=COCO_CLASS_NAMES, official_name="yolact_resnet50",

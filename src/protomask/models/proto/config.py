@@ -105,7 +105,7 @@ class ProtoConfig(PrototypeModelConfig):
     assigner: Assigner = "aligned"
     points_per_object: Count = 10
     score_power: NonNegative = 1.0
-    overlap_power: NonNegative = 6.0
+    overlap_power: NonNegative = 3.0
     positive_iou: Unit = 0.4
     negative_iou: Unit = 0.3
     negatives_per_positive: Count = 3

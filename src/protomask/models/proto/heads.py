@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from protomask.models.layers.separable import SeparableConv
 from protomask.models.proto.config import Branches
 
-_PRIOR = 0.01
+_PRIOR = 0.05
 """Quality that every point expects before training (Lin et al. 2017, Focal Loss, section 4.1)."""
 
 
@@ -86,10 +86,7 @@ class PointHead(nn.Module):
     def initialize(self, *, quality: bool, mask_std: float) -> None:
         """Begin with the reference boxes, with masks that are unsure, and with low qualities where scores are these."""
         nn.init.normal_(self.mask.weight, std=mask_std)
-        for conv in (self.classify, self.box, self.one_to_one):
-            if conv is not None and conv.bias is not None:
-                nn.init.normal_(conv.weight, std=0.01)
-                nn.init.zeros_(conv.bias)
+        nn.init.normal_(self.box.weight, std=0.01)
         for conv in (self.classify, self.one_to_one):
             if quality and conv is not None and conv.bias is not None:
                 nn.init.constant_(conv.bias, -math.log((1 - _PRIOR) / _PRIOR))
