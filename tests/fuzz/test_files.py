@@ -28,6 +28,7 @@ from PIL import Image
 
 import protomask
 from onnx_files import CANDIDATES, DETECTIONS
+from params_files import Dialect, params_bytes
 from protomask.checkpoints.foreign import read_foreign
 from protomask.checkpoints.io import load_weights
 from protomask.errors import ProtomaskError
@@ -160,6 +161,21 @@ made_up = st.lists(st.sampled_from(OPCODES), max_size=40).map(lambda codes: b"\x
 @given(content=changed_bytes(small_pickles()) | made_up)
 def test_pickles(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzz.pkl"
+    path.write_bytes(content)
+    with within_bounds():
+        read_foreign(path)
+
+
+def small_params() -> list[bytes]:
+    arrays = {"arg:a": np.ones((2, 3), np.float32), "aux:b": np.zeros(4, np.float16), "arg:none": None}
+    dialects: tuple[Dialect, ...] = (0, 1, 2, 3)
+    return [params_bytes(arrays, dialect) for dialect in dialects]
+
+
+@many
+@given(content=changed_bytes(small_params()))
+def test_params_of_mxnet(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzz.params"
     path.write_bytes(content)
     with within_bounds():
         read_foreign(path)

@@ -71,7 +71,7 @@ def test_a_run_folder_stands_for_its_best_weights() -> None:
         ("nowhere/a.onnx", r"^nowhere/a\.onnx: no such file$"),
         ("runs", r"^runs: expected the folder of a training run, found no weights in it; did you mean runs/shapes\?$"),
         (".", r"expected the folder of a training run, found no weights in it$"),
-        ("notes.txt", r"expected a \.safetensors, \.pth, \.pt, \.pkl, \.onnx or \.xml file, or a run folder"),
+        ("notes.txt", r"expected a \.safetensors, \.pth, \.pt, \.pkl, \.params, \.onnx or \.xml file, or a run folder"),
         ("hf://o/r/f.bin", r"expected a \.safetensors, "),
         ("a\0b.pth", "no such file"),
         (f"{'a' * 5000}.pth", "cannot be read: .*too long"),

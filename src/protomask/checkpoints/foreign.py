@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from protomask.checkpoints.mxnet_params import read_params
 from protomask.errors import CheckpointError
 
 _WRAPPERS = ("state_dict", "model", "blobs")
@@ -47,7 +48,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
 
 def read_foreign(path: str | Path) -> ForeignFile:
-    """Read a .pth, .pt, .pkl or .safetensors file, unpickling nothing but tensors, arrays and plain containers.
+    """Read a .pth, .pt, .pkl, .params or .safetensors file; only tensors, arrays and plain containers are unpickled.
 
     A ``module.`` prefix (data-parallel training) is dropped; a dict under ``state_dict``, ``model`` or ``blobs`` is
     looked into; class names and config are those of mmdetection's ``meta``.
@@ -320,4 +321,8 @@ _STAND_INS: dict[str, Callable[..., Any]] = {
     "numpy.core.multiarray.scalar": _number,
     "numpy.core.numeric._frombuffer": _filled_array,
 }
-_READERS: dict[str, Callable[[Path], Any]] = {".safetensors": _read_safetensors, ".pkl": _read_pickle}
+_READERS: dict[str, Callable[[Path], Any]] = {
+    ".safetensors": _read_safetensors,
+    ".pkl": _read_pickle,
+    ".params": read_params,
+}

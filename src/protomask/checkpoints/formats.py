@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from protomask.checkpoints import mmdet_yolact, official_yolact
+from protomask.checkpoints import fcis_format, mmdet_yolact, mxnet_fcis, official_yolact
 from protomask.checkpoints.foreign import ForeignFile, read_foreign
 from protomask.checkpoints.io import build_fitting, fill_counters, load_exactly
 from protomask.checkpoints.rcnn_formats import (
@@ -51,7 +51,8 @@ def load_foreign(
 
     Args:
         path: ``.pth`` of the official YOLACT and Mask Scoring R-CNN, of MMDetection's YOLACT, Mask R-CNN and Mask
-            Scoring R-CNN, of maskrcnn-benchmark, of torchvision's Mask R-CNN, or ``.pkl`` of Detectron2's.
+            Scoring R-CNN, of maskrcnn-benchmark, of torchvision's Mask R-CNN, ``.pkl`` of Detectron2's, or ``.params``
+            of the official FCIS.
         model: zoo name; when not given, the name of an official YOLACT file tells it (``yolact_base_54_800000.pth``),
             and the tensors of all others.
         class_names: of a model trained on other classes than COCO's, where the file does not hold them itself.
@@ -182,6 +183,7 @@ FORMATS: tuple[ForeignFormat, ...] = (
         ForeignFormat(name=known.name, recognises=known.recognises, load=partial(_load_rcnn, known))
         for known in RCNN_FORMATS
     ),
+    ForeignFormat(name="official FCIS", recognises=mxnet_fcis.recognises, load=fcis_format.load),
     ForeignFormat(name="mmdetection YOLACT", recognises=mmdet_yolact.recognises, load=_load_mmdet_yolact),
     # Whatever no other format has: its file name or the caller says what it is, and the keys that differ are listed.
     ForeignFormat(name="official YOLACT", recognises=lambda tensors: True, load=_load_official_yolact),

@@ -20,8 +20,8 @@ def run(
     """Turn a weights file into one .safetensors file that says what it holds.
 
     Args:
-        source: weights of another codebase (.pth, .pkl) or of ours, to store them in another type: a file, a run
-            folder, a zoo name or an hf:// address.
+        source: weights of another codebase (.pth, .pkl, .params) or of ours, to store them in another type: a file, a
+            run folder, a zoo name or an hf:// address.
         destination: .safetensors file to write.
         model: zoo name of the network in the file; read from the file name (or MMDetection's tensors) by default.
         class_names: names of the classes of a file that was not trained on the zoo's, for example [cat,dog].

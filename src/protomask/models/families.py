@@ -18,6 +18,13 @@ from protomask.errors import ConfigError
 from protomask.masks.grids import MaskPaste
 from protomask.models.class_layers import ClassLayer
 from protomask.models.config import ModelConfig
+from protomask.models.fcis import detect as fcis_detect
+from protomask.models.fcis.config import FCISConfig
+from protomask.models.fcis.criterion import FCISCriterion
+from protomask.models.fcis.geometry import image_geometry as fcis_geometry
+from protomask.models.fcis.model import FCIS as FCISNetwork
+from protomask.models.fcis.model import class_layers as fcis_class_layers
+from protomask.models.fcis.network_input import network_input as fcis_input
 from protomask.models.inside import Inside
 from protomask.models.network import Network
 from protomask.models.proto import detect as proto_detect
@@ -159,7 +166,22 @@ PROTO = Family(
     mask_frame="grid",
     head_learning_rate_factor=5.0,
 )
-FAMILIES: dict[str, Family] = {family.name: family for family in (YOLACT, RCNN, PROTO)}
+FCIS = Family(
+    name="fcis",
+    config=FCISConfig,
+    network=FCISNetwork,
+    criterion=FCISCriterion,
+    geometry=fcis_geometry,
+    settle=fcis_detect.settle,
+    detect=fcis_detect.detect,
+    paint=fcis_detect.paint,
+    class_layers=fcis_class_layers,
+    network_input=fcis_input,
+    mask_frame="region",
+    mask_paste=lambda config: "pixels",
+    compiled_parts=("backbone", "rpn"),  # what comes after them depends on what was found
+)
+FAMILIES: dict[str, Family] = {family.name: family for family in (YOLACT, RCNN, PROTO, FCIS)}
 
 
 def register(family: Family) -> Family:

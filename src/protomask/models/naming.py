@@ -18,7 +18,7 @@ from protomask.models.published import PUBLISHED
 from protomask.models.zoo import ZOO, zoo_entry
 
 OWN_SUFFIXES = (".safetensors",)
-FOREIGN_SUFFIXES = (".pth", ".pt", ".pkl")
+FOREIGN_SUFFIXES = (".pth", ".pt", ".pkl", ".params")
 EXPORTED_SUFFIXES = (".onnx", ".xml")
 _SUFFIXES = (*OWN_SUFFIXES, *FOREIGN_SUFFIXES, *EXPORTED_SUFFIXES)
 _HUB = "hf://"
@@ -73,8 +73,8 @@ def find_model(name: str | Path) -> ModelSource:
 
     Args:
         name: zoo name; publisher's name of `protomask.models.published.PUBLISHED`; file of ours (.safetensors), of
-            another codebase (.pth, .pt, .pkl), or of `protomask export` (.onnx, .xml); run folder of a training, which
-            stands for its best weights; or ``hf://owner/repository/file`` with any of these files, with ``@revision``
+            another codebase (.pth, .pt, .pkl, .params), or of `protomask export` (.onnx, .xml); run folder of a
+            training, which stands for its best weights; or ``hf://owner/repository/file`` with any of these files, with ``@revision``
             behind the repository to pin it to a commit or tag.
 
     Raises:

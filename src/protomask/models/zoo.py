@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from protomask.errors import ConfigError
 from protomask.models.config import ModelConfig
+from protomask.models.fcis.config import FCISConfig
 from protomask.models.proto.config import ProtoConfig
 from protomask.models.published import PUBLISHED
 from protomask.models.rcnn.config import RCNNConfig
@@ -178,6 +179,16 @@ def ms_rcnn_resnet101_fpn() -> RCNNConfig:
     return mask_rcnn_resnet101_fpn().replace(name="ms_rcnn_resnet101_fpn", mask_iou=True)
 
 
+def fcis_resnet101() -> FCISConfig:
+    """FCIS as published."""
+    return FCISConfig(name="fcis_resnet101", num_classes=80)
+
+
+def fcis_resnet50() -> FCISConfig:
+    """FCIS on ResNet-50, of which there are no official weights."""
+    return fcis_resnet101().replace(name="fcis_resnet50", backbone="resnet50")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ZooEntry:
     """One name of the zoo.
@@ -281,6 +292,11 @@ ZOO: dict[str, ZooEntry] = {
     "mask_rcnn_resnet101_fpn": _published(mask_rcnn_resnet101_fpn, "mask_rcnn_r101_fpn_mstrain-poly_3x_coco"),
     "ms_rcnn_resnet50_fpn": _published(ms_rcnn_resnet50_fpn, "ms_rcnn_r50_caffe_fpn_2x_coco"),
     "ms_rcnn_resnet101_fpn": _published(ms_rcnn_resnet101_fpn, "ms_rcnn_r101_caffe_fpn_2x_coco"),
+    "fcis_resnet50": ZooEntry(preset=fcis_resnet50, class_names=COCO_CLASS_NAMES),
+    "fcis_resnet101": ZooEntry(
+        preset=fcis_resnet101, class_names=COCO_CLASS_NAMES, mask_ap=29.6,
+        source="official FCIS repository (COCO test-dev)",
+    ),
 }  # fmt: skip
 DEFAULT_MODEL = "yolact_nano"
 

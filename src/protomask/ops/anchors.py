@@ -28,8 +28,8 @@ class NetworkInput:
         anchors: makes those of every level from such sizes: (A, 4) xyxy, network pixels, first all of one cell.
         anchors_per_cell: number of them in one cell of a level.
         positive_iou: an anchor must overlap an object that much to learn it.
-        size_option: field of the model's configuration that holds the sizes; one number for each level if
-            ``flat_sizes``, else one list.
+        size_option: field of the model's configuration that holds the sizes; all in one list if ``flat_sizes``, else
+            one list for each level.
         flat_sizes: see there.
         max_detections: instances that the model returns at most.
 
@@ -47,7 +47,7 @@ class NetworkInput:
 
     def as_options(self, sizes: AnchorSizes) -> str:
         """Sizes as text for ``--model-options``."""
-        values = [level[0] for level in sizes] if self.flat_sizes else sizes
+        values = [size for level in sizes for size in level] if self.flat_sizes else sizes
         return json.dumps({self.size_option: values})
 
 

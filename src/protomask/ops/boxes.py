@@ -210,15 +210,17 @@ def decode_deltas(
     weights: tuple[float, float] = (1.0, 1.0),
     extent_offset: float = 0.0,
     limit_below: bool = False,
+    limit_above: bool = True,
 ) -> Tensor:
-    """Inverse of `encode_deltas`; sizes are at most 62.5 times those of the references.
+    """Inverse of `encode_deltas`.
 
     Args:
         box_deltas: (N, 4).
         references: (N, 4) xyxy.
         weights: as in `encode_deltas`.
         extent_offset: as in `encode_deltas`.
-        limit_below: sizes are at least the 62.5th part, too.
+        limit_below: sizes are at least the 62.5th part of those of the references.
+        limit_above: sizes are at most 62.5 times those of the references.
 
     Returns:
         (N, 4) xyxy in the frame of the references, not clipped.
@@ -227,9 +229,25 @@ def decode_deltas(
     reference_size = _sizes(references, extent_offset)
     centre = box_deltas[:, :2] / weights[0] * reference_size + (references[:, :2] + 0.5 * reference_size)
     size_deltas = box_deltas[:, 2:] / weights[1]
-    size_deltas = size_deltas.clamp(min=-MAX_SIZE_DELTA if limit_below else None, max=MAX_SIZE_DELTA)
+    if limit_above:
+        size_deltas = size_deltas.clamp(max=MAX_SIZE_DELTA)
+    if limit_below:
+        size_deltas = size_deltas.clamp(min=-MAX_SIZE_DELTA)
     half = 0.5 * (torch.exp(size_deltas) * reference_size)
     return torch.cat((centre - half, centre + half - extent_offset), dim=1)
+
+
+def clip_to_image(boxes: Tensor, image_size: tuple[int, int], extent_offset: float = 0.0) -> Tensor:
+    """(..., 4) xyxy, cut to 0..w and 0..h (each less the offset)."""
+    height, width = image_size
+    x = boxes[..., 0::2].clamp(min=0).clamp(max=width - extent_offset)
+    y = boxes[..., 1::2].clamp(min=0).clamp(max=height - extent_offset)
+    return torch.stack((x, y), dim=-1).flatten(-2)
+
+
+def is_at_least(boxes: Tensor, side: float, extent_offset: float = 0.0) -> Tensor:
+    """(N,) bool: both sides of (N, 4) xyxy boxes are at least so long."""
+    return (boxes[:, 2:] - boxes[:, :2] + extent_offset >= side).all(dim=1)
 
 
 def _sizes(boxes: Tensor, extent_offset: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,8 @@ from protomask.ops.boxes import cxcywh_to_xyxy, pairwise_ioa, pairwise_iou
 
 NEUTRAL = -1
 BACKGROUND = 0
+Sampler = Callable[[Tensor, int, float], Tensor]
+"""Labels (N,), a count and a share of positives to the indices that train, see `sample_balanced`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,3 +104,32 @@ def assign_bipartite(overlaps: Tensor) -> Tensor:
         if bereft.any():
             best[bereft], column[bereft] = remaining[bereft].max(dim=1)
     return assigned
+
+
+def sample_balanced(labels: Tensor, count: int, positive_share: float) -> Tensor:
+    """Indices of at most ``count`` random entries, at most a share of them positive.
+
+    Args:
+        labels: (N,) int64: positive, 0 background, negative to be left out.
+        count: of entries.
+        positive_share: in 0..1.
+
+    Returns:
+        (M,) int64, ascending.
+
+    """
+    positive, negative = (labels > 0).nonzero()[:, 0], (labels == 0).nonzero()[:, 0]
+    num_positive = min(len(positive), int(count * positive_share))
+    num_negative = min(len(negative), count - num_positive)
+    drawn = [
+        rows[torch.randperm(len(rows), device=rows.device)[:number]]
+        for rows, number in ((positive, num_positive), (negative, num_negative))
+    ]
+    return torch.cat(drawn).sort().values
+
+
+def in_crowd(boxes: Tensor, crowd: Tensor, share: float) -> Tensor:
+    """(N,) bool: more than a share of the box lies in one of (C, 4) crowd regions."""
+    if len(crowd) == 0:
+        return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+    return (pairwise_ioa(boxes, crowd) > share).any(dim=1)

@@ -18,8 +18,8 @@ from protomask.masks.rle import decode_rle, encode_runs
 from protomask.models.rcnn.criterion import RCNNCriterion
 from protomask.models.rcnn.detect import BOX_WEIGHTS
 from protomask.models.rcnn.model import MaskRCNN
-from protomask.models.rcnn.proposals import anchors_of_levels, clip_to_image, greedy_nms
-from protomask.ops.boxes import decode_deltas, encode_deltas
+from protomask.models.rcnn.proposals import anchors_of_levels, greedy_nms
+from protomask.ops.boxes import clip_to_image, decode_deltas, encode_deltas
 from protomask.structures.mask_sources import RegionMasks
 from protomask.structures.target import Target
 from targets import empty_target

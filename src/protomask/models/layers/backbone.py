@@ -114,6 +114,32 @@ def use_caffe_strides(backbone: nn.Module) -> None:
         block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
 
 
+def use_caffe_pooling(backbone: nn.Module) -> None:
+    """Let the pooling of a ResNet begin at the first pixel and end at the last, as in Caffe: no padding, rounded up."""
+    for module in backbone.modules():
+        if isinstance(module, nn.MaxPool2d):
+            module.padding, module.ceil_mode = 0, True
+
+
+def dilate_last_stage(backbone: Backbone) -> None:
+    """Give C5 the stride of C4: its convolutions look twice as far instead (Chen et al. 2015, DeepLab, section 3.1).
+
+    Raises:
+        ConfigError: the backbone has no such stage, or does not tell which it is.
+
+    """
+    stages = [module for stride, module in backbone.layers() if stride == STRIDES["C5"]]
+    convs = [module for stage in stages for module in stage.modules() if isinstance(module, nn.Conv2d)]
+    if not any(max(conv.stride) > 1 for conv in convs):
+        raise ConfigError("backbone: expected one whose last stage can be dilated, such as a ResNet")
+    for conv in convs:
+        conv.stride = (1, 1)
+        if max(conv.kernel_size) > 1 and not isinstance(conv.padding, str):
+            conv.dilation = (2 * conv.dilation[0], 2 * conv.dilation[1])
+            conv.padding = (2 * conv.padding[0], 2 * conv.padding[1])
+    backbone.strides = tuple(min(stride, STRIDES["C4"]) for stride in backbone.strides)
+
+
 class TorchvisionBackbone(nn.Module):
     """A torchvision classifier cut into levels; parameters keep torchvision's names under ``body``."""
 

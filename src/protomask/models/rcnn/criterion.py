@@ -15,8 +15,9 @@ from torchvision.ops import roi_align
 from protomask.models.rcnn.config import RCNNConfig
 from protomask.models.rcnn.detect import BOX_WEIGHTS, MASK_ROI_SIZE
 from protomask.models.rcnn.mask_iou_head import inside_shares, mask_iou_loss, mask_iou_targets
-from protomask.ops.boxes import encode_deltas, pairwise_ioa, pairwise_iou
+from protomask.ops.boxes import encode_deltas, pairwise_iou
 from protomask.ops.losses import shared_count
+from protomask.ops.matching import Sampler, in_crowd, sample_balanced
 from protomask.structures.target import Target
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ MIN_SIDE = 1e-2
 """Network pixels; thinner objects are no objects to learn."""
 _RPN_BETA = 1 / 9
 
-Sampler = Callable[[Tensor, int, float], Tensor]
 MaskTargets = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
 
@@ -103,7 +103,7 @@ class RCNNCriterion(nn.Module):
         config = self.network.config
         matched = _matches(self._match_anchors, objects.boxes, anchors, config)
         labels = (matched >= 0).long() - (matched == Matcher.BETWEEN_THRESHOLDS).long()
-        labels[(labels == 0) & _in_crowd(anchors, crowd, config.crowd_overlap)] = -1
+        labels[(labels == 0) & in_crowd(anchors, crowd, config.crowd_overlap)] = -1
         if config.conventions.anchors_inside_image:
             height, width = image_size
             outside = (anchors[:, :2] < 0).any(dim=1) | (anchors[:, 2] >= width) | (anchors[:, 3] >= height)
@@ -141,7 +141,7 @@ class RCNNCriterion(nn.Module):
         labels = torch.zeros_like(matched)
         positive = matched >= 0
         labels[positive] = objects.labels[matched[positive]] + 1
-        labels[~positive & _in_crowd(candidates, crowd, config.crowd_overlap)] = -1
+        labels[~positive & in_crowd(candidates, crowd, config.crowd_overlap)] = -1
         rows = self.sample(labels, config.roi_samples, config.roi_positive_share)
         positive = positive[rows]
         boxes, owners = candidates[rows], matched[rows].clamp(min=0)
@@ -211,28 +211,6 @@ class _Regions(NamedTuple):
     wanted: Tensor
 
 
-def sample_balanced(labels: Tensor, count: int, positive_share: float) -> Tensor:
-    """Indices of at most ``count`` random entries, at most a share of them positive.
-
-    Args:
-        labels: (N,) int64: positive, 0 background, negative to be left out.
-        count: of entries.
-        positive_share: in 0..1.
-
-    Returns:
-        (M,) int64, ascending.
-
-    """
-    positive, negative = (labels > 0).nonzero()[:, 0], (labels == 0).nonzero()[:, 0]
-    num_positive = min(len(positive), int(count * positive_share))
-    num_negative = min(len(negative), count - num_positive)
-    drawn = [
-        rows[torch.randperm(len(rows), device=rows.device)[:number]]
-        for rows, number in ((positive, num_positive), (negative, num_negative))
-    ]
-    return torch.cat(drawn).sort().values
-
-
 def project_masks(masks: Tensor, boxes: Tensor, side: int, *, aligned: bool = False) -> tuple[Tensor, Tensor]:
     """What the mask head should say of each region.
 
@@ -262,13 +240,6 @@ def _matches(matcher: Matcher, objects: Tensor, candidates: Tensor, config: RCNN
     overlaps = pairwise_iou(objects + grown, candidates + grown).nan_to_num(0.0)
     matched: Tensor = matcher(overlaps)
     return matched
-
-
-def _in_crowd(boxes: Tensor, crowd: Tensor, share: float) -> Tensor:
-    """(N,) bool: more than a share of the box lies in one of (C, 4) crowd regions."""
-    if len(crowd) == 0:
-        return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
-    return (pairwise_ioa(boxes, crowd) > share).any(dim=1)
 
 
 def _learnable(target: Target) -> Target:

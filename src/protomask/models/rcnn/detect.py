@@ -17,8 +17,8 @@ from protomask.detection.regions import RegionRows
 from protomask.detection.soft_nms import soft_nms
 from protomask.errors import ConfigError
 from protomask.models.rcnn.config import RCNNConfig
-from protomask.models.rcnn.proposals import BatchedNms, clip_to_image, greedy_nms, is_at_least
-from protomask.ops.boxes import decode_deltas
+from protomask.models.rcnn.proposals import BatchedNms, greedy_nms
+from protomask.ops.boxes import clip_to_image, decode_deltas, is_at_least
 from protomask.structures.instances import Instances
 
 if TYPE_CHECKING:

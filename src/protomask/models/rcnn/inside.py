@@ -13,8 +13,8 @@ from protomask.detection.options import PredictOptions
 from protomask.detection.regions import RegionRows
 from protomask.models.inside import Candidates, Floats, Inside, RegionParts
 from protomask.models.rcnn.detect import BOX_WEIGHTS, MASK_ROI_SIZE, detect, settle
-from protomask.models.rcnn.proposals import clip_to_image, select_proposals
-from protomask.ops.boxes import decode_deltas
+from protomask.models.rcnn.proposals import select_proposals
+from protomask.ops.boxes import clip_to_image, decode_deltas
 
 if TYPE_CHECKING:
     from protomask.models.rcnn.model import MaskRCNN, RCNNOutput

@@ -11,7 +11,7 @@ from torchvision.ops import batched_nms
 
 from protomask.models.rcnn.config import RCNNConfig
 from protomask.ops.anchors import cell_anchors, shifted_anchors
-from protomask.ops.boxes import decode_deltas
+from protomask.ops.boxes import clip_to_image, decode_deltas, is_at_least
 
 LEVEL_STRIDES = (4, 8, 16, 32, 64)
 BatchedNms = Callable[[Tensor, Tensor, Tensor, float], Tensor]
@@ -111,16 +111,3 @@ def greedy_nms(
         # IoU >= t is IoU > the number before t, in the float32 that IoU is computed in.
         limit = float(np.nextafter(np.float32(iou_threshold), np.float32(-1)))
     return nms(boxes, scores, groups, limit)
-
-
-def clip_to_image(boxes: Tensor, image_size: tuple[int, int], extent_offset: float = 0.0) -> Tensor:
-    """(..., 4) xyxy, cut to 0..w and 0..h (each less the offset)."""
-    height, width = image_size
-    x = boxes[..., 0::2].clamp(min=0).clamp(max=width - extent_offset)
-    y = boxes[..., 1::2].clamp(min=0).clamp(max=height - extent_offset)
-    return torch.stack((x, y), dim=-1).flatten(-2)
-
-
-def is_at_least(boxes: Tensor, side: float, extent_offset: float = 0.0) -> Tensor:
-    """(N,) bool: both sides of (N, 4) xyxy boxes are at least so long."""
-    return (boxes[:, 2:] - boxes[:, :2] + extent_offset >= side).all(dim=1)
