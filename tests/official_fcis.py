@@ -57,4 +57,4 @@ def _filters(numbers: np.random.Generator, shape: tuple[int, ...], entry: dict[s
         common = numbers.standard_normal((shape[0] // 98, 1, shape[1]))
         common = (common - common.mean(axis=2, keepdims=True)) * entry["shared"] * spread
         values = (values.reshape(-1, 98, shape[1]) + common).reshape(shape)
-    return values
+    return np.asarray(values)

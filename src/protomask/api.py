@@ -83,8 +83,8 @@ def load(
     Args:
         source: name of a shipped model; zoo name (its published weights are downloaded once); file of ours
             (.safetensors), run folder of a training, file of another codebase (.pth, .pkl, .params); file of
-            `protomask export` (.onnx, .xml); or ``hf://owner/repository/file``, any of these files on the Hugging Face hub. The shipped
-            default when not given.
+            `protomask export` (.onnx, .xml); or ``hf://owner/repository/file``, any of these files on the Hugging Face
+            hub. The shipped default when not given.
         runtime: what runs the network. "auto" runs shipped models and .onnx files in ONNX Runtime, .xml files in
             OpenVINO, and everything else in PyTorch. A shipped model runs in PyTorch too where a device, precision or
             compilation is asked for, which are PyTorch's; where PyTorch is not installed, "cpu" is ONNX Runtime's.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,7 +100,7 @@ def test_the_wanted_classes_alone_count() -> None:
 
 @pytest.mark.parametrize("nms", NMS_MODES)
 @pytest.mark.parametrize("labels", [None, np.array([0])])
-def test_every_kind_of_nms(nms: str, labels: NDArray[np.int64] | None) -> None:
+def test_every_kind_of_nms(nms: Any, labels: NDArray[np.int64] | None) -> None:
     numbers = np.random.default_rng(0)
     corners = numbers.uniform(0, 25, (30, 2))
     rows = VotingRows(

@@ -167,7 +167,7 @@ def test_pickles(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> No
 
 
 def small_params() -> list[bytes]:
-    arrays = {"arg:a": np.ones((2, 3), np.float32), "aux:b": np.zeros(4, np.float16), "arg:none": None}
+    arrays: dict[str, Any] = {"arg:a": np.ones((2, 3), np.float32), "aux:b": np.zeros(4, np.float16), "arg:none": None}
     dialects: tuple[Dialect, ...] = (0, 1, 2, 3)
     return [params_bytes(arrays, dialect) for dialect in dialects]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_halves_are_rounded_away_from_zero(value: float, expected: int) -> None:
 
 def test_no_region_still_has_a_gradient() -> None:
     maps = torch.randn(GROUPS**2, *SIZE, requires_grad=True)
-    pooled = pool_groups(maps, bin_cells(torch.zeros(0, 4), SIZE, bins=BINS, stride=16), groups=GROUPS)
+    pooled: Any = pool_groups(maps, bin_cells(torch.zeros(0, 4), SIZE, bins=BINS, stride=16), groups=GROUPS)
     assert pooled.shape == (0, BINS, BINS, 1)
     pooled.sum().backward()
     assert maps.grad is not None
@@ -65,6 +66,7 @@ def test_no_region_still_has_a_gradient() -> None:
 def test_every_cell_gets_its_share_of_the_gradient() -> None:
     maps = torch.zeros(GROUPS**2, *SIZE, requires_grad=True)
     box = torch.tensor([[0.0, 0.0, SIZE[1] * 16 - 1, SIZE[0] * 16 - 1]])
-    pool_groups(maps, bin_cells(box, SIZE, bins=BINS, stride=16), groups=GROUPS).sum().backward()
+    pooled: Any = pool_groups(maps, bin_cells(box, SIZE, bins=BINS, stride=16), groups=GROUPS)
+    pooled.sum().backward()
     assert maps.grad is not None
     assert float(maps.grad.sum()) == pytest.approx(BINS**2)

@@ -19,7 +19,14 @@ from protomask.explaining.competition import competition
 from protomask.explaining.models import refuse_exported
 from protomask.explaining.page import write_page
 from protomask.explaining.prototypes import measure_prototypes, on_grid, share_of_use, sum_prototypes
-from protomask.explaining.results import Competitor, Explanation, InstanceFacts, PrototypeFacts, RegionFacts
+from protomask.explaining.results import (
+    Competitor,
+    Explanation,
+    InstanceFacts,
+    PositionFacts,
+    PrototypeFacts,
+    RegionFacts,
+)
 from protomask.explaining.truth import Truth, read_truth
 from protomask.images.decode import read_image
 from protomask.inference.predictor import Predictor
@@ -106,7 +113,7 @@ def explain(
         instances=[look.instance(number, found) for number in _chosen(instance, most_instances, len(found))],
         prototypes=look.prototypes(found),
         prototype_maps=None if inside.prototypes is None else inside.prototypes.prototypes,
-        proposals=None if inside.regions is None else inside.regions.proposals * _scale(size),
+        proposals=_proposals(inside, size),
         truth=None if truth is None else truth.masks,
     )
     return explanation if output is None else write_page(explanation, Path(output))
@@ -147,6 +154,7 @@ class _Look:
             if parts is None
             else sum_prototypes(parts.prototypes, parts.coefficients[row], self.windows[row], self.size),
             region=_region(self.inside, row, self.size),
+            positions=_positions(self.inside, row, self.size),
             truth=None if self.truth is None else self.truth.match(found[[number]].masks[0]),
         )
 
@@ -224,6 +232,30 @@ def _region(inside: Inside, row: int, size: tuple[int, int]) -> RegionFacts | No
         mask_probs=regions.mask_probs[row],
         mask_iou_input=None if regions.mask_iou_input is None else regions.mask_iou_input[row],
     )
+
+
+def _positions(inside: Inside, row: int, size: tuple[int, int]) -> PositionFacts | None:
+    parts = inside.positions
+    if parts is None:
+        return None
+    place = int(inside.kept[row])
+    number = int(inside.candidates.numbers[place])
+    return PositionFacts(
+        proposal=parts.proposals[number] * _scale(size),
+        objectness=float(parts.objectness[number]),
+        rank=number + 1,
+        corrected=bool(inside.candidates.levels[place]),
+        outside=parts.outside[row],
+        inside=parts.inside[row],
+        own_mask=parts.own_mask[row],
+        votes=parts.votes[row],
+        num_votes=int(parts.num_votes[row]),
+    )
+
+
+def _proposals(inside: Inside, size: tuple[int, int]) -> NDArray[np.float32] | None:
+    parts = inside.regions or inside.positions
+    return None if parts is None else parts.proposals * _scale(size)
 
 
 def _scale(size: tuple[int, int]) -> NDArray[np.float32]:

@@ -19,6 +19,7 @@ from protomask.explaining.results import (
     Floats,
     InstanceFacts,
     Outcome,
+    PositionFacts,
     PrototypeSum,
     RegionFacts,
 )
@@ -41,8 +42,10 @@ def instance_section(explanation: Explanation, facts: InstanceFacts, shots: Shot
         parts.append(_prototype_mask(explanation, facts, facts.prototype_sum, shots, image))
     if facts.region is not None:
         parts.append(_region_mask(explanation, facts, facts.region, shots, image))
+    if facts.positions is not None:
+        parts.append(_voted_mask(explanation, facts, facts.positions, shots, image))
     probs = [[name, round(value, 4)] for name, value in facts.class_probs]
-    place = "anchor" if facts.region is None else "proposal"
+    place = _place(facts)
     classes = html_table(["class", "probability"], probs, f"Likeliest classes of its {place}")
     parts.append(_competition(explanation, facts, shots, one.names[0]))
     parts.append(f'<div class="tables">{_rivals_table(explanation, facts, place)}{classes}</div>')
@@ -199,12 +202,54 @@ def _region_mask(explanation: Explanation, facts: InstanceFacts, region: RegionF
     return f"<h3>From a proposal to the mask</h3>{rows_of_shots(figures)}"
 
 
+def _voted_mask(
+    explanation: Explanation, facts: InstanceFacts, position: PositionFacts, shots: Shots, image: View
+) -> str:
+    prefix, box = f"instance_{facts.number}", _box(explanation, facts)
+    lowest = min(float(position.outside.min()), float(position.inside.min()))
+    most = max(float(position.outside.max()), float(position.inside.max())) - lowest
+    both = overlays.with_box(overlays.boxes_over(image, position.proposal[None]), box, OUTCOME_COLORS["kept"])
+    region = "its correction won" if position.corrected else "it won itself"
+    voters = f"{position.num_votes} regions" if position.num_votes > 1 else "no other region"
+    grids = [
+        ("outside", position.outside - lowest, most, "<b>Outside</b>: scores of the cells to be of the object's "
+         "surroundings"),
+        ("inside", position.inside - lowest, most, "<b>Inside</b>: scores of the cells to be of the object"),
+        ("class", np.maximum(position.outside, position.inside) - lowest, most,
+         "<b>The larger of both</b>, whose mean is the score of the class"),
+        ("own", position.own_mask, 1.0, "<b>Its own mask</b>, of the region's likeliest class"),
+        ("votes", position.votes, 1.0, f"<b>The vote</b> of {voters}; from 0.4 on a pixel belongs to the mask"),
+    ]  # fmt: skip
+    figures = [
+        shots.figure(
+            f"{prefix}_proposal",
+            both,
+            f"<b>Proposal</b> {position.rank} by objectness ({position.objectness:.2f}), "
+            f"orange; {region}. Green: the box of the mask",
+            alt="Proposal and box",
+        ),
+        *(
+            shots.figure(f"{prefix}_{name}", overlays.grid_image(values, most=top), words, alt=name, sharp=True)
+            for name, values, top, words in grids
+        ),
+    ]
+    near = View.near(explanation.pixels, box, LARGE)
+    final = overlays.with_box(overlays.mask_over(near, explanation.found[[facts.number]].masks[0]), box)
+    figures.append(shots.figure(f"{prefix}_mask", final, f"<b>The mask</b> that is given{_nearby(near)}", alt="Mask"))
+    return f"<h3>From position-sensitive maps to the mask</h3>{rows_of_shots(figures)}"
+
+
+def _place(facts: InstanceFacts) -> str:
+    """What a candidate comes from."""
+    return "anchor" if facts.region is None and facts.positions is None else "proposal"
+
+
 def _competition(explanation: Explanation, facts: InstanceFacts, shots: Shots, name: str) -> str:
     rivals = facts.competitors
     near = View.near(explanation.pixels, _box(explanation, facts), LARGE)
     counts = Counter(one.outcome for one in rivals)
     legend = "".join(f"{_swatch(OUTCOME_COLORS[one])}{_WORDS[one]}: {counts[one]}" for one in _WORDS if counts[one])
-    places = "anchors" if facts.region is None else "proposals"
+    places = f"{_place(facts)}s"
     figures = [
         shots.figure(f"instance_{facts.number}_origins",
                      overlays.competitors_over(near, rivals, origins=True),

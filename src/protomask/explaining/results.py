@@ -120,6 +120,34 @@ class RegionFacts:
     mask_iou_input: Floats | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class PositionFacts:
+    """How class and mask of one instance come from position-sensitive maps.
+
+    Attributes:
+        proposal: (4,) float32 xyxy, pixels of the image: the proposal of the region that NMS kept.
+        objectness: score of the proposal.
+        rank: place among all proposals, from 1.
+        corrected: whether the region is the proposal after its correction.
+        outside: (m, m) float32 score of each cell to lie outside the object.
+        inside: (m, m) float32 likewise, inside.
+        own_mask: (m, m) float32 in [0, 1] of the region alone.
+        votes: (m, m) float32 in [0, 1], share of the votes in each cell of the final box.
+        num_votes: regions that voted.
+
+    """
+
+    proposal: Floats
+    objectness: float
+    rank: int
+    corrected: bool
+    outside: Floats
+    inside: Floats
+    own_mask: Floats
+    votes: Floats
+    num_votes: int
+
+
 class TruthMatch(NamedTuple):
     """The annotated object with the largest mask IoU: its number, its class, and that IoU."""
 
@@ -138,6 +166,7 @@ class InstanceFacts:
         competitors: candidates that overlap it most, the instance itself first, then by score.
         prototype_sum: of a prototype model.
         region: of a two-stage model.
+        positions: of a model with position-sensitive maps.
         truth: where annotations are given and an object overlaps it.
 
     """
@@ -147,6 +176,7 @@ class InstanceFacts:
     competitors: Sequence[Competitor]
     prototype_sum: PrototypeSum | None
     region: RegionFacts | None
+    positions: PositionFacts | None
     truth: TruthMatch | None
 
     def count(self, outcome: Outcome) -> int:
@@ -231,6 +261,9 @@ class Explanation:
             row["prototype_sum"] = _plain({name: getattr(facts.prototype_sum, name) for name in names})
         if facts.region is not None:
             row["region"] = _plain({name: getattr(facts.region, name) for name in ("proposal", "objectness", "rank")})
+        if facts.positions is not None:
+            told = ("proposal", "objectness", "rank", "corrected", "num_votes")
+            row["positions"] = _plain({name: getattr(facts.positions, name) for name in told})
         return _plain(row)
 
 

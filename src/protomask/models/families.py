@@ -22,6 +22,7 @@ from protomask.models.fcis import detect as fcis_detect
 from protomask.models.fcis.config import FCISConfig
 from protomask.models.fcis.criterion import FCISCriterion
 from protomask.models.fcis.geometry import image_geometry as fcis_geometry
+from protomask.models.fcis.inside import look_inside as look_inside_fcis
 from protomask.models.fcis.model import FCIS as FCISNetwork
 from protomask.models.fcis.model import class_layers as fcis_class_layers
 from protomask.models.fcis.network_input import network_input as fcis_input
@@ -85,8 +86,8 @@ class Family:
             labels, class_scores and what their masks are made of.
         paint: (network, rows of one image, its original size (H, W), options) to `Instances`, all rows of them with the
             scores that the network gave.
-        look_inside: (network in evaluation mode, its output, options) to what `protomask.explain` shows of each image;
-            None for a family that cannot be explained.
+        look_inside: (network in evaluation mode, its output, original sizes (H, W) of the images, options) to what
+            `protomask.explain` shows of each image; None for a family that cannot be explained.
         class_layers: config to the layers that have rows of their own for each class.
         network_input: config to what the check of a data set must know; None for a family without anchors.
         parts: optional parts, by the name they have in the settings of a training run.
@@ -107,7 +108,7 @@ class Family:
     detect: Callable[[Any, Any, PredictOptions], Sequence[Any]]
     paint: Callable[[Any, Any, tuple[int, int], PredictOptions], Instances]
     class_layers: Callable[[Any], tuple[ClassLayer, ...]]
-    look_inside: Callable[[Any, Any, PredictOptions], Sequence[Inside]] | None = None
+    look_inside: Callable[[Any, Any, Sequence[tuple[int, int]], PredictOptions], Sequence[Inside]] | None = None
     network_input: Callable[[Any], NetworkInput] | None = None
     parts: Mapping[str, OptionalPart] = field(default_factory=dict)
     mask_frame: Literal["grid", "region"] = "grid"
@@ -176,6 +177,7 @@ FCIS = Family(
     detect=fcis_detect.detect,
     paint=fcis_detect.paint,
     class_layers=fcis_class_layers,
+    look_inside=look_inside_fcis,
     network_input=fcis_input,
     mask_frame="region",
     mask_paste=lambda config: "pixels",

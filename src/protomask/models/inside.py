@@ -62,6 +62,30 @@ class RegionParts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PositionParts:
+    """Masks and classes from position-sensitive maps.
+
+    Attributes:
+        proposals: (P, 4) float32 xyxy, relative to the image, best first.
+        objectness: (P,) float32 in [0, 1].
+        outside: (N, m, m) float32 score of each cell of the kept region to lie in an object of its class, but outside.
+        inside: (N, m, m) float32 likewise, inside.
+        own_mask: (N, m, m) float32 in [0, 1] of the kept region alone, of its own best class.
+        votes: (N, m, m) float32 in [0, 1], share of the votes in each cell of the final box.
+        num_votes: (N,) int64 regions that voted.
+
+    """
+
+    proposals: Floats
+    objectness: Floats
+    outside: Floats
+    inside: Floats
+    own_mask: Floats
+    votes: Floats
+    num_votes: NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inside:
     """One image, N instances kept in the order of class scores.
 
@@ -76,6 +100,7 @@ class Inside:
         kept: (N,) int64 rows of the candidates.
         prototypes: of a prototype model.
         regions: of a two-stage model.
+        positions: of a model with position-sensitive maps.
 
     """
 
@@ -89,3 +114,4 @@ class Inside:
     kept: NDArray[np.int64]
     prototypes: PrototypeParts | None = None
     regions: RegionParts | None = None
+    positions: PositionParts | None = None

@@ -74,8 +74,8 @@ def find_model(name: str | Path) -> ModelSource:
     Args:
         name: zoo name; publisher's name of `protomask.models.published.PUBLISHED`; file of ours (.safetensors), of
             another codebase (.pth, .pt, .pkl, .params), or of `protomask export` (.onnx, .xml); run folder of a
-            training, which stands for its best weights; or ``hf://owner/repository/file`` with any of these files, with ``@revision``
-            behind the repository to pin it to a commit or tag.
+            training, which stands for its best weights; or ``hf://owner/repository/file`` with any of these files,
+            with ``@revision`` behind the repository to pin it to a commit or tag.
 
     Raises:
         CheckpointError: there is no such file; the message says what is spelled almost like it.

@@ -161,7 +161,8 @@ class TorchPredictor(Predictor, nn.Module):
                 [preprocess_pixels(image, network.geometry, self.device) for image in images]
             )
             output = network(batch.contiguous(memory_format=torch.channels_last))
-            return network, family.look_inside(network, output, self.scoring(options).of_network(options))
+            sizes = [(image.shape[0], image.shape[1]) for image in images]
+            return network, family.look_inside(network, output, sizes, self.scoring(options).of_network(options))
 
     def _autocast(self) -> torch.autocast:
         dtype = _DTYPES[self.precision]

@@ -99,37 +99,40 @@ def test_losses_and_gradients_are_the_official_ones(units: Golden) -> None:
     regions = unit_regions(units)
     count = len(regions.labels)
     maps = np.random.default_rng(int(units["losses/maps_seed"])).standard_normal((count, 6, 2, 21, 21))
-    scores = torch.from_numpy(maps.astype(np.float32)).double().requires_grad_()
-    boxes = torch.from_numpy(units["losses/box"]).double().requires_grad_()
-    logits = torch.from_numpy(units["losses/logits"]).double().requires_grad_()
+    scores: Any = torch.from_numpy(maps.astype(np.float32)).double().requires_grad_()
+    boxes: Any = torch.from_numpy(units["losses/box"]).double().requires_grad_()
+    logits: Any = torch.from_numpy(units["losses/logits"]).double().requires_grad_()
 
     class Given(Pooled):
         """With class logits that are not those of the maps."""
 
         @property
         def class_logits(self) -> Tensor:
-            return logits
+            return logits  # type: ignore[no-any-return]
 
     terms = region_terms(Given(scores.permute(0, 3, 4, 1, 2), boxes[:, 4:]), regions)
     np.testing.assert_allclose(torch.stack(terms).detach(), units["losses/per_roi"], atol=1e-9)
     hardness = terms.class_term + 10 * terms.mask_term + terms.box_term
     kept = hardness.topk(CONFIG.hard_regions).indices
     assert sorted(kept.tolist()) == sorted(units["losses/kept"].tolist())
-    losses = [terms.class_term[kept].mean(), 10 * terms.mask_term[kept].sum() / 16, terms.box_term[kept].sum() / 16]
+    losses: Any = [
+        terms.class_term[kept].mean(),
+        10 * terms.mask_term[kept].sum() / 16,
+        terms.box_term[kept].sum() / 16,
+    ]
     for loss, name in zip(losses, ("cls", "mask", "box"), strict=True):
         assert float(loss) == pytest.approx(float(units[f"losses/loss_{name}"]), abs=1e-9)
-    torch.stack(losses).sum().backward()
+    sum(losses).backward()
     np.testing.assert_allclose(logits.grad, units["losses/grad_logits"], atol=1e-12)
     np.testing.assert_allclose(boxes.grad, units["losses/grad_box"], atol=1e-12)
-    assert scores.grad is not None
     got = scores.grad.flatten()[torch.from_numpy(units["losses/grad_maps_idx"])]
     np.testing.assert_allclose(got, units["losses/grad_maps"], atol=1e-12)
     assert float(scores.grad.abs().sum()) == pytest.approx(float(units["losses/grad_maps_abs_sum"]), rel=1e-9)
 
 
 def test_proposal_losses_are_the_official_ones(units: Golden, golden_dir: Path) -> None:
-    logits = torch.from_numpy(units["losses/rpn_cls_in"]).double().requires_grad_()
-    deltas = torch.from_numpy(units["losses/rpn_box_in"]).double().requires_grad_()
+    logits: Any = torch.from_numpy(units["losses/rpn_cls_in"]).double().requires_grad_()
+    deltas: Any = torch.from_numpy(units["losses/rpn_box_in"]).double().requires_grad_()
     sampled = torch.from_numpy(units["losses/rpn_labels"])
     with torch.device("meta"):
         criterion = FCISCriterion(FCIS(CONFIG.replace(backbone="resnet18"), ("a", "b", "c", "d", "e")))
@@ -140,10 +143,10 @@ def test_proposal_losses_are_the_official_ones(units: Golden, golden_dir: Path) 
         proposals=[], objectness=[],
     )  # fmt: skip
     boxes = torch.from_numpy(units["targets/gt_boxes"])[:, :4]
-    losses = criterion.proposal_terms(output, 0, boxes, boxes[:0])
+    losses: Any = criterion.proposal_terms(output, 0, boxes, boxes[:0])
     for loss, name in zip(losses, ("cls", "box"), strict=True):
         assert float(loss) == pytest.approx(float(units[f"losses/loss_rpn_{name}"]), abs=1e-7)
-    sum(losses).backward()  # type: ignore[union-attr]
+    (losses[0] + losses[1]).backward()
     np.testing.assert_allclose(logits.grad, units["losses/grad_rpn_cls"], atol=1e-7)
     np.testing.assert_allclose(deltas.grad, units["losses/grad_rpn_box"], atol=1e-7)
 

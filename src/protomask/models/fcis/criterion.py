@@ -71,8 +71,8 @@ class FCISCriterion(nn.Module):
         boxes = pixel_boxes(objects.boxes)
         loss_objectness, loss_rpn_box = self.proposal_terms(output, index, boxes, crowd)
         regions = self._choose(output.proposals[index], boxes, objects, crowd)
-        maps = (_full(maps[index]) for maps in (output.score_maps, output.box_maps))
-        terms = region_terms(pool(*maps, regions.boxes, size), regions, label_smoothing=self.label_smoothing)
+        pooled = pool(_full(output.score_maps[index]), _full(output.box_maps[index]), regions.boxes, size)
+        terms = region_terms(pooled, regions, label_smoothing=self.label_smoothing)
         hardness = (
             terms.class_term + config.loss_weight_mask * terms.mask_term + config.loss_weight_box * terms.box_term
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -134,10 +134,10 @@ class FCIS(nn.Module):
         """
         proposal_maps, score_maps, box_maps = self.maps(images.tensors)
         with torch.no_grad():
-            chosen = [
-                select_proposals(*(part.detach().float() for part in proposal_maps.of_image(index)), size, self.config)
-                for index, size in enumerate(images.sizes)
-            ]
+            chosen = []
+            for index, size in enumerate(images.sizes):
+                logits, deltas = proposal_maps.of_image(index)
+                chosen.append(select_proposals(logits.detach().float(), deltas.detach().float(), size, self.config))
         proposals = [boxes for boxes, _ in chosen]
         regions: tuple[Regions, ...] = ()
         if not self.training:
@@ -202,10 +202,10 @@ def pool(
         torch.sym_min(have, (side + STRIDE - 1) // STRIDE)
         for have, side in zip(score_maps.shape[1:], size, strict=True)
     )
-    cells = bin_cells(boxes, (rows, columns), bins=BINS, stride=STRIDE)
+    cells = bin_cells(boxes, (cast(int, rows), cast(int, columns)), bins=BINS, stride=STRIDE)
     scores = pool_groups(score_maps[:, :rows, :columns], cells, groups=GROUPS)
     boxes_seen = pool_groups(box_maps[:, :rows, :columns], cells, groups=GROUPS)
-    return Pooled(scores.unflatten(-1, (-1, 2)), boxes_seen.mean(dim=(1, 2))[:, 4:])
+    return Pooled(scores.view(*scores.shape[:3], scores.shape[3] // 2, 2), boxes_seen.mean(dim=(1, 2))[:, 4:])
 
 
 def correct_boxes(boxes: Tensor, box_deltas: Tensor, size: tuple[int, int]) -> Tensor:

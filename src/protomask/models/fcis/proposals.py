@@ -34,8 +34,10 @@ class ProposalMaps(NamedTuple):
 
     def of_image(self, index: int) -> tuple[Tensor, Tensor]:
         """(h, w, A, 2) logits, background first, and (h, w, A, 4) deltas of one image."""
-        logits = self.logits[index].unflatten(0, (2, -1)).permute(2, 3, 1, 0)
-        return logits, self.box_deltas[index].unflatten(0, (-1, 4)).permute(2, 3, 0, 1)
+        logits, deltas = self.logits[index], self.box_deltas[index]
+        height, width = logits.shape[1:]
+        by_class = logits.reshape(2, -1, height, width).permute(2, 3, 1, 0)
+        return by_class, deltas.reshape(-1, 4, height, width).permute(2, 3, 0, 1)
 
 
 class ProposalHead(nn.Module):

@@ -97,10 +97,8 @@ def project_masks(masks: Tensor, objects: Tensor, regions: Tensor) -> Tensor:
 def _samples(sides: Tensor, object_sides: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
     """Of (P, 2) first and last pixels: (P, 21, 2) sampled pixels, their shares, and which are of the object."""
     first, count = sides[:, :1], sides[:, 1:] - sides[:, :1] + 1
-    place = (torch.arange(BINS, device=sides.device) + 0.5).to(
-        torch.float64 if sides.device.type != "mps" else torch.float32
-    )
-    place = (place * (count / BINS).to(place.dtype) - 0.5).float()
+    place = (torch.arange(BINS, device=sides.device) + 0.5).to(sides.dtype)
+    place = (place * (count / BINS) - 0.5).float()
     low = place.floor()
     share = place - low
     beyond = (low < 0) | (low >= count - 1)  # the edge pixel counts whole
@@ -108,5 +106,5 @@ def _samples(sides: Tensor, object_sides: Tensor, limit: int) -> tuple[Tensor, T
     low = torch.minimum(low.clamp(min=0), count.float() - 1)
     pixels = (first + torch.stack((low, torch.minimum(low + 1, count.float() - 1)), dim=-1).flatten(1)).long()
     inside = (pixels >= object_sides[:, :1]) & (pixels <= object_sides[:, 1:])
-    pixels = pixels.clamp(0, limit - 1).unflatten(1, (BINS, 2))
-    return pixels, torch.stack((1 - share, share), dim=-1), inside.unflatten(1, (BINS, 2)).float()
+    pixels = pixels.clamp(0, limit - 1).view(-1, BINS, 2)
+    return pixels, torch.stack((1 - share, share), dim=-1), inside.view(-1, BINS, 2).float()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def look_inside(network: MaskRCNN, output: RCNNOutput, options: PredictOptions) -> list[Inside]:
+def look_inside(
+    network: MaskRCNN, output: RCNNOutput, original_sizes: Sequence[tuple[int, int]], options: PredictOptions
+) -> list[Inside]:
     """Say of each of B images what competed, what was kept and what its masks are made of; arguments as of `detect`."""
     rows = detect(network, output, options)
     boxes = [torch.from_numpy(one.boxes).to(output.features[0].device) for one in rows]

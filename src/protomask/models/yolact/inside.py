@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def look_inside(network: Yolact, output: YolactOutput, options: PredictOptions) -> list[Inside]:
+def look_inside(
+    network: Yolact, output: YolactOutput, original_sizes: Sequence[tuple[int, int]], options: PredictOptions
+) -> list[Inside]:
     """Say of each of B images what competed, what was kept and what its masks are made of; arguments as of `detect`."""
     rule = rule_of(network.config).settle(options)
     return [_look_inside(network, output, image, rule, options) for image in range(len(output.class_logits))]
