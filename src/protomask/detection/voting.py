@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protomask.detection import regions
-from protomask.detection.nms import batched_nms, batched_soft_nms, cross_class_fast_nms, fast_nms
+from protomask.detection.nms import batched_nms, cross_class_fast_nms, fast_nms
 from protomask.detection.options import NmsMode
+from protomask.detection.soft_nms import batched_soft_nms
 from protomask.masks.grids import PASTE_THRESHOLDS, GridWindow, interpolate_runs, region_lines
 from protomask.masks.runs import Runs
 from protomask.settings import Count, Settings, Unit
@@ -94,7 +95,7 @@ def paint(
         mask_scores=None,
         input_size=image_size,
     )
-    return regions.paint(of_region, image_size, class_names, paste="pixels", score_threshold=score_threshold)
+    return regions.paint(of_region, image_size, class_names, paste="pixels")
 
 
 def elect(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from protomask.detection import voting
-from protomask.detection.options import PredictOptions
+from protomask.detection.options import PROTOTYPE_OPTIONS, PredictOptions
 from protomask.detection.voting import VotingRows, VotingRule
 from protomask.errors import ConfigError
 from protomask.images.resize import short_side_scale
@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 
 def settle(config: FCISConfig, options: PredictOptions) -> FCISConfig:
-    """The config with the thresholds that the options of a prediction amount to."""
+    """The config with the thresholds that the options of a prediction amount to.
+
+    Raises:
+        ConfigError: an option that asks for prototypes.
+
+    """
+    options.refuse(PROTOTYPE_OPTIONS, f"{config.name}, whose masks are voted on after NMS")
     return config.override_given(
         iou_threshold=options.iou_threshold,
         max_detections=options.max_detections,

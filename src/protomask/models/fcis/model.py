@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from protomask.detection.calibration import Calibration
 from protomask.errors import ConfigError
 from protomask.models.class_layers import ClassLayer
 from protomask.models.fcis.config import BINS, BOX_STDS, GROUPS, STRIDE, FCISConfig
@@ -104,6 +105,7 @@ class FCIS(nn.Module):
             raise ConfigError(f"class_names: expected {config.num_classes} names (num_classes), got {len(class_names)}")
         self.config = config
         self.class_names = tuple(class_names)
+        self.calibration: Calibration | None = None
         self.geometry = image_geometry(config)
         self.backbone = build_backbone(config.backbone, ("C4", "C5"), pretrained=pretrained_backbone)
         if config.caffe_backbone:
