@@ -3,6 +3,9 @@
 The textbook step (contiguous float32 tensors, as the official code has them) is another layout of the same network.
 The time of one image forward, in evaluation mode, is printed too: a step is often quoted in forwards. Peak memory is
 printed with a single candidate only (``--candidates float32``), for it belongs to the process.
+
+Several models (``--models yolact_nano protomask_n``) are compared at one input size, in turns within one run, in
+channels-last order; the ratio is that of the first.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import copy
 import resource
 import sys
+from argparse import Namespace
 from statistics import median
 from time import perf_counter
 
@@ -25,7 +29,7 @@ from protomask.data.training.transforms import TrainTransform
 from protomask.engine.optim import build_optimizer, freeze_batch_norm
 from protomask.models.build import build_criterion, build_network
 from protomask.models.network import Network
-from protomask.models.zoo import DEFAULT_MODEL
+from protomask.models.zoo import DEFAULT_MODEL, zoo_entry
 from protomask.structures.target import Target
 
 LAYOUTS = {"textbook": torch.contiguous_format, "float32": torch.channels_last, "bf16": torch.channels_last}
@@ -79,7 +83,8 @@ class Candidate:
 
 def main() -> None:
     parser = argument_parser(__doc__, rounds=5)
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="a YOLACT of the zoo")
+    parser.add_argument("--models", nargs="+", default=[DEFAULT_MODEL], help="of the zoo; several are compared")
+    parser.add_argument("--image-size", type=positive, help="side of the input; the first model's own by default")
     parser.add_argument("--classes", type=positive, help="number of classes; the model's own by default")
     parser.add_argument("--batch-size", type=positive, default=4, help="images per step")
     parser.add_argument("--freeze-bn", action="store_true", help="fix batch norm, as published for small batches")
@@ -87,17 +92,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    names = CLASS_NAMES if options.model == DEFAULT_MODEL else None
-    network = build_network(options.model, class_names=names, num_classes=options.classes)
-    transform = TrainTransform(AugmentationConfig(), network.geometry)
-    samples = []
-    for index in range(options.batch_size):
-        pixels, target = render_scene(0, index)
-        samples.append(transform(torch.from_numpy(pixels).permute(2, 0, 1), target))
-    images, targets = collate(samples)
-    candidates = {
-        name: Candidate(name, network, images, targets, freeze_bn=options.freeze_bn) for name in options.candidates
-    }
+    candidates = _candidates(options)
     for turn in range(options.rounds + 1):
         for candidate in candidates.values():
             if turn == 1:  # the turn before warmed up
@@ -113,11 +108,34 @@ def main() -> None:
     for row in rows:
         row["times as fast"] = rows[0]["total ms"] / row["total ms"]
         row["step in forwards of the first"] = row["total ms"] / rows[0]["one image forward ms"]
-    title = f"training step of {options.model}, batch {options.batch_size}, {sum(map(len, targets))} objects"
+    title = f"training step of {', '.join(options.models)}, batch {options.batch_size}, at {options.image_size} px"
     report(title, rows, json_file=options.json)
     if len(candidates) == 1:
         unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
         print(f"peak memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit:.0f} MiB")
+
+
+def _candidates(options: Namespace) -> dict[str, Candidate]:
+    """The layouts of one model, or several models in one layout; all with the same images."""
+    if options.image_size is None:
+        options.image_size = zoo_entry(options.models[0]).preset().image_size
+    several = len(options.models) > 1
+    found = {}
+    for model in options.models:
+        names = CLASS_NAMES if options.classes is None else None
+        network = build_network(model, class_names=names, num_classes=options.classes, image_size=options.image_size)
+        transform = TrainTransform(AugmentationConfig(), network.geometry)
+        torch.manual_seed(1)  # the same crops for every model
+        samples = []
+        for index in range(options.batch_size):
+            pixels, target = render_scene(0, index)
+            samples.append(transform(torch.from_numpy(pixels).permute(2, 0, 1), target))
+        images, targets = collate(samples)
+        for layout in ["float32"] if several else options.candidates:
+            found[model if several else layout] = Candidate(
+                layout, network, images, targets, freeze_bn=options.freeze_bn
+            )
+    return found
 
 
 if __name__ == "__main__":

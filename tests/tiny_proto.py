@@ -27,7 +27,7 @@ def tiny_network(*, sharpness: float = 1, **changes: Any) -> ProtoNetwork:
     """The same each time.
 
     Args:
-        sharpness: factor of the last layers' weights, by which scores, boxes and masks differ.
+        sharpness: factor of the last layers' weights, by which boxes and masks differ.
         changes: fields of the config.
 
     """
@@ -38,9 +38,8 @@ def tiny_network(*, sharpness: float = 1, **changes: Any) -> ProtoNetwork:
         for norm in (module for module in network.modules() if isinstance(module, nn.BatchNorm2d)):
             norm.momentum = 1.0  # statistics as after a training
         network.train()(torch.randn(4, 3, network.config.image_size, network.config.image_size))
-        for conv in (network.head.classify, network.head.one_to_one, network.head.box, network.head.mask):
-            if conv is not None:
-                conv.weight.mul_(sharpness)
+        for conv in (network.head.box, network.head.mask):
+            conv.weight.mul_(sharpness)
     return network
 
 

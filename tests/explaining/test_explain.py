@@ -17,6 +17,7 @@ from protomask.explaining.explain import explain
 from protomask.models.families import FAMILIES
 from protomask.structures.instances import Instances
 from protomask.torch_runtime.predictor import TorchPredictor, ready
+from tiny_proto import tiny_proto
 from tiny_rcnn import tiny_rcnn
 from tiny_yolact import block_images, tiny_yolact
 
@@ -55,6 +56,16 @@ def test_what_is_explained_is_what_is_predicted(nms: Any, image: Any) -> None:
         if nms != "soft_linear":  # which lowers scores
             assert own.score == pytest.approx(float(explanation.found.class_scores[facts.number]))
         assert np.allclose(own.box.clip(0, [*image.shape[1::-1]] * 2), explanation.found.boxes[facts.number], atol=1e-3)
+
+
+@pytest.mark.parametrize("mask_head", ["linear", "dynamic"])
+def test_points_are_explained_as_anchors_are(mask_head: str, tmp_path: Path) -> None:
+    model = tiny_proto(mask_head=mask_head)
+    explanation = explain(IMAGE, model, score_threshold=0.0, most_instances=2, output=tmp_path)
+    assert same(explanation.found, model.predict(IMAGE, score_threshold=0.0))
+    assert len(explanation.prototypes) == (4 if mask_head == "linear" else 0)
+    assert explanation.instances[0].competitors[0].outcome == "kept"
+    assert (tmp_path / "index.html").is_file()
 
 
 @pytest.mark.parametrize("make", [tiny_yolact().network, tiny_rcnn(candidate_threshold=0.0)], ids=["yolact", "rcnn"])

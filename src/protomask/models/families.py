@@ -32,6 +32,7 @@ from protomask.models.proto import detect as proto_detect
 from protomask.models.proto.config import ProtoConfig
 from protomask.models.proto.criterion import ProtoCriterion
 from protomask.models.proto.geometry import image_geometry as proto_geometry
+from protomask.models.proto.inside import look_inside as look_inside_proto
 from protomask.models.proto.model import ProtoNetwork
 from protomask.models.proto.model import class_layers as proto_class_layers
 from protomask.models.prototype_config import settle as settle_prototypes
@@ -164,6 +165,7 @@ PROTO = Family(
     detect=proto_detect.detect,
     paint=proto_detect.paint,
     class_layers=proto_class_layers,
+    look_inside=look_inside_proto,
     mask_frame="grid",
     head_learning_rate_factor=5.0,
 )

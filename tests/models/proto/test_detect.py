@@ -11,6 +11,7 @@ import protomask
 from graph_predictor import graph_of
 from protomask.checkpoints.io import load_weights, save_weights
 from protomask.detection.options import PredictOptions
+from protomask.errors import ConfigError
 from protomask.exporting.agreement import ONE_STAGE
 from protomask.exporting.verify import compare
 from protomask.models.layers.folding import prepare_for_inference
@@ -48,7 +49,10 @@ def test_the_graph_reads_as_the_model_does(changes: dict[str, Any]) -> None:
     [image] = block_images((64, 64))
     agreement = compare(model, graph, [image], options=PredictOptions(score_threshold=0), limits=ONE_STAGE)
     assert agreement.detections > 20
-    assert agreement.faults <= 5, agreement  # of an untrained network: whose scores are nearly alike
+    # Boxes of an untrained network that are cut to the same at the edges of the image can be taken for each other.
+    assert agreement.unmatched <= 3, agreement
+    assert agreement.deviating <= 10, agreement
+    assert agreement.score_difference < 1e-3
 
 
 @pytest.mark.parametrize("changes", KINDS, ids=str)
@@ -78,3 +82,10 @@ def test_other_input_sizes_are_predicted_with_the_same_weights() -> None:
 def test_a_build_by_name() -> None:
     model = protomask.build("protomask_n", num_classes=2, image_size=64)
     assert len(model.predict(np.zeros((32, 32, 3), dtype=np.uint8))) == 0
+
+
+def test_masks_that_are_no_sums_are_not_compared() -> None:
+    [image] = block_images((64, 64))
+    assert len(tiny_proto().predict(image, score_threshold=0, overlap="mask_iou")) > 1
+    with pytest.raises(ConfigError, match="overlap: expected none with protomask_n"):
+        tiny_proto(mask_head="dynamic").predict(image, score_threshold=0, overlap="mask_iou")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from protomask.models.proto.config import ProtoConfig
-from protomask.ops.boxes import cxcywh_to_xyxy, decode_boxes, decode_distances, encode_boxes, encode_distances
+from protomask.ops.boxes import decode_boxes, decode_distances, encode_boxes, encode_distances
 
 if TYPE_CHECKING:
     from protomask.models.proto.heads import ProtoOutput
@@ -43,8 +43,3 @@ def logits_of(config: ProtoConfig, output: ProtoOutput) -> Tensor:
     scores = logits.sigmoid()
     nothing = (1 - scores.sum(dim=-1, keepdim=True)).clamp(min=_LEAST)
     return torch.cat((nothing, scores.clamp(min=_LEAST)), dim=-1).log()
-
-
-def reference_corners(references: Tensor) -> Tensor:
-    """(A, 4) xyxy of references, relative to the image."""
-    return cxcywh_to_xyxy(references)
