@@ -44,8 +44,7 @@ def inside_of(
         best = np.zeros_like(taking_part)
         best[np.arange(len(best)), class_probs[:, 1:].argmax(axis=1)] = True
         taking_part &= best
-    finite: NDArray[np.bool_] = np.isfinite(boxes).all(axis=1, keepdims=True)
-    taking_part &= finite
+    taking_part[~np.isfinite(boxes).all(axis=1)] = False
     taking_part[numbers, kept.labels] = True
     own, labels = np.nonzero(taking_part)
     place = np.full(taking_part.shape, -1, dtype=np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def look_inside(network: ProtoNetwork, output: ProtoOutput, options: PredictOptions) -> list[Inside]:
+def look_inside(
+    network: ProtoNetwork, output: ProtoOutput, original_sizes: Sequence[tuple[int, int]], options: PredictOptions
+) -> list[Inside]:
     """Say of each of B images what competed, what was kept and what its masks are made of; arguments as of `detect`.
 
     Masks of dynamic kernels are no sums of prototypes, so these show none.
