@@ -561,3 +561,18 @@ def test_a_run_may_learn_some_of_the_classes(shapes: Path, tmp_path: Path) -> No
         train(settings(shapes, tmp_path / "other", mask_weights={"pseudo": 0.5}))
     with pytest.raises(ProtomaskError, match="expected categories named cow"):
         train(settings(shapes, tmp_path / "other", classes=["cow"]))
+
+
+def test_a_run_may_learn_from_a_teacher(shapes: Path, tmp_path: Path) -> None:
+    small = {"backbone": "shufflenet_v2_x1_0", "neck_channels": 16, "prototype_channels": 8, "branch_depth": 1}
+    common: dict[str, Any] = {"model": "protomask_n", "epochs": 1}
+    wide = {**small, "neck_channels": 24, "num_prototypes": 8}
+    first = train(settings(shapes, tmp_path / "teacher", **common, model_options=wide, image_size=96))
+    taught = {**common, "model_options": small, "teacher": str(first.last_weights)}
+    result = train(settings(shapes, tmp_path / "student", **taught))
+    assert {"loss_teacher_class", "loss_teacher_box", "loss_teacher_mask"} <= set(lines(result)[0])
+    assert not any("teacher" in key for key in tensors(result.last_weights))
+    with pytest.raises(ConfigError, match=r"teacher: yolact_nano cannot learn from one"):
+        train(settings(shapes, tmp_path / "other", teacher=str(first.last_weights)))
+    with pytest.raises(ConfigError, match=r"teacher: expected a model of the family proto, got yolact_nano"):
+        train(settings(shapes, tmp_path / "other", **{**taught, "teacher": "yolact_nano"}))

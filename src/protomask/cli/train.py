@@ -27,7 +27,7 @@ GROUPS = {
     "data": ("classes", "mask_weights", "repeat_rare"),
     "model": (
         "model_options", "pretrained_backbone", "backbone_weights", "frozen_stages", "freeze_bn", "sync_batch_norm",
-        "add", "train_only",
+        "add", "train_only", "teacher", "teacher_weight",
     ),
     "length and learning rate": (
         "iterations", "patience", "learning_rate", "schedule", "lr_steps", "warmup_iterations", "warmup_init",

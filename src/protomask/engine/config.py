@@ -71,6 +71,9 @@ class TrainConfig(Settings):
         add: A part that the model gets in addition, which estimates how good each mask is: "mask_rescoring" for
             YOLACT, "mask_iou" for Mask R-CNN.
         train_only: Train only this part and leave everything else as it is in the weights.
+        teacher: A trained model to learn from beside the annotations, often a larger one: weights, a run folder or an
+            hf:// address. Both are models like protomask_n, with the same classes.
+        teacher_weight: Factor of what is learned from the teacher.
         output: Run folder, made by the run. An existing run is only touched with resume.
         resume: Continue the run in the output folder where it stopped.
         image_size: Side of the network input in pixels, of a Mask R-CNN the short side; the model's own by default.
@@ -137,6 +140,8 @@ class TrainConfig(Settings):
     backbone_weights: str | None = None
     add: Part | None = None
     train_only: Part | None = None
+    teacher: str | None = None
+    teacher_weight: NonNegative = 1.0
     output: Text = "runs/train"
     resume: bool = False
     image_size: Count | None = None

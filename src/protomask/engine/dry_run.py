@@ -143,7 +143,9 @@ def _train(
     network = materials.network
     average = None if config.ema_decay is None else AveragedWeights(network, config.ema_decay)
     optimizer = optimizer_for(network, config, plan.schedule.base_lr)
-    step, optimizer = accelerator.prepare(TrainingStep(network, materials.criterion), optimizer)
+    if materials.teacher is not None:
+        materials.teacher.to(accelerator.device, memory_format(config))
+    step, optimizer = accelerator.prepare(TrainingStep(network, materials.criterion, materials.teacher), optimizer)
     batches = training_batches(
         materials.train_dataset,
         batch_size=plan.batch_size,

@@ -331,7 +331,7 @@ def _set_random_state(state: Mapping[str, Any]) -> None:
 def without_folders(config: TrainConfig) -> dict[str, Any]:
     """Settings as plain values, with every local path reduced to its name."""
     settings = replace(config, resume=False).to_dict()
-    for key in ("data", "output", "weights", "backbone_weights"):
+    for key in ("data", "output", "weights", "backbone_weights", "teacher"):
         value = settings[key]
         if value is not None and "://" not in value:
             settings[key] = Path(value).name

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from protomask.data.training.loader import TrainBatch, ValidationBatch
 from protomask.detection.options import PredictOptions
 from protomask.engine.optim import Schedule, set_learning_rate
+from protomask.engine.teaching import Teacher
 from protomask.models.families import read_output
 from protomask.models.layers.module import Module
 from protomask.models.network import Network
@@ -66,17 +67,24 @@ class TrainingStep(nn.Module):
     Args:
         network: in training mode where it learns.
         criterion: takes the network's output and the targets; ``loss_total`` is minimised.
+        teacher: adds terms of its own.
 
     """
 
-    def __init__(self, network: Module, criterion: Criterion) -> None:
+    def __init__(self, network: Module, criterion: Criterion, teacher: Teacher | None = None) -> None:
         super().__init__()
         self.network = network
         self.criterion = criterion
+        self.teacher = teacher  # no module of this one: nothing of it learns or is synchronised
 
     def forward(self, images: Any, targets: Sequence[Target]) -> dict[str, Tensor]:
         """A batch of the geometry and its truth to the losses."""
-        return self.criterion(self.network(images), targets)
+        output = self.network(images)
+        losses = self.criterion(output, targets)
+        if self.teacher is not None:
+            taught = self.teacher.losses(images, output)
+            losses = {**losses, **taught, "loss_total": torch.stack([losses["loss_total"], *taught.values()]).sum()}
+        return losses
 
 
 def train_one_epoch(

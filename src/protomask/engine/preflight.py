@@ -28,6 +28,11 @@ def check_names(config: TrainConfig) -> None:
     if folder.path.exists() and not folder.path.is_dir():
         raise ConfigError(f"output: expected a folder, got the file {folder.path}")
     folder.check(config)
+    if config.teacher is not None:
+        found = find_model(config.teacher)
+        if found.kind == "exported":
+            raise ConfigError(f"teacher: expected weights to learn from, got the exported file {config.teacher}")
+        found.fetched()
     if config.resume and folder.state_file.is_file():
         return  # the run has its network
     if config.model is not None:

@@ -28,6 +28,7 @@ from protomask.engine.setup import accelerator_for, check_data, network_for, ope
 from protomask.engine.sharing import share_run
 from protomask.engine.stop import StopRequest
 from protomask.engine.stretch import Addition
+from protomask.engine.teaching import Teacher, teacher_for
 from protomask.engine.trackers import external_trackers
 from protomask.models.build import build_criterion
 from protomask.models.families import family_of
@@ -44,6 +45,7 @@ class Materials(NamedTuple):
     criterion: Criterion
     train_dataset: TrainingDataset
     val_dataset: CocoDataset
+    teacher: Teacher | None = None
 
 
 def train(config: TrainConfig, *, reporter: Reporter | None = None) -> TrainResult:
@@ -112,6 +114,7 @@ def gather(config: TrainConfig, reporter: Reporter) -> Materials:
         criterion=build_criterion(network, label_smoothing=config.label_smoothing),
         train_dataset=TrainingImages(data.train, data.augmentation, network.geometry, shown=data.shown),
         val_dataset=data.val,
+        teacher=teacher_for(config, network),
     )
 
 
@@ -124,7 +127,7 @@ def _fit(
     clock: Clock,
     reporter: Reporter,
 ) -> TrainResult:
-    network, criterion, train_dataset, val_dataset = materials
+    network, criterion, train_dataset, val_dataset, teacher = materials
     prepare_network(network, config, accelerator, reporter)
     course = Course(
         config,
@@ -135,7 +138,7 @@ def _fit(
         clock=clock,
         message=reporter.message,
     )
-    run = Session(config, course, accelerator, network, criterion, reporter)
+    run = Session(config, course, accelerator, network, criterion, reporter, teacher)
     run.prepare_truth(val_dataset)
     if config.resume:
         run.resume(addition)

@@ -25,6 +25,7 @@ from protomask.engine.result import TrainResult
 from protomask.engine.setup import memory_format, optimizer_for
 from protomask.engine.stop import StopRequest
 from protomask.engine.stretch import Addition
+from protomask.engine.teaching import Teacher
 from protomask.errors import ProtomaskError
 from protomask.models.network import Network
 
@@ -48,6 +49,7 @@ class Session:
         network: Network,
         criterion: Criterion,
         reporter: Reporter,
+        teacher: Teacher | None = None,
     ) -> None:
         self.config, self.course, self.accelerator, self.reporter = config, course, accelerator, reporter
         self.folder = RunFolder(Path(config.output))
@@ -56,7 +58,9 @@ class Session:
         # The network that is validated and saved.
         self.learned = network if self.average is None else self.average.network
         optimizer = optimizer_for(network, config, course.plan.schedule.base_lr)
-        self.step, self.optimizer = accelerator.prepare(TrainingStep(network, criterion), optimizer)
+        if teacher is not None:
+            teacher.to(accelerator.device, memory_format(config))
+        self.step, self.optimizer = accelerator.prepare(TrainingStep(network, criterion, teacher), optimizer)
         self.parts = {
             "network": network,
             "optimizer": self.optimizer,

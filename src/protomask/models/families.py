@@ -10,7 +10,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from protomask.detection.options import Limits, PredictOptions
 from protomask.detection.scoring import Scoring
@@ -35,6 +35,7 @@ from protomask.models.proto.geometry import image_geometry as proto_geometry
 from protomask.models.proto.inside import look_inside as look_inside_proto
 from protomask.models.proto.model import ProtoNetwork
 from protomask.models.proto.model import class_layers as proto_class_layers
+from protomask.models.proto.teaching import teaching as proto_teaching
 from protomask.models.prototype_config import settle as settle_prototypes
 from protomask.models.rcnn import detect as rcnn_detect
 from protomask.models.rcnn.config import RCNNConfig
@@ -91,6 +92,8 @@ class Family:
             `protomask.explain` shows of each image; None for a family that cannot be explained.
         class_layers: config to the layers that have rows of their own for each class.
         network_input: config to what the check of a data set must know; None for a family without anchors.
+        teaching: (network that learns, trained network of the same family) to a function of the outputs of both, to
+            terms of the loss by which the first learns from the second; None for a family that has none.
         parts: optional parts, by the name they have in the settings of a training run.
         mask_frame: what the grid of a mask covers: "grid" the whole image, "region" the box of the instance.
         mask_paste: config to how the mask of a region becomes pixels, see `protomask.masks.grids.region_lines`.
@@ -111,6 +114,7 @@ class Family:
     class_layers: Callable[[Any], tuple[ClassLayer, ...]]
     look_inside: Callable[[Any, Any, Sequence[tuple[int, int]], PredictOptions], Sequence[Inside]] | None = None
     network_input: Callable[[Any], NetworkInput] | None = None
+    teaching: Callable[[Any, Any], Callable[[Any, Any], dict[str, Tensor]]] | None = None
     parts: Mapping[str, OptionalPart] = field(default_factory=dict)
     mask_frame: Literal["grid", "region"] = "grid"
     mask_paste: Callable[[Any], MaskPaste] = lambda config: "integer"
@@ -166,6 +170,7 @@ PROTO = Family(
     paint=proto_detect.paint,
     class_layers=proto_class_layers,
     look_inside=look_inside_proto,
+    teaching=proto_teaching,
     mask_frame="grid",
     head_learning_rate_factor=5.0,
 )

@@ -70,16 +70,7 @@ def choose_places(truth: BatchTruth, objects: Sequence[Target], side: int, grid_
     Small objects are looked at as finely as large ones, and at the precision of their annotation: what is expected of
     the losses is what they would be over all pixels (Kirillov et al. 2020, PointRend).
     """
-    boxes = truth.boxes
-    extent = boxes[..., 2:] - boxes[..., :2]
-    cell = extent.new_tensor([1 / grid_size[1], 1 / grid_size[0]])
-    half = torch.maximum(extent * _ENLARGED, extent + 2 * _MARGIN * cell) / 2
-    centre = (boxes[..., :2] + boxes[..., 2:]) / 2
-    low, high = (centre - half).clamp(0, 1), (centre + half).clamp(0, 1)
-    ticks = torch.arange(side, device=boxes.device)
-    cells = torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"), dim=-1).reshape(1, 1, -1, 2)
-    shares = (cells + torch.rand(*boxes.shape[:2], side * side, 2, device=boxes.device)) / side
-    positions = low[:, :, None] + shares * (high - low)[:, :, None]
+    positions = places_about(truth.boxes, side, grid_size)
     inside = positions.new_zeros(positions.shape[:3])
     for image, own in enumerate(objects):
         if len(own):
@@ -90,6 +81,19 @@ def choose_places(truth: BatchTruth, objects: Sequence[Target], side: int, grid_
             masks = own.masks.view(len(own), -1).gather(1, y * width + x)
             inside[image, : len(own)] = masks.float()
     return Places(positions, inside)
+
+
+def places_about(boxes: Tensor, side: int, grid_size: tuple[int, int]) -> Tensor:
+    """(B, G, P, 2) places in the enlarged (B, G, 4) boxes, a random one in each cell of a grid of ``side`` cells."""
+    extent = boxes[..., 2:] - boxes[..., :2]
+    cell = extent.new_tensor([1 / grid_size[1], 1 / grid_size[0]])
+    half = torch.maximum(extent * _ENLARGED, extent + 2 * _MARGIN * cell) / 2
+    centre = (boxes[..., :2] + boxes[..., 2:]) / 2
+    low, high = (centre - half).clamp(0, 1), (centre + half).clamp(0, 1)
+    ticks = torch.arange(side, device=boxes.device)
+    cells = torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"), dim=-1).reshape(1, 1, -1, 2)
+    shares = (cells + torch.rand(*boxes.shape[:2], side * side, 2, device=boxes.device)) / side
+    return low[:, :, None] + shares * (high - low)[:, :, None]
 
 
 def sample_grid(grid: Tensor, positions: Tensor) -> Tensor:
