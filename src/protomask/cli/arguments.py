@@ -397,7 +397,7 @@ def _descriptions(docstring: Docstring) -> dict[str, str]:
 def _value(arguments: Sequence[str], flag: str) -> str | None:
     """The last value given to a flag, None for none."""
     found = None
-    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+    for argument, following in zip(arguments, [*arguments[1:], None], strict=False):
         if argument == flag:
             found = following
         elif argument.startswith(f"{flag}="):
