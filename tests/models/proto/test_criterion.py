@@ -14,7 +14,7 @@ from targets import empty_target, target_of_boxes
 from tiny_proto import SMALL, tiny_config, tiny_network
 
 SIDE = SMALL["image_size"]
-TERMS = {"loss_box", "loss_class", "loss_mask", "loss_semantic"}
+TERMS = {"loss_box", "loss_class", "loss_mask", "loss_semantic", "loss_quality"}
 YOLACT_PARTS: list[dict[str, Any]] = [
     {},
     {"neck": "fpn", "num_levels": 4},
@@ -22,6 +22,8 @@ YOLACT_PARTS: list[dict[str, Any]] = [
     {"head": "anchors", "assigner": "static", "box_loss": "smooth_l1"},
     {"branches": "shared"},
     {"score": "class"},
+    {"score": "quality"},
+    {"score": "quality", "one_to_one": True},
     {"assigner": "static"},
     {"box_loss": "smooth_l1"},
     {"mask_loss": "bce"},
@@ -69,9 +71,10 @@ def loss_and_gradients(output: ProtoOutput, targets: list[Target], **changes: An
 def test_losses_of_odd_batches_are_finite(name: str, changes: dict[str, Any]) -> None:
     output = tiny_network(**changes).train()(some_images())
     losses, leaves = loss_and_gradients(output, ODD_BATCHES[name], **changes)
-    assert set(losses) == {*TERMS, "loss_total"}
+    terms = TERMS - {"loss_quality"} if changes else TERMS
+    assert set(losses) == {*terms, "loss_total"}
     assert all(value.isfinite() and value >= 0 and value.shape == () for value in losses.values())
-    assert float(losses["loss_total"]) == pytest.approx(sum(float(losses[term]) for term in TERMS), rel=1e-5)
+    assert float(losses["loss_total"]) == pytest.approx(sum(float(losses[term]) for term in terms), rel=1e-5)
     assert all(leaf.grad is None or leaf.grad.isfinite().all() for leaf in leaves.values())
     if name == "no objects at all":
         assert losses["loss_box"] == losses["loss_mask"] == 0
@@ -90,9 +93,9 @@ def test_every_part_can_be_exchanged_and_learns(changes: dict[str, Any]) -> None
     assert ("loss_one_to_one" in losses) == bool(changes.get("one_to_one"))
 
 
-def perfect_output(target: Target, *, logit: float = 6.0) -> ProtoOutput:
+def perfect_output(target: Target, *, logit: float = 6.0, **changes: Any) -> ProtoOutput:
     """What a network gives that knows one object exactly: its mask is the first prototype."""
-    network = tiny_network()
+    network = tiny_network(**changes)
     with torch.no_grad():
         output: ProtoOutput = network.train()(some_images(1))
     height, width = output.prototypes.shape[1:3]
@@ -106,12 +109,16 @@ def perfect_output(target: Target, *, logit: float = 6.0) -> ProtoOutput:
     distances = torch.cat((references[:, :2] - box[:2], box[2:] - references[:, :2]), dim=1) / (references[:, 2:3] / 2)
     inside = (distances > 0).all(dim=1)
     logits = torch.full_like(output.class_logits, -9.0)
-    logits[0, inside.nonzero()[0, 0], int(target.labels[0])] = logit
+    background = logits.shape[-1] - 3
+    if background:
+        logits[..., 0] = 0
+    logits[0, inside.nonzero()[0, 0], int(target.labels[0]) + background] = logit
     return output._replace(
         box_values=distances.clamp(min=1e-2).log()[None],
         class_logits=logits,
         mask_parameters=parameters,
         prototypes=prototypes,
+        quality_logits=None if output.quality_logits is None else torch.full_like(output.quality_logits, logit),
     )
 
 
@@ -127,21 +134,20 @@ def test_a_perfect_prediction_costs_little() -> None:
     assert worse["loss_mask"] > 1
 
 
-def test_the_score_learns_the_iou_of_the_mask() -> None:
-    """The gradient of a class logit is zero where its score is the quality of the mask."""
+@pytest.mark.parametrize(("score", "learning"), [("quality", "class_logits"), ("rated", "quality_logits")])
+def test_the_score_learns_the_iou_of_the_mask(score: str, learning: str) -> None:
+    """The gradient of the output that says how good a mask is points to the IoU that it has."""
     target = make_target([(8, 8, 40, 40)])
-    output = perfect_output(target)
+    output = perfect_output(target, score=score)
     output.prototypes[0, :, : output.prototypes.shape[2] // 2 - 2, 0] = -20.0  # the left part of the mask is missed
     gradients = []
-    for score in (0.05, 0.25, 0.5, 0.75, 0.95):
-        at = perfect_output(target, logit=float(torch.tensor(score).logit()))
-        _, leaves = loss_and_gradients(output._replace(class_logits=at.class_logits), [target], points_per_object=1)
-        gradients.append(float(leaves["class_logits"].grad.sum()))
+    for quality in (0.05, 0.25, 0.75, 0.95):
+        at = perfect_output(target, logit=float(torch.tensor(quality).logit()), score=score)
+        given = output._replace(**{learning: getattr(at, learning)})
+        _, leaves = loss_and_gradients(given, [target], points_per_object=1, score=score)
+        gradients.append(float(leaves[learning].grad.sum()))
     # 16 of 32 columns are found, so the expected quality is about a half: below it scores must rise, above it fall.
-    assert gradients[0] < 0
-    assert gradients[1] < 0
-    assert gradients[3] > 0
-    assert gradients[4] > 0
+    assert max(gradients[:2]) < 0 < min(gradients[2:])
 
 
 def test_masks_count_as_much_as_their_weights() -> None:

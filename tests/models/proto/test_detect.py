@@ -29,10 +29,10 @@ KINDS: list[dict[str, Any]] = [
 
 
 def test_scores_are_the_qualities() -> None:
-    config = tiny_config()
+    config = tiny_config(score="quality")
     logits = torch.tensor([[[-2.0, 0.0, -9.0], [3.0, 3.0, -30.0], [-30.0, -30.0, -30.0]]])
     other = torch.zeros(1, 3, 4)
-    output = ProtoOutput(other, logits, other, other[None], other[0], one_to_one_logits=None, semantic_logits=None)
+    output = ProtoOutput(other, logits, other, other[None], other[0], None, None, None)
     scores = logits_of(config, output).softmax(dim=-1)
     qualities = logits.sigmoid()
     assert torch.allclose(scores[0, 0, 1:], qualities[0, 0], atol=1e-5)
@@ -40,6 +40,14 @@ def test_scores_are_the_qualities() -> None:
     assert torch.allclose(scores[0, 1, 1:], qualities[0, 1] / qualities[0, 1].sum(), atol=1e-5)
     assert scores[0, 2, 0] > 0.999
     assert torch.allclose(scores.sum(dim=-1), torch.ones(1, 3))
+
+
+def test_ratings_multiply_the_probabilities_of_the_classes() -> None:
+    logits, ratings = torch.tensor([[[0.0, 2.0, -1.0]]]), torch.tensor([[[0.5]]])
+    other = torch.zeros(1, 1, 4)
+    output = ProtoOutput(other, logits, other, other[None], other[0], ratings, None, None)
+    scores = logits_of(tiny_config(), output).softmax(dim=-1)
+    assert torch.allclose(scores[0, 0, 1:], logits[0, 0].softmax(dim=0)[1:] * ratings.sigmoid(), atol=1e-5)
 
 
 @pytest.mark.parametrize("changes", KINDS, ids=str)

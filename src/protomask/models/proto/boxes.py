@@ -33,13 +33,16 @@ def boxes_of(config: ProtoConfig, output: ProtoOutput) -> Tensor:
 def logits_of(config: ProtoConfig, output: ProtoOutput) -> Tensor:
     """(B, A, C + 1) float32 logits, background first, whose softmax are the scores.
 
-    Qualities are scores of their own for each class. Where those of a point add up to more than 1, they are divided by
-    their sum: one mask cannot be the mask of two objects.
+    Where the qualities of a point for several classes add up to more than 1, they are divided by their sum: one mask
+    cannot be the mask of two objects.
     """
     logits = output.class_logits if output.one_to_one_logits is None else output.one_to_one_logits
     logits = logits.float()
     if config.score == "class":
         return logits
-    scores = logits.sigmoid()
+    if output.quality_logits is None:
+        scores = logits.sigmoid()
+    else:
+        scores = logits.softmax(dim=-1)[..., 1:] * output.quality_logits.float().sigmoid()
     nothing = (1 - scores.sum(dim=-1, keepdim=True)).clamp(min=_LEAST)
     return torch.cat((nothing, scores.clamp(min=_LEAST)), dim=-1).log()

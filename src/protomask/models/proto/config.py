@@ -13,7 +13,7 @@ from protomask.settings import Count, NonNegative, NotEmpty, Positive, Text, Uni
 Neck = Literal["pafpn", "fpn"]
 Head = Literal["points", "anchors"]
 Branches = Literal["decoupled", "shared"]
-Score = Literal["quality", "class"]
+Score = Literal["rated", "quality", "class"]
 Assigner = Literal["aligned", "static"]
 BoxLoss = Literal["giou", "smooth_l1"]
 MaskHead = Literal["linear", "dynamic"]
@@ -45,8 +45,9 @@ class ProtoConfig(PrototypeModelConfig):
         branch_depth: separable convolutions in each decoupled branch.
         anchor_scales: of anchors: side lengths in network pixels, one tuple per level.
         anchor_aspect_ratios: of anchors: width over height.
-        score: what class scores are: "quality", the IoU that the mask is expected to have (Zhang et al. 2021,
-            VarifocalNet, with masks), or "class", the probability of the class, as in YOLACT.
+        score: what class scores are: "rated", the probability of the class times the IoU that one more output expects
+            of the mask (as Huang et al. 2019, Mask Scoring R-CNN, but for every point); "quality", both as one output
+            (Zhang et al. 2021, VarifocalNet, with masks); or "class", the probability alone, as in YOLACT.
         prototypes: "fused", made from all levels, or "p3", made from P3 as in YOLACT.
         prototype_channels: width of the branch that makes them.
         prototype_upsamplings: each doubles their resolution, beginning at that of P3; stride 4 takes one.
@@ -66,7 +67,7 @@ class ProtoConfig(PrototypeModelConfig):
         overlap_power: exponent of the overlap in the alignment.
         positive_iou: "static": anchors above are positive (see `protomask.ops.matching.Matcher`).
         negative_iou: "static": anchors below are background.
-        negatives_per_positive: hard negatives per positive, of the score "class".
+        negatives_per_positive: hard negatives per positive, of the scores "rated" and "class".
         box_loss: "giou" (Rezatofighi et al. 2019), or "smooth_l1" on the encoded box, as in YOLACT.
         mask_loss: "dice_bce", Dice and cross entropy, or "bce", cross entropy alone; both are means over an enlarged
             box, so that each object counts alike.
@@ -75,6 +76,7 @@ class ProtoConfig(PrototypeModelConfig):
         objects_to_train: maximum number of objects of an image that take part in the mask losses.
         loss_weight_box: weight of the box term.
         loss_weight_class: weight of the class term.
+        loss_weight_quality: weight of the term of the expected IoU, of the score "rated".
         loss_weight_mask: weight of the mask terms.
         loss_weight_semantic: weight of the semantic term, which only training has; 0 leaves its layer out of the loss.
 
@@ -91,7 +93,7 @@ class ProtoConfig(PrototypeModelConfig):
     branch_depth: Depth = 2
     anchor_scales: tuple[tuple[Positive, ...], ...] = ((16.0, 24.0), (32.0, 48.0), (64.0, 128.0))
     anchor_aspect_ratios: Annotated[tuple[Positive, ...], NotEmpty()] = (1.0, 0.5, 2.0)
-    score: Score = "quality"
+    score: Score = "rated"
     prototypes: Prototypes = "fused"
     prototype_channels: Width = 32
     prototype_upsamplings: Depth = 1
@@ -116,6 +118,7 @@ class ProtoConfig(PrototypeModelConfig):
     objects_to_train: Count = 64
     loss_weight_box: NonNegative = 2.0
     loss_weight_class: NonNegative = 1.0
+    loss_weight_quality: NonNegative = 1.0
     loss_weight_mask: NonNegative = 2.0
     loss_weight_semantic: NonNegative = 0.5
 
@@ -138,7 +141,6 @@ class ProtoConfig(PrototypeModelConfig):
         self._expect(
             "negative_iou", self.negative_iou <= self.positive_iou, f"at most positive_iou={self.positive_iou}"
         )
-        self._expect("one_to_one", not self.one_to_one or self.score == "quality", 'False with the score "class"')
 
     @property
     def strides(self) -> tuple[int, ...]:

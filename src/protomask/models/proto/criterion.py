@@ -46,7 +46,8 @@ class ProtoCriterion(nn.Module):
 
     Args:
         config: of the network.
-        label_smoothing: of the score "class" (Szegedy et al. 2016, section 7), in [0, 1); qualities have none.
+        label_smoothing: of class probabilities (Szegedy et al. 2016, section 7), in [0, 1); the score "quality" has
+            none.
 
     """
 
@@ -68,8 +69,8 @@ class ProtoCriterion(nn.Module):
             targets: one per image, in the network's frame.
 
         Returns:
-            loss_box, loss_class, loss_mask, loss_semantic, with a second class branch loss_one_to_one, and their sum
-            loss_total, scalars.
+            loss_box, loss_class, loss_mask, loss_semantic, where the network has these outputs loss_quality and
+            loss_one_to_one, and their sum loss_total, scalars.
 
         """
         # Sums over thousands of points need float32 also where the network ran in less.
@@ -98,6 +99,8 @@ class ProtoCriterion(nn.Module):
             "loss_mask": config.loss_weight_mask * self._mask(scene, assigned),
             "loss_semantic": config.loss_weight_semantic * self._semantic(output, objects),
         }
+        if output.quality_logits is not None:
+            losses["loss_quality"] = config.loss_weight_quality * self._rating(output.quality_logits, assigned, quality)
         if output.one_to_one_logits is not None:
             losses["loss_one_to_one"] = config.loss_weight_class * self._one_to_one(scene, assigned.neutral)
         losses["loss_total"] = torch.stack(list(losses.values())).sum()
@@ -108,11 +111,19 @@ class ProtoCriterion(nn.Module):
         if config.assigner == "static":
             return assign_static(config, references, objects, targets, scene.truth)
         logits = scene.output.class_logits.detach()
-        scores = logits.sigmoid() if config.score == "quality" else logits.softmax(dim=-1)[..., 1:]
         found = assign_aligned(
-            config, scores, scene.boxes.detach(), references, scene.truth, lambda points: self._quality(scene, points)
+            config,
+            self._scores(logits),
+            scene.boxes.detach(),
+            references,
+            scene.truth,
+            lambda points: self._quality(scene, points),
         )
         return Assignment(*found, points_in_crowds(references, targets))
+
+    def _scores(self, logits: Tensor) -> Tensor:
+        """(B, A, num_classes) in [0, 1] of the logits of a class branch."""
+        return logits.sigmoid() if self.config.score == "quality" else logits.softmax(dim=-1)[..., 1:]
 
     @torch.no_grad()
     def _quality(self, scene: _Scene, points: Tensor) -> Tensor:
@@ -145,7 +156,7 @@ class ProtoCriterion(nn.Module):
         return (distance.sum(dim=-1) * weights).sum()
 
     def _class(self, logits: Tensor, scene: _Scene, assigned: Assignment, quality: Tensor) -> Tensor:
-        if self.config.score == "class":
+        if self.config.score != "quality":
             return self._class_probability(logits, scene, assigned)
         image, own, place = assigned.positive.nonzero(as_tuple=True)
         points, labels = assigned.points[image, own, place], scene.truth.labels[image, own]
@@ -164,6 +175,13 @@ class ProtoCriterion(nn.Module):
         ratio = self.config.negatives_per_positive
         chosen = mine_hard_negatives(logits, matched, negatives_per_positive=ratio) | (matched > BACKGROUND)
         total = F.cross_entropy(logits[chosen], matched[chosen], reduction="sum", label_smoothing=self.label_smoothing)
+        return total / shared_count(assigned.positive.sum())
+
+    def _rating(self, logits: Tensor, assigned: Assignment, quality: Tensor) -> Tensor:
+        """Cross entropy between the expected and the measured IoU of the masks of points that learn an object."""
+        image, own, place = assigned.positive.nonzero(as_tuple=True)
+        found, wanted = logits[image, assigned.points[image, own, place], 0], quality[image, own, place]
+        total = F.binary_cross_entropy_with_logits(found, wanted, reduction="sum")
         return total / shared_count(assigned.positive.sum())
 
     def _mask(self, scene: _Scene, assigned: Assignment) -> Tensor:
@@ -205,7 +223,7 @@ class ProtoCriterion(nn.Module):
         assert logits is not None
         found = assign_aligned(
             self.config,
-            logits.detach().sigmoid(),
+            self._scores(logits.detach()),
             scene.boxes.detach(),
             scene.output.references,
             scene.truth,

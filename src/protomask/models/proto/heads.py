@@ -16,6 +16,8 @@ from protomask.models.proto.config import Branches
 _PRIOR = 0.05
 """Quality that every point expects before training (Lin et al. 2017, Focal Loss, section 4.1)."""
 
+_POINT_OUTPUTS = ("class_logits", "box_values", "mask_parameters", "quality_logits", "one_to_one_logits")
+
 
 class ProtoOutput(NamedTuple):
     """What the network predicts for B images and A points, or anchors.
@@ -26,7 +28,8 @@ class ProtoOutput(NamedTuple):
         mask_parameters: (B, A, m), what the masks are made with.
         prototypes: (B, h, w, k).
         references: (A, 4) cxcywh, relative to the image: anchors, or squares about the points.
-        one_to_one_logits: (B, A, num_classes) of the second class branch; None without one.
+        quality_logits: (B, A, 1) of the expected IoU of the masks; None where no output of its own says it.
+        one_to_one_logits: of the second class branch, as class_logits; None without one.
         semantic_logits: (B, num_classes, h3, w3) on P3 in training, None otherwise.
 
     """
@@ -36,6 +39,7 @@ class ProtoOutput(NamedTuple):
     mask_parameters: Tensor
     prototypes: Tensor
     references: Tensor
+    quality_logits: Tensor | None
     one_to_one_logits: Tensor | None
     semantic_logits: Tensor | None
 
@@ -51,6 +55,7 @@ class PointHead(nn.Module):
         num_levels: pyramid levels; each has batch norm of its own.
         branches: "decoupled" or "shared".
         depth: separable convolutions of each decoupled branch.
+        rated: whether one more output of each says how good its mask is.
         one_to_one: whether there is a second class branch.
 
     """
@@ -65,6 +70,7 @@ class PointHead(nn.Module):
         num_levels: int,
         branches: Branches,
         depth: int,
+        rated: bool,
         one_to_one: bool,
     ) -> None:
         super().__init__()
@@ -80,6 +86,7 @@ class PointHead(nn.Module):
         self.classify = nn.Conv2d(channels, anchors_per_cell * class_outputs, 1)
         self.box = nn.Conv2d(channels, anchors_per_cell * 4, 1)
         self.mask = nn.Conv2d(channels, anchors_per_cell * mask_parameters, 1)
+        self.rate = nn.Conv2d(channels, anchors_per_cell, 1) if rated else None
         self.one_to_one = nn.Conv2d(channels, anchors_per_cell * class_outputs, 1) if one_to_one else None
         self.widths = (class_outputs, 4, mask_parameters)
 
@@ -91,25 +98,26 @@ class PointHead(nn.Module):
             if quality and conv is not None and conv.bias is not None:
                 nn.init.constant_(conv.bias, -math.log((1 - _PRIOR) / _PRIOR))
 
-    def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Pyramid levels, finest first, to class logits, box values, mask parameters and logits of the second branch.
+    def forward(self, levels: Sequence[Tensor]) -> dict[str, Tensor | None]:
+        """Pyramid levels, finest first, to the outputs of all points, by their names in `ProtoOutput`.
 
-        Each is (B, A, ...), in the order of `protomask.ops.anchors`.
+        Each is (B, A, ...), in the order of `protomask.ops.anchors`, or None.
         """
-        found: tuple[list[Tensor], ...] = ([], [], [], [])
+        found: dict[str, list[Tensor]] = {name: [] for name in _POINT_OUTPUTS}
         for index, level in enumerate(levels):
             start = level if self.shared is None else self.shared(level, index)
             of_class = _run(self.class_branch, start, index)
             of_region = _run(self.region_branch, start, index)
-            found[0].append(_rows(self.classify(of_class), self.widths[0]))
-            found[1].append(_rows(self.box(of_region), self.widths[1]))
-            found[2].append(_rows(self.mask(of_region), self.widths[2]))
+            found["class_logits"].append(_rows(self.classify(of_class), self.widths[0]))
+            found["box_values"].append(_rows(self.box(of_region), self.widths[1]))
+            found["mask_parameters"].append(_rows(self.mask(of_region), self.widths[2]))
+            if self.rate is not None:
+                found["quality_logits"].append(_rows(self.rate(of_region), 1))
             if self.one_to_one is not None:
                 # Its few positives must not disturb what all points learn.
                 own = _run(self.one_to_one_branch, start.detach(), index)
-                found[3].append(_rows(self.one_to_one(own), self.widths[0]))
-        first, second, third = (torch.cat(parts, dim=1) for parts in found[:3])
-        return first, second, third, torch.cat(found[3], dim=1) if found[3] else None
+                found["one_to_one_logits"].append(_rows(self.one_to_one(own), self.widths[0]))
+        return {name: torch.cat(parts, dim=1) if parts else None for name, parts in found.items()}
 
 
 class SharedConv(nn.Module):

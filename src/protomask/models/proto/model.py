@@ -74,11 +74,12 @@ class ProtoNetwork(nn.Module):
         self.head = PointHead(
             channels,
             anchors_per_cell=config.anchors_per_cell,
-            class_outputs=config.num_classes + (config.score == "class"),
+            class_outputs=config.num_classes + (config.score != "quality"),
             mask_parameters=config.mask_parameters,
             num_levels=config.num_levels,
             branches=config.branches,
             depth=config.branch_depth,
+            rated=config.score == "rated",
             one_to_one=config.one_to_one,
         )
         self.semantic = nn.Conv2d(channels, config.num_classes, 1)
@@ -115,24 +116,21 @@ class ProtoNetwork(nn.Module):
         """
         detail, *features = self.backbone(images)
         levels = self.neck(features)
-        class_logits, box_values, mask_parameters, one_to_one_logits = self.head(levels)
+        of_points = self.head(levels)
         grid_sizes = [(level.shape[-2], level.shape[-1]) for level in levels]
         fused = self.config.prototypes == "fused"
         return ProtoOutput(
-            box_values=box_values,
-            class_logits=class_logits,
-            mask_parameters=mask_parameters,
+            **of_points,
             prototypes=self.protonet(levels if fused else levels[0], detail),
             references=self.references(grid_sizes, images.device),
-            one_to_one_logits=one_to_one_logits,
             semantic_logits=self.semantic(levels[0]) if self.training else None,
         )
 
 
 def class_layers(config: ProtoConfig) -> tuple[ClassLayer, ...]:
     """The layers whose output depends on the classes."""
-    background, groups = config.score == "class", config.anchors_per_cell
-    second = (ClassLayer(name="head.one_to_one", groups=groups, background=False),) if config.one_to_one else ()
+    background, groups = config.score != "quality", config.anchors_per_cell
+    second = (ClassLayer(name="head.one_to_one", groups=groups, background=background),) if config.one_to_one else ()
     return (
         ClassLayer(name="head.classify", groups=groups, background=background),
         *second,
