@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -108,3 +109,15 @@ def test_mask_targets_end_at_the_box_of_the_object() -> None:
     assert target[:, :10].all()
     assert not target[:, 12:].any()
     assert project_masks(masks[:0], objects[:0], objects[:0]).shape == (0, 21, 21)
+
+
+def test_masks_count_as_much_as_their_weights() -> None:
+    network = tiny_fcis(hard_regions=10_000)
+    criterion, output = FCISCriterion(network), train_output(network)
+    whole, half, none = (
+        criterion(output, [replace(one, mask_weights=torch.full((len(one),), weight)) for one in some()])
+        for weight in (1.0, 0.5, 0.0)
+    )
+    assert 2 * float(half["loss_mask"]) == pytest.approx(float(whole["loss_mask"]), rel=1e-5)
+    assert none["loss_mask"] == 0
+    assert all(float(half[name]) == float(whole[name]) for name in TERMS if name != "loss_mask")

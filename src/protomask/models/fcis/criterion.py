@@ -118,7 +118,8 @@ class FCISCriterion(nn.Module):
         deviations = candidates.new_tensor(BOX_STDS)
         own, regions = owners[positive], candidates[positive]
         deltas = encode_deltas(boxes.to(candidates)[own], regions, extent_offset=1.0) / deviations
-        return TrainingRegions(candidates, labels, positive, deltas, self.mask_targets(objects, own, regions))
+        masks = self.mask_targets(objects, own, regions)
+        return TrainingRegions(candidates, labels, positive, deltas, masks, objects.mask_trust[own].to(candidates))
 
 
 class TrainingRegions(NamedTuple):
@@ -130,6 +131,7 @@ class TrainingRegions(NamedTuple):
         positive: (P,) int64, which are objects.
         box_deltas: (P, 4) what they should say.
         masks: (P, 21, 21) int64, 0 outside and 1 inside the object.
+        mask_weights: (P,) float32, how much each mask counts; None for 1.
 
     """
 
@@ -138,6 +140,7 @@ class TrainingRegions(NamedTuple):
     positive: Tensor
     box_deltas: Tensor
     masks: Tensor
+    mask_weights: Tensor | None = None
 
 
 class RegionTerms(NamedTuple):
@@ -154,10 +157,12 @@ def region_terms(pooled: Pooled, regions: TrainingRegions, *, label_smoothing: f
     class_term = F.cross_entropy(pooled.class_logits, labels, reduction="none", label_smoothing=label_smoothing)
     own = Pooled(pooled.scores[positive], pooled.box_deltas[positive])
     by_cell = F.cross_entropy(own.mask_logits(labels[positive]).permute(0, 3, 1, 2), regions.masks, reduction="none")
+    by_mask = by_cell.sum(dim=(1, 2)) / BINS**2
+    if regions.mask_weights is not None:
+        by_mask = by_mask * regions.mask_weights
     by_side = F.smooth_l1_loss(own.box_deltas, regions.box_deltas, reduction="none")
     mask_term, box_term = (
-        torch.zeros_like(class_term).index_add(0, positive, term)
-        for term in (by_cell.sum(dim=(1, 2)) / BINS**2, by_side.sum(dim=1))
+        torch.zeros_like(class_term).index_add(0, positive, term) for term in (by_mask, by_side.sum(dim=1))
     )
     return RegionTerms(class_term, mask_term, box_term)
 
