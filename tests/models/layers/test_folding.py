@@ -19,6 +19,8 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
     "deformable": ("yolact_plus_resnet50", {**TINY, "rescoring_channels": (4, 8)}, 13),
     "darknet53": ("yolact_darknet53", TINY, 0),
     "efficientnet_lite0": ("yolact_nano", TINY, 5),
+    "separable": ("protomask_n", {"image_size": 64, "neck_channels": 16, "prototype_channels": 8}, 0),
+    "shared": ("protomask_n", {"image_size": 64, "neck_channels": 16, "prototypes": "p3", "branches": "shared"}, 0),
     "mask_rcnn": ("mask_rcnn_resnet50_fpn", {"image_size": 64, "fpn_channels": 16, "head_channels": 8}, 0),
     "mask_rcnn_v2": ("mask_rcnn_resnet50_fpn_v2", {"image_size": 64, "fpn_channels": 16, "head_channels": 8}, 0),
 }

@@ -18,6 +18,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from protomask.models.layers.efficientnet_lite import EfficientNetLite0, InvertedResidual, SeparableBlock
 from protomask.models.layers.module import Module
+from protomask.models.layers.separable import SeparableConv, SharedConv
 
 _Network = TypeVar("_Network", bound=Module)
 
@@ -53,6 +54,9 @@ def prepare_for_inference(
             if fold and type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.track_running_stats:
                 setattr(module, conv_name, _folded(conv, norm))
                 setattr(module, norm_name, nn.Identity())
+        for name, child in children.items() if fold else ():
+            if isinstance(child, SeparableConv | SharedConv) and len(child.levels) == len(child.norms):
+                setattr(module, name, child.folded(_folded))
     if dtype != torch.float32:
         for module in prepared.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):

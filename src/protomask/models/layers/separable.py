@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Fold = Callable[[nn.Conv2d, nn.BatchNorm2d], nn.Conv2d]
+"""A convolution that does the work of the batch norm behind it, too."""
 
 
 class SeparableConv(nn.Module):
@@ -32,3 +37,63 @@ class SeparableConv(nn.Module):
     def forward(self, x: Tensor, level: int = 0) -> Tensor:
         """(B, C, h, w) of one of the levels to (B, D, h / stride, w / stride)."""
         return F.relu(self.norms[level](self.pointwise(self.depthwise(x))), inplace=True)
+
+    def folded(self, fold: Fold) -> FoldedConv:
+        """The same for prediction, without batch norm."""
+        return FoldedConv([fold(self.pointwise, norm) for norm in self.levels], self.depthwise)
+
+    @property
+    def levels(self) -> list[nn.BatchNorm2d]:
+        """Batch norm of each level."""
+        return _norms(self.norms)
+
+
+class SharedConv(nn.Module):
+    """A convolution of 3x3, batch norm and ReLU; pyramid levels share the convolution, each has its own batch norm.
+
+    Args:
+        channels: of input and output.
+        num_levels: pyramid levels.
+
+    """
+
+    def __init__(self, channels: int, num_levels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(num_levels))
+
+    def forward(self, x: Tensor, level: int = 0) -> Tensor:
+        """(B, C, h, w) of one of the levels to the same shape."""
+        return F.relu(self.norms[level](self.conv(x)), inplace=True)
+
+    def folded(self, fold: Fold) -> FoldedConv:
+        """The same for prediction, without batch norm."""
+        return FoldedConv([fold(self.conv, norm) for norm in self.levels])
+
+    @property
+    def levels(self) -> list[nn.BatchNorm2d]:
+        """Batch norm of each level."""
+        return _norms(self.norms)
+
+
+class FoldedConv(nn.Module):
+    """For each level the convolution with its batch norm folded in, and ReLU.
+
+    Args:
+        convs: of each level.
+        first: runs before them.
+
+    """
+
+    def __init__(self, convs: Sequence[nn.Conv2d], first: nn.Module | None = None) -> None:
+        super().__init__()
+        self.first = nn.Identity() if first is None else first
+        self.convs = nn.ModuleList(convs)
+
+    def forward(self, x: Tensor, level: int = 0) -> Tensor:
+        """As the module that was folded."""
+        return F.relu(self.convs[level](self.first(x)), inplace=True)
+
+
+def _norms(norms: nn.ModuleList) -> list[nn.BatchNorm2d]:
+    return [norm for norm in norms if isinstance(norm, nn.BatchNorm2d)]

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _SMOOTH = 1.0
 """Places added to both halves of the Dice fraction: without them a missed tiny object would have no gradient."""
 
+_PLACES_COMPARED = 3
+"""Masks of all points that may learn an object are compared at one in so many places."""
+
 
 class _Scene(NamedTuple):
     """Everything that the terms of one batch share; prototypes (B, G, P, k) at the places, boxes (B, A, 4)."""
@@ -117,7 +120,7 @@ class ProtoCriterion(nn.Module):
             scene.boxes.detach(),
             references,
             scene.truth,
-            lambda points: self._quality(scene, points),
+            lambda points: self._quality(_fewer_places(scene), points),
         )
         return Assignment(*found, points_in_crowds(references, targets))
 
@@ -227,11 +230,17 @@ class ProtoCriterion(nn.Module):
             scene.boxes.detach(),
             scene.output.references,
             scene.truth,
-            lambda points: self._quality(scene, points),
+            lambda points: self._quality(_fewer_places(scene), points),
             count=1,
         )
         assigned = Assignment(*found, neutral)
         return self._class(logits, scene, assigned, self._quality(scene, assigned.points))
+
+
+def _fewer_places(scene: _Scene) -> _Scene:
+    """The same with a part of the places: enough to say which of many masks is better."""
+    positions, inside = (values[:, :, ::_PLACES_COMPARED] for values in scene.places)
+    return scene._replace(places=Places(positions, inside), sampled=scene.sampled[:, :, ::_PLACES_COMPARED])
 
 
 def _take(values: Tensor, points: Tensor) -> Tensor:

@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from protomask.models.layers.separable import SeparableConv
+from protomask.models.layers.separable import SeparableConv, SharedConv
 from protomask.models.proto.config import Branches
 
 _PRIOR = 0.05
@@ -118,19 +117,6 @@ class PointHead(nn.Module):
                 own = _run(self.one_to_one_branch, start.detach(), index)
                 found["one_to_one_logits"].append(_rows(self.one_to_one(own), self.widths[0]))
         return {name: torch.cat(parts, dim=1) if parts else None for name, parts in found.items()}
-
-
-class SharedConv(nn.Module):
-    """The one convolution that all outputs of YOLACT's head share, with batch norm for each level."""
-
-    def __init__(self, channels: int, num_levels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(num_levels))
-
-    def forward(self, x: Tensor, level: int) -> Tensor:
-        """(B, C, h, w) of one level to the same shape."""
-        return F.relu(self.norms[level](self.conv(x)), inplace=True)
 
 
 def _run(branch: nn.ModuleList, x: Tensor, level: int) -> Tensor:

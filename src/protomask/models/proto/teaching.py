@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from protomask.errors import ConfigError
-from protomask.models.proto.boxes import boxes_of
+from protomask.models.proto.boxes import boxes_of, logits_of
 from protomask.models.proto.config import ProtoConfig
 from protomask.models.proto.masks import mask_logits
 from protomask.models.proto.truth import places_about, sample_grid
@@ -32,7 +32,7 @@ Teaching = Callable[["ProtoOutput", "ProtoOutput"], dict[str, Tensor]]
 def teaching(student: ProtoNetwork, teacher: ProtoNetwork) -> Teaching:
     """The terms by which a network learns from another one's output, point by point.
 
-    Scores are soft targets of a focal cross entropy (Zheng et al. 2022, Localization Distillation, on classes). Where
+    Scores are soft targets of a cross entropy that counts most where both differ most. Where
     the teacher is sure, the student also learns its box, by GIoU, and its soft mask, at places in and about that box.
     That needs no truth: it holds as well for what nobody annotated, and in regions to ignore.
 
@@ -55,8 +55,6 @@ def teaching(student: ProtoNetwork, teacher: ProtoNetwork) -> Teaching:
                 f"teacher: expected a network with {name} {getattr(own, name)}, as the one that learns, "
                 f"got {getattr(other, name)}"
             )
-    if own.score != "quality":
-        raise ConfigError(f'teacher: expected networks with the score "quality", got {own.score!r}')
     if student.class_names != teacher.class_names:
         raise ConfigError(
             f"teacher: expected the classes {', '.join(student.class_names)}, got {', '.join(teacher.class_names)}"
@@ -70,8 +68,9 @@ def teaching(student: ProtoNetwork, teacher: ProtoNetwork) -> Teaching:
 
 
 def _terms(own: ProtoConfig, other: ProtoConfig, output: ProtoOutput, taught: ProtoOutput) -> dict[str, Tensor]:
-    wanted = taught.class_logits.sigmoid()
-    best, points = wanted.amax(dim=-1).topk(min(_POINTS, wanted.shape[1]), dim=-1)
+    logs = logits_of(own, output._replace(one_to_one_logits=None)).log_softmax(dim=-1)
+    wanted = logits_of(other, taught._replace(one_to_one_logits=None)).softmax(dim=-1)
+    best, points = wanted[..., 1:].amax(dim=-1).topk(min(_POINTS, wanted.shape[1]), dim=-1)
     weights = best * (best > _LEAST_SCORE)
     total = shared_count(weights.sum())
     boxes, taught_boxes = _take(boxes_of(own, output), points), _take(boxes_of(other, taught), points)
@@ -81,16 +80,18 @@ def _terms(own: ProtoConfig, other: ProtoConfig, output: ProtoOutput, taught: Pr
     loss_mask = F.binary_cross_entropy_with_logits(masks, taught_masks, reduction="none").mean(dim=-1)
     loss_box = 1 - generalized_iou(boxes.flatten(0, 1), taught_boxes.flatten(0, 1)).view_as(weights)
     return {
-        "loss_teacher_class": own.loss_weight_class * _class(output.class_logits, wanted),
+        "loss_teacher_class": own.loss_weight_class * _class(logs, wanted),
         "loss_teacher_box": own.loss_weight_box * (loss_box * weights).sum() / total,
         "loss_teacher_mask": own.loss_weight_mask * (loss_mask * weights).sum() / total,
     }
 
 
-def _class(logits: Tensor, wanted: Tensor) -> Tensor:
-    distance = (wanted - logits.detach().sigmoid()) ** 2
-    total = F.binary_cross_entropy_with_logits(logits, wanted, weight=distance, reduction="sum")
-    return total / shared_count((wanted * (wanted > _LEAST_SCORE)).sum())
+def _class(logs: Tensor, wanted: Tensor) -> Tensor:
+    """Of (B, A, C + 1) logarithms of scores and the scores of the teacher, background first."""
+    distance = ((wanted - logs.detach().exp()) ** 2).sum(dim=-1) / 2
+    scores = wanted[..., 1:]
+    total = -((wanted * logs).sum(dim=-1) * distance).sum()
+    return total / shared_count((scores * (scores > _LEAST_SCORE)).sum())
 
 
 def _masks(config: ProtoConfig, output: ProtoOutput, points: Tensor, places: Tensor, boxes: Tensor) -> Tensor:
