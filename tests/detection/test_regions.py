@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from protomask.detection.regions import RegionRows, paint
+from protomask.detection.options import PredictOptions
+from protomask.detection.regions import RegionRows, paint, settle_crop
+from protomask.errors import ConfigError
 from protomask.masks.grids import MaskPaste
 
 Floats = NDArray[np.float32]
@@ -69,3 +73,30 @@ def test_diverged_masks_stay_in_their_boxes(value: float, paste: MaskPaste) -> N
     found = paint(kept, SIZE, NAMES, paste=paste)
     assert not found.masks[0, 45:].any()
     assert found.masks.shape == (3, *SIZE)
+
+
+def test_the_part_at_the_centre_of_each_box() -> None:
+    kept = rows()
+    kept.mask_probs[:] = 0
+    kept.mask_probs[:, 8:20, 8:20] = 1
+    kept.mask_probs[:, 24:, 24:] = 1
+    whole = paint(kept, SIZE, NAMES, paste="integer")
+    parts = paint(kept, SIZE, NAMES, paste="integer", crop="component")
+    assert (parts.areas <= whole.areas).all()
+    assert parts.areas.sum() < whole.areas.sum()
+    assert (parts.areas > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"overlap": "mask_iou"}, "^overlap: expected none with a model, whose masks are made for each box"),
+        ({"crop": "none"}, "^crop: expected box or component with a model"),
+        ({"crop_margin": 0.1}, "^crop_margin: expected none"),
+        ({"edges": "pixels"}, "^edges: expected none"),
+    ],
+)
+def test_what_asks_for_prototypes_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        settle_crop(PredictOptions(**options), "a model")
+    assert settle_crop(PredictOptions(crop="component"), "a model") == "component"

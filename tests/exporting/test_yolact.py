@@ -40,6 +40,8 @@ EVERYTHING = PredictOptions(score_threshold=0)
         {"nms": "cross_class_fast"},
         {"nms": "batched", "candidate_threshold": 0.3},
         {"nms": "soft_linear", "candidate_threshold": 0.3, "max_detections": 20},
+        {"crop": "none"},
+        {"crop_margin": 0.2, "rescoring_channels": (4, 8)},
         {"overlap": "mask_iou"},
         {"overlap": "mask_smaller", "iou_threshold": 0.7, "threshold_detections": True},
         {"overlap": "mask_iou", "nms": "cross_class_fast"},
@@ -218,6 +220,8 @@ def test_masks_come_in_the_size_asked_for() -> None:
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [
+        ({"crop": "component"}, {}, "crop: expected box or none in an exported file of detections, got component"),
+        ({"edges": "pixels"}, {}, "edges: expected grid in an exported file of detections, got pixels"),
         ({}, {"mask_size": (0, 10)}, "mask_size: expected two positive numbers"),
         ({}, {"search_depth": 99}, r"search_depth: expected at least max_detections \(100\), got 99"),
         ({"nms": "cross_class_fast"}, {"search_depth": 500}, "search_depth: expected none with nms cross_class_fast"),

@@ -241,7 +241,8 @@ def test_detections_become_instances(settled: ExportedPredictor) -> None:
     ("options", "count"),
     [
         ({}, 2), ({"score_threshold": 0.8}, 1), ({"score_threshold": 0.9}, 0), ({"score_threshold": 0.1}, 3),
-        ({"max_detections": 1}, 1), ({"max_detections": 4, "score_threshold": 0}, 3), ({"batch_size": 3}, 2),
+        ({"crop": "component"}, 2), ({"exclusive": "score"}, 2), ({"max_detections": 1}, 1),
+        ({"max_detections": 4, "score_threshold": 0}, 3), ({"batch_size": 3}, 2),
         ({"nms": "fast", "iou_threshold": 0.5, "candidate_threshold": 0.05}, 2), ({"tile": 64}, 2),
     ],
 )  # fmt: skip
@@ -256,6 +257,10 @@ def test_options_that_detections_take(settled: ExportedPredictor, options: dict[
         ({"max_detections": 5}, r"max_detections: .*detections\.onnx was exported for 1 to 4, got 5"),
         ({"nms": "batched"}, r"nms: .*detections\.onnx was exported with fast, got batched; export the model again"),
         ({"iou_threshold": 0.6}, r"iou_threshold: .*\.onnx was exported with 0.5, got 0.6; .* the form candidates"),
+        ({"overlap": "mask_iou"}, r"overlap: .*\.onnx was exported with box_iou, got mask_iou"),
+        ({"crop": "none"}, r"crop: .*\.onnx was exported with box, got none"),
+        ({"crop_margin": 0.1}, r"crop_margin: .*\.onnx was exported with 0.0, got 0.1"),
+        ({"edges": "pixels"}, r"edges: .*\.onnx was exported with grid, got pixels"),
         ({"candidate_threshold": 0.0}, r"candidate_threshold: .*\.onnx was exported with 0.05, got 0.0"),
     ],
 )

@@ -27,6 +27,11 @@ def run(
     max_detections: int = 100,
     nms: Literal["fast", "cross_class_fast", "batched", "soft_linear", "soft_gaussian"] | None = None,
     overlap: Literal["box_iou", "mask_iou", "mask_smaller"] | None = None,
+    iou_threshold: float | None = None,
+    crop: Literal["box", "component", "none"] | None = None,
+    crop_margin: float | None = None,
+    edges: Literal["grid", "pixels"] | None = None,
+    exclusive: Literal["score", "depth"] | None = None,
     batch_size: int = 1,
     tile: int | None = None,
     tile_overlap: float = 0.25,
@@ -60,6 +65,11 @@ def run(
         max_detections: detections per image that count; COCO's rule is 100, crowded images need more, for example 400.
         nms: kind of non-maximum suppression; the model's own by default.
         overlap: what NMS compares, as for predict; the model's own by default.
+        iou_threshold: overlap above which NMS suppresses; the model's own by default.
+        crop: how masks are cut out, as for predict; the model's own by default.
+        crop_margin: how much wider than the box they are cut, as for predict; the model's own by default.
+        edges: how outlines are made, as for predict; the model's own by default.
+        exclusive: give every pixel to one instance, as for predict; not by default.
         batch_size: images, or tiles, that go through the network together.
         tile: cut images into tiles with sides of this many pixels, as predict does; not by default.
         tile_overlap: least overlap of neighbouring tiles: below 1 a share of the tile, from 1 on pixels.
@@ -104,7 +114,8 @@ def run(
     )
     asked.check()
     options = PredictOptions(
-        max_detections=max_detections, nms=nms, overlap=overlap, batch_size=batch_size, tile=tile,
+        max_detections=max_detections, nms=nms, overlap=overlap, iou_threshold=iou_threshold, crop=crop,
+        crop_margin=crop_margin, edges=edges, exclusive=exclusive, batch_size=batch_size, tile=tile,
         tile_overlap=tile_overlap, image_size=image_size, classes=None if classes is None else tuple(classes),
     )  # fmt: skip
 

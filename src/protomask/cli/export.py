@@ -35,6 +35,8 @@ def run(
     max_detections: int | None = None,
     nms: Literal["fast", "cross_class_fast", "batched", "soft_linear", "soft_gaussian"] | None = None,
     overlap: Literal["box_iou", "mask_iou", "mask_smaller"] | None = None,
+    crop: Literal["box", "none"] | None = None,
+    crop_margin: float | None = None,
     candidate_threshold: float | None = None,
     search_depth: int | None = None,
     licence: str | None = None,
@@ -68,6 +70,8 @@ def run(
         max_detections: maximum number of instances that the file finds; the model's own by default.
         nms: kind of non-maximum suppression; the model's own by default.
         overlap: what NMS compares, as for predict; the model's own by default.
+        crop: how masks are cut out, as for predict; the model's own by default.
+        crop_margin: how much wider than the box they are cut, as for predict; the model's own by default.
         candidate_threshold: anchors below this class score are not looked at; the model's own by default.
         search_depth: number of pairs of an anchor and a class, the best, that NMS in the file looks at; by default all,
             or, where that would be slow, as many as the images need.
@@ -90,7 +94,7 @@ def run(
         raise ConfigError(f"output: expected a file name ending in {_SUFFIXES[format]} for {format}, got {target}")
     options = PredictOptions(
         score_threshold=score_threshold, iou_threshold=iou_threshold, max_detections=max_detections, nms=nms,
-        overlap=overlap, candidate_threshold=candidate_threshold,
+        overlap=overlap, candidate_threshold=candidate_threshold, crop=crop, crop_margin=crop_margin,
     )  # fmt: skip
     chosen = None if calibration is None else _spread(calibration, calibration_images)
     settings: dict[str, Any] = {

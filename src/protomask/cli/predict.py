@@ -22,7 +22,8 @@ POSITIONAL = ("inputs",)
 GROUPS = {
     "what matters most": ("model", "weights", "score_threshold", "threshold_for", "classes", "save_dir", "show"),
     "what is found": (
-        "iou_threshold", "max_detections", "nms", "overlap", "candidate_threshold", "batch_size", "tile",
+        "iou_threshold", "max_detections", "nms", "overlap", "candidate_threshold", "crop", "crop_margin", "edges",
+        "exclusive", "batch_size", "tile",
         "tile_overlap", "image_size",
     ),
     "what is written": (

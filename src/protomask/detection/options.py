@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 NmsMode = Literal["fast", "cross_class_fast", "batched", "soft_linear", "soft_gaussian"]
 Overlap = Literal["box_iou", "mask_iou", "mask_smaller"]
+Crop = Literal["box", "component", "none"]
+Edges = Literal["grid", "pixels"]
+Owner = Literal["score", "depth"]
 NMS_MODES: tuple[str, ...] = get_args(NmsMode)
-PROTOTYPE_OPTIONS = ("overlap",)
+PROTOTYPE_OPTIONS = ("overlap", "crop", "crop_margin", "edges")
 """Options that only models with prototypes can have."""
 MIN_TILE = 32
 """Least side of a tile, pixels."""
@@ -37,6 +40,10 @@ class PredictChanges(TypedDict, total=False):
     nms: NmsMode | None
     overlap: Overlap | None
     candidate_threshold: float | None
+    crop: Crop | None
+    crop_margin: float | None
+    edges: Edges | None
+    exclusive: Owner | None
     batch_size: int
     tile: int | None
     tile_overlap: float
@@ -60,6 +67,14 @@ class PredictOptions(Settings):
         overlap: what NMS compares: boxes by their IoU, masks by their IoU, or masks by the part of the smaller one that
             both share; the model's own (box_iou) by default. Only models with prototypes have masks before NMS.
         candidate_threshold: class score above which anchors are looked at; the model's own (0.05) by default.
+        crop: how masks are cut out of what the prototypes say of the whole image: at the box, at the box and then only
+            the connected part at its centre (component), or not at all (none); the model's own (box) by default.
+        crop_margin: widen the box that cuts masks by this share of its sides on each side; the model's own (0) by
+            default.
+        edges: make the outlines of masks from the grid of the prototypes, or evaluate the prototypes there pixel by
+            pixel (pixels); the model's own (grid) by default.
+        exclusive: give every pixel to one instance, the best that has it (score) or the one in whose mask it lies
+            deepest (depth); instances may share pixels by default.
         batch_size: number of images of a list, or of tiles, that go through the network together.
         tile: cut images into tiles with sides of this many pixels, for small objects in large images; an image that is
             no larger is predicted as it is. Not by default.
@@ -81,6 +96,10 @@ class PredictOptions(Settings):
     nms: NmsMode | None = None
     overlap: Overlap | None = None
     candidate_threshold: Unit | None = None
+    crop: Crop | None = None
+    crop_margin: NonNegative | None = None
+    edges: Edges | None = None
+    exclusive: Owner | None = None
     batch_size: Count = 1
     tile: Annotated[int, AtLeast(MIN_TILE, "pixels")] | None = None
     tile_overlap: NonNegative = 0.25

@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protomask.detection.mask_nms import best_pairs, mask_overlaps, nms_by_overlaps
+from protomask.detection.mask_shape import MaskShape
 from protomask.detection.nms import batched_nms, cross_class_fast_nms, fast_nms
-from protomask.detection.options import NmsMode, Overlap, PredictOptions
+from protomask.detection.options import Crop, Edges, NmsMode, Overlap, PredictOptions
 from protomask.detection.rows import instances_of
 from protomask.detection.soft_nms import batched_soft_nms
 from protomask.errors import ConfigError
 from protomask.masks.grids import assemble_windows
-from protomask.settings import Count, Settings, Unit
+from protomask.settings import Count, NonNegative, Settings, Unit
 from protomask.structures.instances import Instances
-from protomask.structures.mask_sources import GridMasks, MaskSource
+from protomask.structures.mask_sources import MaskSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,9 @@ class PrototypeRule(Settings):
         threshold_detections: ``candidate_threshold`` also holds for each detection of fast NMS.
         clip_boxes: clip boxes to the image before NMS and before masks are cropped.
         empty_boxes_suppress: in fast NMS, a better box without area suppresses another one without area.
+        crop: how masks are cut, see `protomask.detection.mask_shape.MaskShape`.
+        crop_margin: by what share of its sides the box is widened that cuts them.
+        edges: how their outlines are made.
         input_side: pixels of the network's square input: the greedy modes measure pixels.
 
     """
@@ -53,11 +57,21 @@ class PrototypeRule(Settings):
     threshold_detections: bool = False
     clip_boxes: bool = False
     empty_boxes_suppress: bool = True
+    crop: Crop = "box"
+    crop_margin: NonNegative = 0.0
+    edges: Edges = "grid"
     input_side: Count = 550
+
+    @property
+    def shape(self) -> MaskShape:
+        """How masks are cut out."""
+        return MaskShape(self.crop, self.crop_margin, self.edges)
 
     def settle(self, options: PredictOptions) -> PrototypeRule:
         """The rule with what the caller chose, and with what follows from it."""
-        names = ("nms", "overlap", "iou_threshold", "candidate_threshold", "max_detections")
+        names = (
+            "nms", "overlap", "iou_threshold", "candidate_threshold", "max_detections", "crop", "crop_margin", "edges",
+        )  # fmt: skip
         given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
         rule = self.replace(**given)
         if rule.max_detections > rule.max_candidates:
@@ -148,16 +162,21 @@ def detect(
     return Kept(candidates[kept], boxes[kept], found, scores)
 
 
-def paint(rows: PrototypeRows, image_size: tuple[int, int], class_names: tuple[str, ...]) -> Instances:
-    """What was kept as `Instances` in the frame of the original image (H, W)."""
+def paint(
+    rows: PrototypeRows,
+    image_size: tuple[int, int],
+    class_names: tuple[str, ...],
+    shape: MaskShape = MaskShape(),  # noqa: B008 - it never changes
+) -> Instances:
+    """What was kept as `Instances` in the frame of the original image (H, W), with masks of a shape."""
     height, width = image_size
     masks: MaskSource
     with np.errstate(over="ignore"):
         boxes = rows.boxes * np.array([width, height, width, height], dtype=np.float32)
         if isinstance(rows.masks, PrototypeMasks):
-            masks = GridMasks.assemble(rows.masks.prototypes, rows.masks.coefficients, rows.boxes, image_size)
+            masks = shape.of_prototypes(rows.masks.prototypes, rows.masks.coefficients, rows.boxes, image_size)
         else:
-            masks = GridMasks(rows.masks, image_size)
+            masks = shape.of_grids(rows.masks, rows.boxes, image_size)
     return instances_of(
         boxes=boxes,
         labels=rows.labels,

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from protomask.api import load
-from protomask.detection.options import Limits, PredictChanges, PredictOptions, take_options
+from protomask.detection.options import PROTOTYPE_OPTIONS, Limits, PredictChanges, PredictOptions, take_options
 from protomask.detection.scoring import Scoring
 from protomask.errors import ConfigError
 from protomask.explaining.competition import competition
@@ -81,8 +81,7 @@ def explain(
         raise ConfigError(f"most_instances: expected 0 or more, got {most_instances}")
     predictor = torch_predictor(model)
     predictor.check_options(settled)
-    if settled.overlap not in (None, "box_iou"):
-        raise ConfigError("overlap: expected box_iou: an explanation says which boxes suppressed which")
+    settled.refuse(PROTOTYPE_OPTIONS, "an explanation, which is of the masks as they are cropped by default")
     pixels = read_image(image)
     size = (pixels.shape[0], pixels.shape[1])
     path = Path(image) if isinstance(image, str | Path) else None

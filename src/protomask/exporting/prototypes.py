@@ -85,6 +85,12 @@ class PrototypeGraph(nn.Module):
             raise ConfigError(
                 f"search_depth: expected at least max_detections ({config.max_detections}), got {search_depth}"
             )
+        if config.crop == "component" or config.edges != "grid":
+            name, expected = ("edges", "grid") if config.edges != "grid" else ("crop", "box or none")
+            raise ConfigError(
+                f"{name}: expected {expected} in an exported file of detections, got {getattr(config, name)}; a file "
+                "of candidates leaves it to its reader"
+            )
         self.network: Any = network
         self.config = config
         self.reading = reading
@@ -119,11 +125,24 @@ class PrototypeGraph(nn.Module):
         rescoring = self.reading.rescoring(self.network)
         if rescoring is not None:
             scores.append(rescoring(mask_probs, labels) * (class_scores > 0))
+        if self.config.crop == "none" or self.config.crop_margin:
+            crops = self._crop_boxes(boxes, class_scores)
+            mask_probs = self.reading.masks(self.network, prototypes, parameters[rows], crops)
         if self.mask_size is not None:
             mask_probs = F.interpolate(mask_probs[None], self.mask_size, mode="bilinear", align_corners=False)[0]
         width, height = (torch.scalar_tensor(image.shape[axis], dtype=torch.float32) for axis in (3, 2))
         pixel_boxes = boxes.clamp(0, 1) * torch.stack((width, height, width, height))
         return pixel_boxes, labels, *scores, mask_probs, *candidates
+
+    def _crop_boxes(self, boxes: Tensor, class_scores: Tensor) -> Tensor:
+        """(D, 4) boxes that cut the masks, as `protomask.detection.mask_shape.MaskShape.crop_boxes`."""
+        if self.config.crop == "none":
+            crops = boxes.new_tensor([0.0, 0.0, 1.0, 1.0]).expand_as(boxes)
+        else:
+            low, high = torch.minimum(boxes[:, :2], boxes[:, 2:]), torch.maximum(boxes[:, :2], boxes[:, 2:])
+            reach = self.config.crop_margin * (high - low)
+            crops = torch.cat((low - reach, high + reach), dim=1)
+        return torch.where(class_scores[:, None] > 0, crops, boxes)
 
     def _choose(
         self, class_logits: Tensor, boxes: Tensor, parameters: Tensor, prototypes: Tensor

@@ -18,6 +18,7 @@ from protomask.images.decode import Pixels, read_image
 from protomask.inference.pipeline import follow_frames, predict_frames
 from protomask.inference.sources import image_source, open_source
 from protomask.inference.tiling import Tile, Tiling, merge_tiles
+from protomask.structures.exclusive import give_pixels_one_owner
 from protomask.structures.frame import Frame
 from protomask.structures.instances import Instances
 
@@ -254,6 +255,17 @@ class Predictor(ABC):
         if not images:
             return []
         images = [image if image.ndim == 3 and image.shape[2] == 3 else read_image(image) for image in images]
+        found = self._predict_whole(images, options, timings)
+        if options.exclusive is not None:
+            clock = Clock(timings)
+            found = [give_pixels_one_owner(one, options.exclusive) for one in found]
+            clock.stage("postprocess")
+        return found
+
+    def _predict_whole(
+        self, images: Sequence[Pixels], options: PredictOptions, timings: dict[str, float] | None
+    ) -> list[Instances]:
+        """Predict images, cut into tiles where the options ask for it."""
         if options.tile is None:
             return self.predict_batch(images, options, timings=timings)
         tiling = Tiling.of(options)

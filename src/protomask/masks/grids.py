@@ -48,6 +48,7 @@ def assemble_windows(
     boxes: NDArray[np.float32],
     *,
     padding: int = 1,
+    as_logits: bool = False,
 ) -> list[GridWindow]:
     """Linear combination of prototypes (YOLACT eq. 1) cropped to the boxes, computed only inside them.
 
@@ -56,9 +57,10 @@ def assemble_windows(
         mask_coefficients: (N, k) float32.
         boxes: (N, 4) float32 xyxy, relative to the frame that the grid covers.
         padding: grid cells kept around each box.
+        as_logits: leave out the sigmoid.
 
     Returns:
-        N windows of probabilities in 0..1.
+        N windows of probabilities in 0..1, or of logits.
     """
     height, width, count = prototypes.shape
     grid = np.ascontiguousarray(prototypes)
@@ -70,11 +72,12 @@ def assemble_windows(
             places, mask_coefficients, ends[:-1], ends[1:], strict=True
         ):
             np.dot(grid[top:bottom, left:right].reshape(-1, count), weight, out=cells[start:end])
-        # The sigmoid, in place.
-        np.negative(cells, out=cells)
-        np.exp(cells, out=cells)
-        cells += 1
-        np.reciprocal(cells, out=cells)
+        if not as_logits:
+            # The sigmoid, in place.
+            np.negative(cells, out=cells)
+            np.exp(cells, out=cells)
+            cells += 1
+            np.reciprocal(cells, out=cells)
     return [
         GridWindow(top, left, cells[start:end].reshape(bottom - top, right - left))
         for (left, top, right, bottom), start, end in zip(places, ends[:-1], ends[1:], strict=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from protomask.detection.options import PROTOTYPE_OPTIONS, NmsMode, Overlap
+from protomask.detection.options import PROTOTYPE_OPTIONS, Crop, Edges, NmsMode, Overlap
 from protomask.models.config import ModelConfig
-from protomask.settings import Count
+from protomask.settings import Count, NonNegative
 
 if TYPE_CHECKING:
     from protomask.detection.options import PredictOptions
@@ -23,7 +23,8 @@ class PrototypeModelConfig(ModelConfig):
 
     Attributes:
         nms: one of fast, cross_class_fast, batched, soft_linear, soft_gaussian.
-        overlap: what NMS compares, see `protomask.detection.options.PredictOptions`.
+        overlap: what NMS compares, see `protomask.detection.options.PredictOptions`; ``crop``, ``crop_margin`` and
+            ``edges``, how masks are made, likewise.
         max_candidates: anchors per class that enter fast NMS.
         candidates_per_level: of each pyramid level at most so many anchors, those of the best scores, are looked at;
             None for no limit.
@@ -41,6 +42,9 @@ class PrototypeModelConfig(ModelConfig):
     threshold_detections: bool = False
     clip_boxes: bool = False
     empty_boxes_suppress: bool = True
+    crop: Crop = "box"
+    crop_margin: NonNegative = 0.0
+    edges: Edges = "grid"
 
     @property
     def anchors_per_level(self) -> tuple[int, ...]:
@@ -69,6 +73,9 @@ def rule_of(config: PrototypeModelConfig) -> PrototypeRule:
         threshold_detections=config.threshold_detections,
         clip_boxes=config.clip_boxes,
         empty_boxes_suppress=config.empty_boxes_suppress,
+        crop=config.crop,
+        crop_margin=config.crop_margin,
+        edges=config.edges,
         input_side=config.image_size,
     )
 
@@ -90,4 +97,7 @@ def settle(config: _Config, options: PredictOptions) -> _Config:
         candidate_threshold=rule.candidate_threshold,
         max_detections=rule.max_detections,
         max_candidates=rule.max_candidates,
+        crop=rule.crop,
+        crop_margin=rule.crop_margin,
+        edges=rule.edges,
     )

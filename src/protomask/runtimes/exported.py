@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from protomask.detection import prototypes, regions
 from protomask.detection.calibration import Calibration
+from protomask.detection.mask_shape import MaskShape
 from protomask.detection.options import Limits, PredictOptions
 from protomask.errors import CheckpointError, ConfigError
 from protomask.images.decode import Pixels
@@ -193,7 +194,7 @@ class ExportedPredictor(Predictor):
                 masks=prototypes.PrototypeMasks(grid, coefficients[kept.rows]),
             )
             size = (image.shape[0], image.shape[1])
-            found.append(scoring.finish(prototypes.paint(rows, size, self.class_names)))
+            found.append(scoring.finish(prototypes.paint(rows, size, self.class_names, rule.shape)))
         clock.stage("postprocess")
         return found
 
@@ -250,7 +251,12 @@ class ExportedPredictor(Predictor):
         limit, wanted = own.max_detections, options.max_detections
         if wanted is not None and wanted > limit:
             raise ConfigError(f"max_detections: {self.source} was exported for 1 to {limit}, got {wanted}")
-        for name in ("nms", "overlap", "iou_threshold", "candidate_threshold"):
+        if self.info.mask_frame == "region":
+            regions.settle_crop(options, self.source)
+            options = options.replace(crop=None)
+        elif options.crop == "component" and own.crop == "box":
+            options = options.replace(crop=None)  # any mask that is cropped can be cut further
+        for name in ("nms", "overlap", "iou_threshold", "candidate_threshold", "crop", "crop_margin", "edges"):
             value, settled = getattr(options, name), getattr(own, name)
             if value is not None and value != settled:
                 raise ConfigError(
@@ -274,10 +280,14 @@ class ExportedPredictor(Predictor):
             of_region = regions.RegionRows(
                 boxes, labels, class_scores, chosen["masks"], mask_scores, (given[0], given[1])
             )
-            return scoring.finish(regions.paint(of_region, size, self.class_names, paste=self.info.mask_paste))
+            painted = regions.paint(
+                of_region, size, self.class_names, paste=self.info.mask_paste, crop=options.crop or "box"
+            )
+            return scoring.finish(painted)
         relative = (boxes / np.array([given[1], given[0], given[1], given[0]])).astype(np.float32)
         of_grid = prototypes.PrototypeRows(relative, labels, class_scores, chosen["masks"], mask_scores)
-        return scoring.finish(prototypes.paint(of_grid, size, self.class_names))
+        shape = MaskShape(crop="component" if options.crop == "component" else "box")
+        return scoring.finish(prototypes.paint(of_grid, size, self.class_names, shape))
 
 
 class FileInput(NamedTuple):

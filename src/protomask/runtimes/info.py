@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protomask.detection.calibration import Calibration
-from protomask.detection.options import NmsMode, Overlap
+from protomask.detection.options import Crop, Edges, NmsMode, Overlap
 from protomask.detection.prototypes import PrototypeRule
 from protomask.errors import CheckpointError
 from protomask.images.resize import Rounding, resize_bilinear, resize_opencv, resize_pillow, short_side_size
 from protomask.masks.grids import MaskPaste
-from protomask.settings import Between, Count, NotEmpty, Settings, Text, Unit
+from protomask.settings import Between, Count, NonNegative, NotEmpty, Settings, Text, Unit
 
 METADATA_KEY = "protomask"
 """Of the JSON object in an ONNX file's metadata and in an OpenVINO file's rt_info."""
@@ -108,6 +108,9 @@ class Thresholds(Settings):
     candidate_threshold: Unit
     max_detections: Count
     overlap: Overlap = "box_iou"
+    crop: Crop = "box"
+    crop_margin: NonNegative = 0.0
+    edges: Edges = "grid"
 
 
 @dataclass(frozen=True, kw_only=True)

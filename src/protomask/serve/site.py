@@ -101,8 +101,10 @@ def _metadata(path: Path) -> dict[str, Any]:
     rule = None if info.rule is None else info.rule.settle(PredictOptions())
     if rule is not None and rule.nms not in _NMS:
         raise ConfigError(f"nms: expected {', '.join(_NMS)} for a page, {path} has {rule.nms}")
-    if rule is not None and rule.overlap != "box_iou":
-        raise ConfigError(f"overlap: expected box_iou for a page, {path} has {rule.overlap}")
+    plain = {"overlap": "box_iou", "crop": "box", "crop_margin": 0.0, "edges": "grid"}
+    for name, value in plain.items() if rule is not None else ():
+        if getattr(rule, name) != value:
+            raise ConfigError(f"{name}: expected {value} for a page, {path} has {getattr(rule, name)}")
     values: dict[str, Any] = json.loads(ExportInfo.to_json(info.replace(rule=rule)))
     wanted = (
         "form", "class_names", "input", "mask_frame", "mask_paste", "rule", "calibration", "model", "licence",

@@ -100,9 +100,22 @@ class GridMasks:
         image_size: tuple[int, int],
     ) -> GridMasks:
         """From prototypes, computed only inside the boxes; see `protomask.masks.grids.assemble_windows`."""
-        masks = cls(np.zeros((0, *prototypes.shape[:2]), dtype=np.float32), image_size)
-        masks._windows = assemble_windows(prototypes, mask_coefficients, boxes)
+        windows = assemble_windows(prototypes, mask_coefficients, boxes)
+        return cls.of_windows(windows, (prototypes.shape[0], prototypes.shape[1]), image_size)
+
+    @classmethod
+    def of_windows(
+        cls, windows: Sequence[GridWindow], grid_size: tuple[int, int], image_size: tuple[int, int]
+    ) -> GridMasks:
+        """From the cells of each mask that are not zero, on a grid (h, w)."""
+        masks = cls(np.zeros((0, *grid_size), dtype=np.float32), image_size)
+        masks._windows = list(windows)
         return masks
+
+    @property
+    def windows(self) -> list[GridWindow]:
+        """The cells of each mask that decide what it is."""
+        return list(self._windows)
 
     def __len__(self) -> int:
         return len(self._windows)

@@ -59,7 +59,8 @@ def paint(
     network: ProtoNetwork, rows: PrototypeRows, image_size: tuple[int, int], options: PredictOptions
 ) -> Instances:
     """What was kept of one image of an original size (H, W)."""
-    return prototypes.paint(rows, image_size, network.class_names)
+    shape = rule_of(network.config).settle(options).shape
+    return prototypes.paint(rows, image_size, network.class_names, shape)
 
 
 def choose(

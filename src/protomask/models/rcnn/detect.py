@@ -12,7 +12,7 @@ from torchvision.ops import batched_nms
 
 from protomask.detection import regions
 from protomask.detection.nms import cross_class_fast_nms, fast_nms
-from protomask.detection.options import PROTOTYPE_OPTIONS, PredictOptions
+from protomask.detection.options import PredictOptions
 from protomask.detection.regions import RegionRows
 from protomask.detection.soft_nms import soft_nms
 from protomask.errors import ConfigError
@@ -44,7 +44,7 @@ def settle(config: RCNNConfig, options: PredictOptions) -> RCNNConfig:
         ConfigError: an option that asks for prototypes.
 
     """
-    options.refuse(PROTOTYPE_OPTIONS, f"{config.name}, whose masks come after NMS and lie in their boxes")
+    regions.settle_crop(options, config.name)
     return config.override_given(
         iou_threshold=options.iou_threshold,
         max_detections=options.max_detections,
@@ -60,6 +60,7 @@ def paint(network: MaskRCNN, rows: RegionRows, image_size: tuple[int, int], opti
         image_size,
         network.class_names,
         paste=network.config.conventions.mask_paste,
+        crop=regions.settle_crop(options, network.config.name),
     )
 
 

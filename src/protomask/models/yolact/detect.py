@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from protomask.detection import prototypes
+from protomask.detection.mask_shape import MaskShape
 from protomask.detection.options import PredictOptions
 from protomask.detection.prototypes import Kept, PrototypeMasks, PrototypeRows, PrototypeRule
 from protomask.models.prototype_config import rule_of
@@ -36,14 +37,15 @@ def detect(network: Yolact, output: YolactOutput, options: PredictOptions) -> li
     """
     rule = rule_of(network.config).settle(options)
     return [
-        rows_of(network, output, image, *choose(network, output, image, rule, options))
+        rows_of(network, output, image, *choose(network, output, image, rule, options), rule)
         for image in range(len(output.class_logits))
     ]
 
 
 def paint(network: Yolact, rows: PrototypeRows, image_size: tuple[int, int], options: PredictOptions) -> Instances:
     """What was kept of one image of an original size (H, W)."""
-    return prototypes.paint(rows, image_size, network.class_names)
+    shape = rule_of(network.config).settle(options).shape
+    return prototypes.paint(rows, image_size, network.class_names, shape)
 
 
 def choose(
@@ -73,12 +75,14 @@ def choose(
     return kept, possible[torch.from_numpy(kept.rows).to(possible.device)]
 
 
-def rows_of(network: Yolact, output: YolactOutput, image: int, kept: Kept, anchors: Tensor) -> PrototypeRows:
-    """What was kept of one image with its masks; ``kept`` and ``anchors`` are those of `choose`."""
+def rows_of(
+    network: Yolact, output: YolactOutput, image: int, kept: Kept, anchors: Tensor, rule: PrototypeRule
+) -> PrototypeRows:
+    """What was kept of one image with its masks; ``kept`` and ``anchors`` are those of `choose` with this rule."""
     coefficients = output.mask_coefficients[image, anchors].float()
     grid = output.prototypes[image].float()
+    masks = PrototypeMasks(grid.cpu().numpy(), coefficients.cpu().numpy())
     if network.rescoring is None:
-        masks = PrototypeMasks(grid.cpu().numpy(), coefficients.cpu().numpy())
         return PrototypeRows(kept.boxes, kept.labels, kept.class_scores, masks)
     # The rescoring network looks at whole grids. Sums over prototypes need float32 also where the network ran in less.
     with torch.autocast(grid.device.type, enabled=False):
@@ -88,7 +92,8 @@ def rows_of(network: Yolact, output: YolactOutput, image: int, kept: Kept, ancho
         kept.boxes,
         kept.labels,
         kept.class_scores,
-        mask_probs.cpu().numpy(),
+        # Masks of another shape are made of prototypes again: these are cropped.
+        mask_probs.cpu().numpy() if rule.shape == MaskShape() else masks,
         mask_scores.float().cpu().numpy(),
     )
 

@@ -37,7 +37,7 @@ def _look_inside(
         output.box_deltas[image].float(), output.anchors, max_size_ratio=network.config.max_size_ratio
     )  # fmt: skip
     return inside_of(
-        rows=rows_of(network, output, image, kept, anchors),
+        rows=rows_of(network, output, image, kept, anchors, rule),
         kept=kept,
         numbers=anchors.cpu().numpy(),
         class_probs=output.class_logits[image].float().softmax(dim=-1).cpu().numpy(),
