@@ -139,7 +139,7 @@ def nuclei() -> YolactConfig:
 
 def protomask_n() -> ProtoConfig:
     """Our modern model, the smallest: points instead of anchors, scores that are the expected quality of the mask."""
-    return ProtoConfig(name="protomask_n", num_classes=80)
+    return ProtoConfig(name="protomask_n", num_classes=80, output_kernel=3)
 
 
 def protomask_s() -> ProtoConfig:

@@ -21,6 +21,7 @@ YOLACT_PARTS: list[dict[str, Any]] = [
     {"head": "anchors"},
     {"head": "anchors", "assigner": "static", "box_loss": "smooth_l1"},
     {"branches": "shared"},
+    {"output_kernel": 3},
     {"score": "class"},
     {"score": "quality"},
     {"score": "quality", "one_to_one": True},

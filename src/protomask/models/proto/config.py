@@ -43,6 +43,7 @@ class ProtoConfig(PrototypeModelConfig):
         branches: "decoupled", one branch for classes and one for boxes and masks, or "shared", one convolution for all,
             as in YOLACT.
         branch_depth: separable convolutions in each decoupled branch.
+        output_kernel: size of the convolutions that give the outputs, 1 or 3.
         anchor_scales: of anchors: side lengths in network pixels, one tuple per level.
         anchor_aspect_ratios: of anchors: width over height.
         score: what class scores are: "rated", the probability of the class times the IoU that one more output expects
@@ -91,6 +92,7 @@ class ProtoConfig(PrototypeModelConfig):
     head: Head = "points"
     branches: Branches = "decoupled"
     branch_depth: Depth = 2
+    output_kernel: Literal[1, 3] = 1
     anchor_scales: tuple[tuple[Positive, ...], ...] = ((16.0, 24.0), (32.0, 48.0), (64.0, 128.0))
     anchor_aspect_ratios: Annotated[tuple[Positive, ...], NotEmpty()] = (1.0, 0.5, 2.0)
     score: Score = "rated"

@@ -54,6 +54,7 @@ class PointHead(nn.Module):
         num_levels: pyramid levels; each has batch norm of its own.
         branches: "decoupled" or "shared".
         depth: separable convolutions of each decoupled branch.
+        kernel_size: of the convolutions that give the outputs.
         rated: whether one more output of each says how good its mask is.
         one_to_one: whether there is a second class branch.
 
@@ -69,6 +70,7 @@ class PointHead(nn.Module):
         num_levels: int,
         branches: Branches,
         depth: int,
+        kernel_size: int,
         rated: bool,
         one_to_one: bool,
     ) -> None:
@@ -82,11 +84,13 @@ class PointHead(nn.Module):
         self.class_branch = branch() if decoupled else nn.ModuleList()
         self.region_branch = branch() if decoupled else nn.ModuleList()
         self.one_to_one_branch = branch() if one_to_one else nn.ModuleList()
-        self.classify = nn.Conv2d(channels, anchors_per_cell * class_outputs, 1)
-        self.box = nn.Conv2d(channels, anchors_per_cell * 4, 1)
-        self.mask = nn.Conv2d(channels, anchors_per_cell * mask_parameters, 1)
-        self.rate = nn.Conv2d(channels, anchors_per_cell, 1) if rated else None
-        self.one_to_one = nn.Conv2d(channels, anchors_per_cell * class_outputs, 1) if one_to_one else None
+
+        def output(width: int) -> nn.Conv2d:
+            return nn.Conv2d(channels, anchors_per_cell * width, kernel_size, padding=kernel_size // 2)
+
+        self.classify, self.box, self.mask = output(class_outputs), output(4), output(mask_parameters)
+        self.rate = output(1) if rated else None
+        self.one_to_one = output(class_outputs) if one_to_one else None
         self.widths = (class_outputs, 4, mask_parameters)
 
     def initialize(self, *, quality: bool, mask_std: float) -> None:

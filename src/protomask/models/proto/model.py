@@ -79,6 +79,7 @@ class ProtoNetwork(nn.Module):
             num_levels=config.num_levels,
             branches=config.branches,
             depth=config.branch_depth,
+            kernel_size=config.output_kernel,
             rated=config.score == "rated",
             one_to_one=config.one_to_one,
         )
