@@ -1,10 +1,11 @@
 """The parts of the modern model, added one by one to `yolact_nano`, each trained for as many minutes.
 
 The rows are data: a YAML list of a name and settings of `protomask train`, by default ablation_modern.yaml beside this
-script. Each row has the settings of the row before and its own on top (``model_options`` and ``augmentation`` are
-added to; a row that names a ``model`` begins without the options of the one before). A data set may bring settings,
-too, as JSON behind its path; they come last. Every row is trained on every data set with every seed; the table has
-means over the seeds. Finished trainings are kept in the output folder, so the same command continues.
+script. Each row has the settings of the row before and its own on top (``model_options`` and ``augmentation`` are added
+to; a row that names a ``model`` begins without the options of the one before). What stands ``apart`` is not handed on.
+A data set may bring settings, too, as JSON behind its path; they come last. Every row is trained on every data set with
+every seed; the table has means over the seeds. Finished trainings are kept in the output folder, so the same command
+continues.
 
 example:
   python benchmarks/ablation_modern.py --minutes 20 --seeds 0 1 2 --start imagenet \\
@@ -42,10 +43,12 @@ def cumulative(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     before: dict[str, Any] = {}
     for row in rows:
-        own = {name: value for name, value in row.items() if name != "name"}
+        own = {name: value for name, value in row.items() if name not in ("name", "apart")}
         if own.get("model", before.get("model")) != before.get("model"):
             before = {name: value for name, value in before.items() if name != "model_options"}
-        before = found[str(row["name"])] = added(before, own)
+        found[str(row["name"])] = added(before, own)
+        if not row.get("apart"):
+            before = found[str(row["name"])]
     return found
 
 
