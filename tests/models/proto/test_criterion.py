@@ -27,6 +27,7 @@ YOLACT_PARTS: list[dict[str, Any]] = [
     {"score": "quality", "one_to_one": True},
     {"assigner": "static"},
     {"box_loss": "smooth_l1"},
+    {"box_loss": "giou"},
     {"mask_loss": "bce"},
     {"mask_head": "dynamic"},
     {"prototypes": "p3"},

@@ -15,7 +15,7 @@ Head = Literal["points", "anchors"]
 Branches = Literal["decoupled", "shared"]
 Score = Literal["rated", "quality", "class"]
 Assigner = Literal["aligned", "static"]
-BoxLoss = Literal["giou", "smooth_l1"]
+BoxLoss = Literal["giou_l1", "giou", "smooth_l1"]
 MaskHead = Literal["linear", "dynamic"]
 MaskLoss = Literal["dice_bce", "bce"]
 Prototypes = Literal["fused", "p3"]
@@ -69,7 +69,8 @@ class ProtoConfig(PrototypeModelConfig):
         positive_iou: "static": anchors above are positive (see `protomask.ops.matching.Matcher`).
         negative_iou: "static": anchors below are background.
         negatives_per_positive: hard negatives per positive, of the scores "rated" and "class".
-        box_loss: "giou" (Rezatofighi et al. 2019), or "smooth_l1" on the encoded box, as in YOLACT.
+        box_loss: "giou" (Rezatofighi et al. 2019); "giou_l1", with the distance of the encoded boxes beside it, as
+            Carion et al. 2020 (DETR) have both; or "smooth_l1" on the encoded box, as in YOLACT.
         mask_loss: "dice_bce", Dice and cross entropy, or "bce", cross entropy alone; both are means over an enlarged
             box, so that each object counts alike.
         mask_points: the mask losses look at so many times so many places in the enlarged box of an object.
@@ -113,7 +114,7 @@ class ProtoConfig(PrototypeModelConfig):
     positive_iou: Unit = 0.4
     negative_iou: Unit = 0.3
     negatives_per_positive: Count = 3
-    box_loss: BoxLoss = "giou"
+    box_loss: BoxLoss = "giou_l1"
     mask_loss: MaskLoss = "dice_bce"
     mask_points: Count = 24
     masks_per_object: Count = 5

@@ -30,6 +30,9 @@ _SMOOTH = 1.0
 _PLACES_COMPARED = 3
 """Masks of all points that may learn an object are compared at one in so many places."""
 
+_L1 = 0.5
+"""Weight of the distance of encoded boxes beside their GIoU."""
+
 
 class _Scene(NamedTuple):
     """Everything that the terms of one batch share; prototypes (B, G, P, k) at the places, boxes (B, A, 4)."""
@@ -152,11 +155,14 @@ class ProtoCriterion(nn.Module):
         image, own, place = assigned.positive.nonzero(as_tuple=True)
         points, weights = assigned.points[image, own, place], assigned.weights[image, own, place]
         wanted = scene.truth.boxes[image, own]
-        if self.config.box_loss == "giou":
-            return ((1 - generalized_iou(scene.boxes[image, points], wanted)) * weights).sum()
         encoded = encode(self.config, wanted, scene.output.references[points])
-        distance = F.smooth_l1_loss(scene.output.box_values[image, points], encoded, reduction="none")
-        return (distance.sum(dim=-1) * weights).sum()
+        values = scene.output.box_values[image, points]
+        if self.config.box_loss == "smooth_l1":
+            return (F.smooth_l1_loss(values, encoded, reduction="none").sum(dim=-1) * weights).sum()
+        distance = 1 - generalized_iou(scene.boxes[image, points], wanted)
+        if self.config.box_loss == "giou_l1":
+            distance = distance + _L1 * (values - encoded).abs().sum(dim=-1)
+        return (distance * weights).sum()
 
     def _class(self, logits: Tensor, scene: _Scene, assigned: Assignment, quality: Tensor) -> Tensor:
         if self.config.score != "quality":
