@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from protomask.detection.prototypes import PrototypeRule
 from protomask.errors import ConfigError
 from protomask.exporting.agreement import ONE_STAGE, TWO_STAGES
+from protomask.exporting.fcis import FCISGraph
+from protomask.exporting.fcis import proposing_parts as fcis_parts
 from protomask.exporting.matching import Limits
 from protomask.exporting.proto import READING as PROTO
 from protomask.exporting.prototypes import CandidatesGraph, PrototypeGraph, Reading
@@ -125,6 +127,14 @@ GRAPHS: dict[str, ExportGraph] = {
         openvino_int8=False,
         float_parts=("mask_iou_head",),
         parts=Parts(names=("objectness_logits", "rpn_box_deltas"), of=proposing_parts),
+    ),
+    "fcis": ExportGraph(
+        graph=FCISGraph,
+        as_is=True,
+        limits=TWO_STAGES,
+        through_onnx=True,
+        openvino_int8=False,
+        parts=Parts(names=("proposal_logits", "proposal_deltas"), of=fcis_parts),
     ),
 }
 """By the name of the family."""

@@ -73,7 +73,7 @@ def write_onnx(
             opset_version=OPSET,
             # The optimizer would fold batch norms, whose products half precision does not hold.
             optimize=info.precision != "float16",
-            custom_translation_table={torch.ops.torchvision.deform_conv2d.default: _deform_conv},
+            custom_translation_table=_translations(),
             verbose=False,
         )
     if program is None:  # only where torch.onnx writes the file itself
@@ -97,6 +97,17 @@ def write_onnx(
     else:
         # ONNX Runtime knows no ranges of channels.
         onnx.save(quantize(program.model_proto, calibration, left_out, channel_ranges=False), path)
+
+
+def _translations() -> dict[Any, Any]:
+    """What ONNX has for operations of PyTorch that it does not know."""
+    from protomask.exporting import voting  # noqa: F401 - it makes the operation known
+    from protomask.exporting.voting_onnx import vote
+
+    return {
+        torch.ops.torchvision.deform_conv2d.default: _deform_conv,
+        torch.ops.protomask.count_votes.default: vote,
+    }
 
 
 def _dynamic_shapes(info: ExportInfo) -> dict[str, dict[int, Any]] | None:

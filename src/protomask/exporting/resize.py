@@ -56,10 +56,15 @@ def shortfalls(geometry: ShortSideGeometry) -> Tensor:
     return torch.tensor(rows, dtype=torch.uint8)
 
 
-def resize_as_opencv(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """See `protomask.images.resize.resize_opencv`: for sides up to some 6000 pixels few values are one off."""
-    upper, lower, (upper_share, lower_share) = _taps(image.shape[1], size[0])
-    left, right, shares = _taps(image.shape[2], size[1])
+def resize_as_opencv(
+    image: Tensor, size: tuple[int, int], *, step: tuple[int | Tensor, int | Tensor] | None = None
+) -> Tensor:
+    """See `protomask.images.resize.resize_opencv`: for sides up to some 6000 pixels few values are one off.
+
+    ``step`` is numerator and denominator of the inverse of its ``scale``, whole numbers.
+    """
+    upper, lower, (upper_share, lower_share) = _taps(image.shape[1], size[0], step)
+    left, right, shares = _taps(image.shape[2], size[1], step)
     # Beyond the left and right edge the edge pixel counts whole, beyond the others its shares are cut apart.
     left_share, right_share = torch.where(left == right, shares.new_tensor([[2048.0], [0.0]]), shares)
     pixels = image.float()
@@ -75,16 +80,20 @@ def _part(wide: Tensor, share: Tensor) -> Tensor:
     return ((wide * coarse + (wide * fine / 64).floor()) / 1024).floor()
 
 
-def _taps(source: int, target: int) -> tuple[Tensor, Tensor, Tensor]:
+def _taps(
+    source: int, target: int, step: tuple[int | Tensor, int | Tensor] | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """For each of ``target`` pixels the two of ``source`` it lies between, (target,) int64, and their 2048ths of it.
 
-    A pixel beyond an edge has the same neighbour twice.
+    A pixel beyond an edge has the same neighbour twice. One pixel is ``step`` (a fraction) wide in the source, by
+    default ``source / target``.
     """
+    over, under = step or (source, target)
     # OpenCV divides in double precision. A runtime may even multiply by the inverse, but of whole numbers that float32
     # holds what is left of a division is exact.
-    parts = ((torch.arange(target) * 2 + 1) * source - target).float()
-    whole = (parts / (2 * target)).floor()
-    place = whole + (parts - whole * (2 * target)) / (2 * target)
+    parts = ((torch.arange(target) * 2 + 1) * over - under).float()
+    whole = (parts / (2 * under)).floor()
+    place = whole + (parts - whole * (2 * under)) / (2 * under)
     first = place.floor()
     share = place - first
     shares = (torch.stack((1 - share, share)) * 2048).round()

@@ -19,7 +19,7 @@ from protomask.detection.options import PredictOptions
 from protomask.images.decode import Pixels
 from protomask.masks.rle import decode_rle
 from protomask.models.families import read_output
-from protomask.models.fcis.model import FCIS, FCISOutput, Regions
+from protomask.models.fcis.model import FCIS, FCISOutput, Regions, look_twice
 from protomask.ops.geometry import preprocess_pixels
 from protomask.structures.instances import Instances
 
@@ -96,7 +96,7 @@ def test_proposals_are_the_official_ones(case: Case) -> None:
 
 def test_regions_are_the_official_ones(case: Case) -> None:
     size = case.output.image_sizes[0]
-    regions: Regions = case.network.look_twice(
+    regions: Regions = look_twice(
         case.output.score_maps[0], case.output.box_maps[0],
         torch.from_numpy(case.golden["prop/boxes_f64"]).float(), size,
     )  # fmt: skip

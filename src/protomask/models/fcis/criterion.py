@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from protomask.models.fcis.config import BINS, BOX_STDS
-from protomask.models.fcis.model import Pooled, pool
+from protomask.models.fcis.model import Pooled, own_cells, pool
 from protomask.models.fcis.proposals import anchors_of_map
 from protomask.models.fcis.targets import label_anchors, learnable, overlaps, pixel_boxes, project_masks
 from protomask.ops.boxes import encode_deltas
@@ -71,7 +71,8 @@ class FCISCriterion(nn.Module):
         boxes = pixel_boxes(objects.boxes)
         loss_objectness, loss_rpn_box = self.proposal_terms(output, index, boxes, crowd)
         regions = self._choose(output.proposals[index], boxes, objects, crowd)
-        pooled = pool(_full(output.score_maps[index]), _full(output.box_maps[index]), regions.boxes, size)
+        score_maps, box_maps = (own_cells(_full(maps[index]), size) for maps in (output.score_maps, output.box_maps))
+        pooled = pool(score_maps, box_maps, regions.boxes)
         terms = region_terms(pooled, regions, label_smoothing=self.label_smoothing)
         hardness = (
             terms.class_term + config.loss_weight_mask * terms.mask_term + config.loss_weight_box * terms.box_term

@@ -13,7 +13,7 @@ from protomask.detection.options import PredictOptions
 from protomask.detection.voting import Elected, VotingRows, elect, in_original_image
 from protomask.images.resize import short_side_scale
 from protomask.models.fcis.detect import detect, rule_of, settle
-from protomask.models.fcis.model import pool
+from protomask.models.fcis.model import own_cells, pool
 from protomask.models.inside import Candidates, Floats, Inside, PositionParts
 
 if TYPE_CHECKING:
@@ -77,8 +77,9 @@ def _positions(
     network: FCIS, output: FCISOutput, image: int, elected: Elected, rows: VotingRows, proposals: Floats
 ) -> PositionParts:
     boxes = output.regions[image].boxes[torch.from_numpy(elected.rows).to(output.score_maps.device)]
-    score_maps, box_maps = output.score_maps[image].float(), output.box_maps[image].float()
-    pooled = pool(score_maps, box_maps, boxes.float(), output.image_sizes[image])
+    size = output.image_sizes[image]
+    score_maps, box_maps = (own_cells(maps[image].float(), size) for maps in (output.score_maps, output.box_maps))
+    pooled = pool(score_maps, box_maps, boxes.float())
     scores = pooled.mask_logits(torch.from_numpy(elected.labels + 1).to(boxes.device)).cpu().numpy()
     return PositionParts(
         proposals=proposals,

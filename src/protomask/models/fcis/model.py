@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -144,8 +144,8 @@ class FCIS(nn.Module):
         regions: tuple[Regions, ...] = ()
         if not self.training:
             regions = tuple(
-                self.look_twice(score_maps[index].float(), box_maps[index].float(), boxes, size)
-                for index, (boxes, size) in enumerate(zip(proposals, images.sizes, strict=True))
+                look_twice(own_cells(scores.float(), size), own_cells(sides.float(), size), boxes, size)
+                for scores, sides, boxes, size in zip(score_maps, box_maps, proposals, images.sizes, strict=True)
             )
         return FCISOutput(
             image_sizes=images.sizes,
@@ -163,50 +163,44 @@ class FCIS(nn.Module):
         x = F.relu(self.narrow(last))
         return self.rpn(middle), self.score_maps(x), self.box_maps(x)
 
-    def look_twice(
-        self,
-        score_maps: Tensor,
-        box_maps: Tensor,
-        proposals: Tensor,
-        size: tuple[int, int],
-        pool_groups: PoolGroups = pool_groups,
-    ) -> Regions:
-        """Pool the proposals of one image, and the same maps again with the corrected ones.
 
-        Args:
-            score_maps: (K, h, w) of the image.
-            box_maps: (8 * 49, h, w) of the image.
-            proposals: (P, 4) xyxy, network pixels.
-            size: (h, w) of the image within the network's input.
-            pool_groups: what pools; an exported graph brings its own.
-
-        """
-        first = pool(score_maps, box_maps, proposals, size, pool_groups)
-        corrected = correct_boxes(proposals, first.box_deltas, size)
-        second = pool(score_maps, box_maps, corrected, size, pool_groups)
-        logits = [pooled.class_logits for pooled in (first, second)]
-        probs = [
-            pooled.mask_probs(own[:, 1:].argmax(dim=1) + 1) for pooled, own in zip((first, second), logits, strict=True)
-        ]
-        return Regions(torch.cat((proposals, corrected)), torch.cat(logits), torch.cat(probs))
-
-
-def pool(
+def look_twice(
     score_maps: Tensor,
     box_maps: Tensor,
-    boxes: Tensor,
+    proposals: Tensor,
     size: tuple[int, int],
     pool_groups: PoolGroups = pool_groups,
-) -> Pooled:
-    """What regions (N, 4) of one image see of its maps, see `FCIS.look_twice`."""
-    # A larger image of the batch may have more cells than this one.
-    rows, columns = (
-        torch.sym_min(have, (side + STRIDE - 1) // STRIDE)
-        for have, side in zip(score_maps.shape[1:], size, strict=True)
-    )
-    cells = bin_cells(boxes, (cast(int, rows), cast(int, columns)), bins=BINS, stride=STRIDE)
-    scores = pool_groups(score_maps[:, :rows, :columns], cells, groups=GROUPS)
-    boxes_seen = pool_groups(box_maps[:, :rows, :columns], cells, groups=GROUPS)
+) -> Regions:
+    """Pool the proposals of one image, and the same maps again with the corrected ones.
+
+    Args:
+        score_maps: (K, h, w) of the image, see `own_cells`.
+        box_maps: (8 * 49, h, w) likewise.
+        proposals: (P, 4) xyxy, network pixels.
+        size: (h, w) of the image within the network's input.
+        pool_groups: what pools; an exported graph brings its own.
+
+    """
+    first = pool(score_maps, box_maps, proposals, pool_groups)
+    corrected = correct_boxes(proposals, first.box_deltas, size)
+    second = pool(score_maps, box_maps, corrected, pool_groups)
+    logits = [pooled.class_logits for pooled in (first, second)]
+    probs = [
+        pooled.mask_probs(own[:, 1:].argmax(dim=1) + 1) for pooled, own in zip((first, second), logits, strict=True)
+    ]
+    return Regions(torch.cat((proposals, corrected)), torch.cat(logits), torch.cat(probs))
+
+
+def own_cells(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """The cells of (K, h, w) maps that an image of a size (H, W) has: a larger one of the batch may have more."""
+    return maps[:, : -(-size[0] // STRIDE), : -(-size[1] // STRIDE)]
+
+
+def pool(score_maps: Tensor, box_maps: Tensor, boxes: Tensor, pool_groups: PoolGroups = pool_groups) -> Pooled:
+    """What regions (N, 4) of one image see of its maps, see `look_twice`."""
+    cells = bin_cells(boxes, (score_maps.shape[1], score_maps.shape[2]), bins=BINS, stride=STRIDE)
+    scores = pool_groups(score_maps, cells, groups=GROUPS)
+    boxes_seen = pool_groups(box_maps, cells, groups=GROUPS)
     return Pooled(scores.view(*scores.shape[:3], scores.shape[3] // 2, 2), boxes_seen.mean(dim=(1, 2))[:, 4:])
 
 

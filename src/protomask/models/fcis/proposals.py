@@ -88,14 +88,15 @@ def select_proposals(
         scores: (P,) objectness in 0..1.
 
     """
-    rows, columns = (max(side // STRIDE, 1) for side in image_size)
-    logits, box_deltas = logits[:rows, :columns], box_deltas[:rows, :columns]
     anchors = anchors_of_map((logits.shape[0], logits.shape[1]), config).to(box_deltas)
+    whole = [torch.arange(count, device=logits.device) < torch.sym_max(side // STRIDE, 1)
+             for count, side in zip(logits.shape[:2], image_size, strict=True)]  # fmt: skip
+    complete = (whole[0][:, None] & whole[1])[:, :, None].expand(logits.shape[:3]).flatten()
     boxes = decode_deltas(box_deltas.flatten(0, 2), anchors, extent_offset=1.0, limit_above=False)
     boxes = clip_to_image(boxes, image_size, 1.0)
     scores = (logits[..., 1] - logits[..., 0]).flatten().sigmoid()
     # A network that diverged can ask for anything.
-    usable = is_at_least(boxes, MIN_SIDE, 1.0) & boxes.isfinite().all(dim=1) & scores.isfinite()
+    usable = complete & is_at_least(boxes, MIN_SIDE, 1.0) & boxes.isfinite().all(dim=1) & scores.isfinite()
     chosen = usable.nonzero()[:, 0]
     best, order = scores[chosen].topk(torch.sym_min(config.rpn_candidates, chosen.shape[0]))
     boxes = boxes[chosen[order]]
