@@ -263,7 +263,7 @@ def test_tables_are_whole(page: Path) -> None:
 @each_page
 def test_files_of_the_repository_exist(page: Path) -> None:
     places = (REPOSITORY, REPOSITORY / "src", REPOSITORY / "src" / "protomask")
-    for name in re.findall(r"(?<![\w/])(?:[\w\-]+/)+[\w\-]+\.py\b", page.read_text(encoding="utf-8")):
+    for name in re.findall(r"(?<![\w/.])(?:\.?[\w\-]+/)+[\w\-]+\.py\b", page.read_text(encoding="utf-8")):
         known = name in FILES_OF_OTHERS or any((place / name).is_file() for place in places)
         assert known, f"{page.name}: {name}"
 
@@ -290,6 +290,8 @@ def test_every_page_is_in_the_navigation_of_the_site() -> None:
     navigation = (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2].partition("\n\n")[0]
     shown = re.findall(r": (\S+\.md)$", navigation, flags=re.MULTILINE)
     assert len(shown) == len(set(shown))
+    docs = REPOSITORY / "docs"
+    written = {page.relative_to(docs).as_posix() for page in docs.rglob("*.md")}
+    made = {page.relative_to(docs).with_suffix(".md").as_posix() for page in docs.rglob("*.ipynb")}
     copied = {"changelog.md", "contributing.md"}  # from beside the README
-    written = {page.relative_to(REPOSITORY / "docs").as_posix() for page in (REPOSITORY / "docs").rglob("*.md")}
-    assert set(shown) == written | copied, "mkdocs.yml, nav: the page belongs under one of the four parts"
+    assert set(shown) == written | made | copied, "mkdocs.yml, nav: the page belongs under one of the four parts"

@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 import site_cli
+import site_notebooks
 import site_versions
 from site_links import broken_links
 
@@ -69,7 +70,9 @@ def build(*, is_versioned: bool = False) -> list[str]:
         subprocess.CalledProcessError: Zensical warned of something, and has said of what.
 
     """
-    configuration = configure(site_cli.write_pages(stage()), is_versioned=is_versioned)
+    docs = stage()
+    site_notebooks.write_pages(docs)
+    configuration = configure(site_cli.write_pages(docs), is_versioned=is_versioned)
     shutil.rmtree(SITE, ignore_errors=True)
     command = [sys.executable, "-m", "zensical", "build", "--clean", "--strict", "--config-file", str(configuration)]
     subprocess.run(command, cwd=BUILD, check=True)

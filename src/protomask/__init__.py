@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from protomask.structures.instances import Instances
     from protomask.structures.target import Target
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Imported on first use: `import protomask` and the command line's --help wait for nothing.
 _LAZY = {
