@@ -22,7 +22,7 @@ DOWNLOADED = frozenset({
 })  # fmt: skip
 """Published files: ``runs/mine`` takes their place."""
 SMALL_RUN = {
-    "iterations": 2, "image_size": 128, "batch_size": 2, "num_workers": 0, "report": False, "check_data": False,
+    "iterations": 2, "image_size": 128, "batch_size": 2, "num_workers": 0, "check_data": False,
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +22,7 @@ from PIL import Image
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "docs" / "notebooks"
 WIDEST = 720
 """Pixels of an image that is kept."""
+_COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def run_notebook(path: Path) -> NotebookNode:
@@ -44,9 +46,11 @@ def slim(notebook: NotebookNode) -> NotebookNode:
         for output in cell.get("outputs", ()):
             if output.get("name") == "stderr":
                 continue
-            if output.output_type == "stream" and kept and kept[-1].output_type == "stream":
-                kept[-1]["text"] += output["text"]
-                continue
+            if output.output_type == "stream":
+                output["text"] = _COLOURS.sub("", output["text"])
+                if kept and kept[-1].output_type == "stream":
+                    kept[-1]["text"] += output["text"]
+                    continue
             data = output.get("data", {})
             png = data.pop("image/png", None)
             if png is not None:
