@@ -24,7 +24,7 @@ from protomask.errors import ConfigError
         ("weight_decay", -1, "at least 0"),
         ("lr_steps", (0.9, 0.3), "rising fractions"),
         ("lr_steps", (280_000.0,), "rising fractions"),
-        ("freeze_bn", "yes", "one of auto, True, False"),
+        ("freeze_bn", "yes", "one of auto, statistics, True, False"),
         ("device", "tpu", "one of auto, cpu, cuda, mps"),
         ("mixed_precision", "fp8", "one of no, bf16, fp16"),
         ("num_workers", -1, "at least 0"),

@@ -178,6 +178,17 @@ def test_frozen_batch_norm_stays_frozen() -> None:
     assert network[0].weight.grad is not None
 
 
+def test_batch_norm_may_learn_on_fixed_statistics() -> None:
+    network = _small_network()
+    assert freeze_batch_norm(network, affine=False) == 2
+    network.train()
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    before = [buffer.clone() for buffer in network.buffers()]
+    network(torch.randn(2, 3, 4, 4)).sum().backward()
+    assert all(map(torch.equal, network.buffers(), before))
+    assert all(norm.weight.grad is not None and norm.bias.grad is not None for norm in norms)
+
+
 def test_biases_may_learn_faster_and_without_decay() -> None:
     network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     options = OptimizerOptions(weight_decay=0.5, bias_learning_rate_factor=2.0, bias_weight_decay=False)

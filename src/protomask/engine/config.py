@@ -109,7 +109,8 @@ class TrainConfig(Settings):
         sync_batch_norm: Let all processes share the statistics of batch norm (CUDA only).
         frozen_stages: Fix the first layers of the backbone: 1 for those of stride 2 (the stem), 2 also for those of
             stride 4 (layer1 of a ResNet), up to 5 for all.
-        freeze_bn: Fix batch norm: true, false, or "auto" for the published rule, which does so for batches below 6.
+        freeze_bn: Fix batch norm: true, false, "statistics" to fix only its running statistics, as official FCIS
+            trainings do, or "auto" for the published rule, which does so for batches below 6.
         augmentation: Random changes of the training images.
         check_data: Look for trouble in the data set before the run starts: errors stop it, warnings are shown. The verb
             "data check" looks at everything.
@@ -170,7 +171,7 @@ class TrainConfig(Settings):
     max_bad_steps: Count = 10
     sync_batch_norm: bool = False
     frozen_stages: Annotated[int, Between(0, 5)] = 0
-    freeze_bn: Literal["auto"] | bool = "auto"
+    freeze_bn: Literal["auto", "statistics"] | bool = "auto"
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     check_data: bool = True
     overfit: Count | None = None

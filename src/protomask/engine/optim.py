@@ -272,8 +272,8 @@ def freeze_stages(backbone: Backbone, count: int) -> None:
         raise ConfigError(f"frozen_stages: expected 0, as the backbone {why}, got {count}")
 
 
-def freeze_batch_norm(network: Module) -> int:
-    """Fix every batch norm: running statistics are used and kept, weight and bias get no gradient.
+def freeze_batch_norm(network: Module, *, affine: bool = True) -> int:
+    """Fix every batch norm: running statistics are used and kept, and with ``affine`` weight and bias get no gradient.
 
     A later ``network.train()`` does not undo it. Keys of the state dict stay the same.
 
@@ -285,7 +285,7 @@ def freeze_batch_norm(network: Module) -> int:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.__class__ = _FrozenBatchNorm2d
-            module.requires_grad_(False).eval()
+            module.requires_grad_(module.weight.requires_grad and not affine).eval()
             count += 1
     return count
 

@@ -207,7 +207,7 @@ def prepare_network(network: Network, config: TrainConfig, accelerator: Accelera
         freeze_all_but(network, part)
         reporter.message(f"only {config.train_only} is trained")
     elif config.freezes_batch_norm:
-        frozen = freeze_batch_norm(network)
+        frozen = freeze_batch_norm(network, affine=config.freeze_bn != "statistics")
         reporter.message(f"batch norm: {frozen} layers fixed (freeze_bn {config.freeze_bn}, batch {config.batch_size})")
     freeze_stages(network.backbone, config.frozen_stages)
     if config.sync_batch_norm:
