@@ -22,14 +22,16 @@ REMEDIES: dict[str, str] = {
     "classification": "more images of the classes that are mixed up; check the labels; more iterations",
     "localisation": "a larger image_size; more iterations",
     "both": "more images of these objects; more iterations",
-    "duplicate": "a lower iou_threshold; nms=batched instead of fast",
-    "background": "a higher score_threshold; images without objects in training; annotate what was forgotten",
+    "duplicate": "overlap=mask_iou; a lower iou_threshold",
+    "background": "a higher score_threshold, or threshold_for a precision; images without objects in training; "
+    "annotate what was forgotten",
     "missed": "a lower score_threshold; a larger image_size, or tile, for small ones; more max_detections in crowds",
-    "merged": "a larger image_size; more crowded images or copy_paste in training",
+    "merged": "crop=component; exclusive=score; a larger image_size; more crowded images or copy_paste in training",
     "split": "a lower iou_threshold; a smaller image_size, or no tile, for large objects",
-    "cut by the box": "more iterations: the boxes are too small or in the wrong place",
-    "leakage": "boxes that are too large: more iterations; more prototypes (num_prototypes); more crowded images",
-    "boundary only": "a larger image_size; one more upsampling of the prototypes (protonet_upsamplings)",
+    "cut by the box": "crop_margin=0.1 with crop=component; more iterations: boxes are too small or in the wrong place",
+    "leakage": "crop=component; exclusive=score; more iterations: boxes are too large; more prototypes; "
+    "more crowded images",
+    "boundary only": "edges=pixels; a larger image_size; one more upsampling of the prototypes (protonet_upsamplings)",
     "other": "more images of these objects; more prototypes (num_prototypes)",
 }
 """Settings of prediction and of training that work against an error."""
