@@ -37,7 +37,7 @@ def test_version(run: Run) -> None:
     ("arguments", "message"),
     [
         (["predct"], "no verb 'predct', did you mean 'predict'?"),
-        (["nothing-like-it"], "there are: predict, track, serve, train, eval"),
+        (["nothing-like-it"], "there are: predict, track, bulk, serve, train, "),
         (["data", "sinth"], "no verb 'data sinth', did you mean 'data synth'?"),
         (["--wrong"], "unrecognized arguments: --wrong"),
         (["predict"], "missing: inputs"),

@@ -88,7 +88,7 @@ class BulkOptions(Settings):
         image_root: folder or address that relative paths in listings and Parquet files start from; the current folder
             by default.
         shard_size: images of each file that is written; the unit that an interrupted run loses.
-        engine: local starts processes on this machine, ray uses a Ray cluster.
+        engine: what spreads the work: local is processes on this machine, ray is a Ray cluster.
         workers: processes, or actors of Ray, each with its own model; as many as the processors allow by default.
         threads: threads of each worker for the network.
         gpus: GPUs that Ray reserves for each worker; may be a fraction.
