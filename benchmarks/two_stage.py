@@ -1,8 +1,8 @@
 """One stage against two, with and without mask scores: AP and time per image after equally long trainings.
 
-YOLACT, Mask R-CNN and Mask Scoring R-CNN on the same backbone, at the same image size, from the same start, train for
-the same wall-clock time on the same machine: a short trial of each tells how many steps that is. The two-stage models
-are narrowed (pyramid 128, head 256, 64 regions per image), or a CPU would see no more than a few hundred images.
+YOLACT, Mask R-CNN, Mask Scoring R-CNN and FCIS on the same backbone, at the same image size, from the same start, train
+for the same wall-clock time on the same machine: a short trial of each tells how many steps that is. The models with
+regions are narrowed (pyramid 128, head 256, 64 regions per image), or a CPU would see only a few hundred images.
 """
 
 from __future__ import annotations
@@ -40,10 +40,19 @@ NARROW: dict[str, Any] = {
     "rpn_candidates": 300,
     "max_proposals": 300,
 }
+NARROW_FCIS: dict[str, Any] = {
+    "rpn_channels": 128,
+    "head_channels": 256,
+    "anchor_sizes": [12, 24, 48, 96, 192],
+    "hard_regions": 64,
+    "rpn_candidates": 500,
+    "max_proposals": 100,
+}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "YOLACT": ("yolact_nano", {}),
     "Mask R-CNN": ("mask_rcnn_resnet50_fpn", NARROW),
     "Mask Scoring R-CNN": ("ms_rcnn_resnet50_fpn", NARROW),
+    "FCIS": ("fcis_resnet50", NARROW_FCIS),
 }
 TRIAL_STEPS = 30
 COLUMNS = ("mask AP", "mask AP50", "mask AP75", "box AP")
@@ -62,7 +71,8 @@ def main() -> None:
     )
     parser.add_argument("--minutes", type=float, default=20, help="training time of each model")
     parser.add_argument("--image-size", type=positive, default=256, help="side, or short side, of the input")
-    parser.add_argument("--backbone", default="efficientnet_lite0", help="of all three")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="only these")
+    parser.add_argument("--backbone", default="efficientnet_lite0", help="of all models")
     parser.add_argument("--backbone-weights", help="file with ImageNet weights to start from; random without")
     parser.add_argument("--batch-size", type=positive, default=4, help="images per step")
     parser.add_argument("--learning-rate", type=float, default=0.025, help="at batch size 8, of YOLACT")
@@ -72,7 +82,7 @@ def main() -> None:
     data = prepare(options)
     runs: dict[str, dict[str, Any]] = {}
     steps: dict[str, int] = {}
-    for title, (model, fields) in MODELS.items():
+    for title, (model, fields) in ((title, MODELS[title]) for title in options.models):
         runs[title] = {
             "model": model,
             "weights": None,
