@@ -42,7 +42,7 @@ def make_world(folder: Path) -> None:
     for name in ("photos", "frames"):
         shutil.copytree(folder, folder / name, ignore=lambda _, names: [n for n in names if not n.startswith("scene")])
     size = ("--height", "128", "--width", "128", "--seed", "7")
-    run("data", "synth", "shapes", "--images", "4", "--val-images", "3", *size)
+    run("data", "synth", "shapes", "--images", "4", "--val-images", "8", *size)
     run("data", "synth", "clips", "--video", "--videos", "1", "--frames", "4", *size)
     run("data", "convert", "shapes", "labelled", "--to", "labelme")
     _rename_classes(folder / "shapes", folder / "mydata")
@@ -73,7 +73,7 @@ def _rename_classes(source: Path, folder: Path) -> None:
     shutil.copy(folder / "annotations" / "val.json", folder / "annotations" / "test.json")
     shutil.copytree(folder / "images" / "val", folder / "images" / "test")
     content = json.loads((folder / "annotations" / "val.json").read_text())
-    for entry, image_id in zip(content["images"], (17, 18, 19), strict=True):
+    for entry, image_id in zip(content["images"], range(17, 25), strict=True):
         for one in content["annotations"]:
             one["image_id"] = image_id if one["image_id"] == entry["id"] else one["image_id"]
         entry["id"] = image_id
