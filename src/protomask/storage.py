@@ -23,7 +23,10 @@ _OF_ARROW = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
 """Schemes that pyarrow knows itself; fsspec knows others, and those of packages that are installed beside it."""
 _MAGIC = re.compile(r"[*?[]")
 _ATTEMPTS = 3
-"""To read from a store: a network has hiccups, and an image must not become an error row because of one."""
+"""To read from a store of fsspec's: a network has hiccups, and an image must not become an error row because of one.
+
+What pyarrow knows itself tries again by itself.
+"""
 
 
 @dataclass(frozen=True)
@@ -249,7 +252,7 @@ def _filesystem(root: str) -> tuple[fs.FileSystem, str]:
 
 def _asked(place: Place, ask: Callable[[], Result]) -> Result:
     """What a store answers, asked again where the network fails."""
-    attempts = 1 if place.is_local else _ATTEMPTS
+    attempts = 1 if place.is_local or place.root.partition("://")[0] in _OF_ARROW else _ATTEMPTS
     for attempt in range(1, attempts + 1):
         try:
             return ask()

@@ -115,6 +115,13 @@ def test_what_is_refused(folder: Path, tmp_path: Path, here: list[int]) -> None:
         run(folder, tmp_path / "out", resume=True)
 
 
+def test_a_run_without_any_file_has_not_begun(folder: Path, tmp_path: Path, here: list[int]) -> None:
+    with pytest.raises(ConfigError, match="classes"):
+        run(folder, tmp_path / "out", options=PredictOptions(classes=("horse",)))
+    assert (tmp_path / "out" / "plan.json").is_file()
+    assert run(folder, tmp_path / "out", options=PredictOptions(classes=("disk",))).images == 9
+
+
 def test_another_file_of_the_same_name_is_another_model(tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(b"one")
     before = BulkModel(model=str(tmp_path / "a.onnx")).fingerprint()

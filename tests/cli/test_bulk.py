@@ -18,6 +18,7 @@ def test_bulk(run: Run, tmp_path: Path) -> None:
     arguments = ("bulk", folder, "--output", tmp_path / "out", "--workers", 1, "--shard-size", 2)
     outcome = run(*arguments)
     assert outcome.code == 0, outcome.err
+    assert "note: no --model was named" in outcome.err
     assert "3 images\n2 of 3 images predicted, 1 failed, " in outcome.out
     assert sorted(path.name for path in (tmp_path / "out" / "shards").iterdir()) == ["000000.parquet", "000001.parquet"]
     again = run(*arguments)

@@ -108,16 +108,16 @@ class Plan:
 
 
 def make_plan(inputs: Sequence[str], model: BulkModel, options: PredictOptions, bulk: BulkOptions) -> Plan:
-    """List the images and write the plan; a run that dies before the plan is there has not begun.
+    """List the images and write the plan; a run that dies before its first file has not begun.
 
     Raises:
         DataError: an input cannot be read, or stands for no image.
-        ConfigError: the output has a plan already.
+        ConfigError: the output has files of another run.
         ProtomaskError: the output cannot be written.
 
     """
     output = place_of(bulk.output)
-    if output.child(PLAN_NAME).kind() != "nothing":
+    if _has_files(output):
         raise ConfigError(f"output: expected a new folder, or resume to go on, got {output}, which has a {PLAN_NAME}")
     output.make_folder()
     images = _write_listing(output.child(LISTING_NAME), image_rows(inputs, bulk), bulk.shard_size)
@@ -133,6 +133,11 @@ def make_plan(inputs: Sequence[str], model: BulkModel, options: PredictOptions, 
     }  # fmt: skip
     output.child(PLAN_NAME).write((json.dumps(content, indent=2) + "\n").encode())
     return plan
+
+
+def _has_files(output: Place) -> bool:
+    """Whether a run has finished a file; one that has not, such as a run without its model, leaves nothing to keep."""
+    return output.child(PLAN_NAME).kind() != "nothing" and bool(output.child(SHARD_FOLDER).entries()[0])
 
 
 def read_plan(output: str) -> Plan:
@@ -165,7 +170,7 @@ def resume_plan(inputs: Sequence[str], model: BulkModel, options: PredictOptions
         ProtomaskError: there is no plan, and none can be written.
 
     """
-    if place_of(bulk.output).child(PLAN_NAME).kind() == "nothing":
+    if not _has_files(place_of(bulk.output)):
         return make_plan(inputs, model, options, bulk)
     plan = read_plan(bulk.output)
     for name, wanted in _made_from(inputs, model, options, bulk).items():

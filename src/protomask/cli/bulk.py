@@ -41,8 +41,11 @@ def run(inputs: list[str], bulk: BulkOptions, model: BulkModel, options: Predict
 
     from protomask.bulk.run import predict_bulk
     from protomask.cli.codes import DONE, FAILED
+    from protomask.cli.default_model import DefaultModelNotes
     from protomask.cli.output import dump_json, progress
 
+    if model.model is None and model.weights is None:
+        DefaultModelNotes(model.load(threads=1), options).begin()
     with progress("bulk", None, quiet=json, lines=True) as bar:
         result = predict_bulk(inputs, bulk, model=model, options=options, reporter=_Shown(bar))
     if json:

@@ -51,7 +51,7 @@ class TrainConfig(Settings):
 
     Attributes:
         data: Data set: a folder with annotations/{train,val}.json and images/{train,val}/, or a YAML file naming the
-            four paths.
+            four paths; or the folder or address of one in Parquet.
         model: What to train: a zoo name (`protomask models` lists them) for its network on a backbone with ImageNet
             weights; or a weights file, a run folder or an hf:// address to go on from. By default that of the weights,
             else yolact_nano.
