@@ -78,7 +78,8 @@ def test_a_file_says_what_it_is(exported: ExportedPredictor) -> None:
     assert info.provenance == {"source": "untrained"}
     assert info.protomask_version == protomask.__version__
     assert json.loads(info.to_json())["thresholds"] == {
-        "nms": "fast", "iou_threshold": 0.5, "candidate_threshold": 0.0, "max_detections": 100,
+        "nms": "fast", "overlap": "box_iou", "iou_threshold": 0.5, "candidate_threshold": 0.0, "max_detections": 100,
+        "crop": "box", "crop_margin": 0.0, "edges": "grid",
     }  # fmt: skip
 
 
@@ -366,7 +367,6 @@ def test_a_model_that_finds_nothing_is_exported_with_a_warning(
         ("tiny.pt", {}, "output: expected a file name ending in .onnx or .xml"),
         ("tiny.xml", {"calibration": []}, "calibration: expected at least one image"),
         ("tiny.onnx", {"images": []}, "images: expected at least one"),
-        ("tiny.onnx", {"options": PredictOptions(nms="soft_linear")}, "nms: expected fast"),
         ("tiny.onnx", {"precision": "float16"}, "precision: expected float32, or an .onnx file in the form candidates"),
         ("tiny.xml", {"precision": "float16", "form": "candidates"}, "precision: expected float32, or an .onnx file"),
         ("tiny.onnx", {"form": "candidates", "fixed_size": True}, "mask_size, fixed_size: expected none in the form"),
