@@ -19,6 +19,7 @@ NAMES = ("cat", "dog", "person")
 DOWNLOADED = frozenset({
     "yolact_resnet50", "ms_rcnn_resnet50_fpn", "ms_rcnn_r101_caffe_fpn_1x_coco", "model_final.pkl",
     "model_final_f10217.pkl", "yolact_base_54_800000.pth", "mine.pth", "yolact_r50_1x8_coco_20200908-f38d58df.pth",
+    "fcis_coco-0000.params", "mine-0008.params",
 })  # fmt: skip
 """Published files: ``runs/mine`` takes their place."""
 SMALL_RUN = {

@@ -14,9 +14,12 @@ from test_docs import PAGES, REPOSITORY, code_blocks
 
 TESTED_ELSEWHERE = {"README.md", "tutorial.md"}
 SMALLER = {
-    "epochs=5, trials=20": "iterations=2, image_size=128, batch_size=2, num_workers=0, trials=2",
+    "epochs=5, trials=20": (
+        "iterations=2, image_size=128, batch_size=2, num_workers=0, trials=2, pretrained_backbone=False"
+    ),
     "rounds=3": "rounds=1",
     "range(25)": "range(2)",
+    'start="0:10"': 'start="0:00"',
     'open_source("rtsp://192.168.1.20/stream1")': 'open_source("street.mp4")',  # a camera that is not here
     "recursive=True, shard_size=200)": "recursive=True, shard_size=200, resume=True, workers=1)",
 }

@@ -199,7 +199,8 @@ class PrototypeGraph(nn.Module):
             places, labels = pairs // config.num_classes, pairs % config.num_classes
             groups = labels
         if config.overlap == "box_iou":
-            overlaps = torch.nan_to_num(box_overlaps(boxes[places]))
+            overlaps = box_overlaps(boxes[places])
+            overlaps = torch.where(overlaps.isnan(), 0.0, overlaps)  # OpenVINO knows no nan_to_num
         else:
             mask_probs = self.reading.masks(self.network, prototypes, parameters[places], boxes[places])
             overlaps = mask_overlaps(mask_probs, config.overlap)
