@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 from protomask.detection.options import NmsMode
+from protomask.errors import ConfigError
 from protomask.settings import AtLeast, AtMost, Count, Settings, Text, Unit
 
 # Upper limits are far above any use: a damaged file must not ask for gigabytes, or for loops without end.
@@ -49,6 +50,17 @@ class ModelConfig(Settings):
     def scores_masks(self) -> bool:
         """Whether the network says how good each mask is."""
         return False
+
+    def names_of_classes(self, class_names: Sequence[str]) -> tuple[str, ...]:
+        """The names of a network's labels.
+
+        Raises:
+            ConfigError: not as many as ``num_classes``.
+
+        """
+        if len(class_names) != self.num_classes:
+            raise ConfigError(f"class_names: expected {self.num_classes} names (num_classes), got {len(class_names)}")
+        return tuple(class_names)
 
     def _implied_by(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Further changes that come with these."""

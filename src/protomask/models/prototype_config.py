@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,7 +19,7 @@ _Config = TypeVar("_Config", bound="PrototypeModelConfig")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrototypeModelConfig(ModelConfig):
+class PrototypeModelConfig(ModelConfig, ABC):
     """Base of the config of a model whose masks are made of prototypes.
 
     Attributes:
@@ -47,9 +48,9 @@ class PrototypeModelConfig(ModelConfig):
     edges: Edges = "grid"
 
     @property
+    @abstractmethod
     def anchors_per_level(self) -> tuple[int, ...]:
         """Anchors, or points, of each level, finest first."""
-        raise NotImplementedError
 
     @property
     def sums_prototypes(self) -> bool:

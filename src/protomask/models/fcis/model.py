@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from protomask.detection.calibration import Calibration
-from protomask.errors import ConfigError
 from protomask.models.class_layers import ClassLayer
 from protomask.models.fcis.config import BINS, BOX_STDS, GROUPS, STRIDE, FCISConfig
 from protomask.models.fcis.geometry import image_geometry
@@ -101,10 +100,8 @@ class FCIS(nn.Module):
 
     def __init__(self, config: FCISConfig, class_names: Sequence[str], *, pretrained_backbone: bool = False) -> None:
         super().__init__()
-        if len(class_names) != config.num_classes:
-            raise ConfigError(f"class_names: expected {config.num_classes} names (num_classes), got {len(class_names)}")
         self.config = config
-        self.class_names = tuple(class_names)
+        self.class_names = config.names_of_classes(class_names)
         self.calibration: Calibration | None = None
         self.geometry = image_geometry(config)
         self.backbone = build_backbone(config.backbone, ("C4", "C5"), pretrained=pretrained_backbone)

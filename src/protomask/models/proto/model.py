@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from protomask.detection.calibration import Calibration
-from protomask.errors import ConfigError
 from protomask.models.class_layers import ClassLayer
 from protomask.models.layers.backbone import build_backbone
 from protomask.models.layers.fpn import FeaturePyramid, xavier_convolutions
@@ -39,10 +38,8 @@ class ProtoNetwork(nn.Module):
 
     def __init__(self, config: ProtoConfig, class_names: Sequence[str], *, pretrained_backbone: bool = False) -> None:
         super().__init__()
-        if len(class_names) != config.num_classes:
-            raise ConfigError(f"class_names: expected {config.num_classes} names (num_classes), got {len(class_names)}")
         self.config = config
-        self.class_names = tuple(class_names)
+        self.class_names = config.names_of_classes(class_names)
         self.calibration: Calibration | None = None
         self.geometry = image_geometry(config)
         self.backbone = build_backbone(config.backbone, config.backbone_levels, pretrained=pretrained_backbone)

@@ -15,7 +15,6 @@ from torchvision.ops import FeaturePyramidNetwork, roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from protomask.detection.calibration import Calibration
-from protomask.errors import ConfigError
 from protomask.models.class_layers import ClassLayer
 from protomask.models.layers.backbone import build_backbone, use_caffe_strides
 from protomask.models.rcnn.config import RCNNConfig
@@ -67,10 +66,8 @@ class MaskRCNN(nn.Module):
 
     def __init__(self, config: RCNNConfig, class_names: Sequence[str], *, pretrained_backbone: bool = False) -> None:
         super().__init__()
-        if len(class_names) != config.num_classes:
-            raise ConfigError(f"class_names: expected {config.num_classes} names (num_classes), got {len(class_names)}")
         self.config = config
-        self.class_names = tuple(class_names)
+        self.class_names = config.names_of_classes(class_names)
         self.calibration: Calibration | None = None
         conventions = config.conventions
         self.geometry = image_geometry(config)
