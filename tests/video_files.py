@@ -44,11 +44,14 @@ def write_video(
     audio: bool = False,
     format: str | None = None,
     container: dict[str, str] | None = None,
+    title: str | None = None,
 ) -> Path:
     """Write a video of RATE frames per second, or of frames at these times."""
     base = Fraction(1, 90_000)
     options = {"crf": "12", "preset": "ultrafast"} if codec.startswith("libx26") else {}
     with av.open(str(path), "w", format=format, options=container or {}) as output:
+        if title is not None:
+            output.metadata["title"] = title
         stream = output.add_stream(codec, rate=RATE, options=options)
         stream.height, stream.width, stream.pix_fmt, stream.gop_size = *size, pix_fmt, gop
         if codec.startswith("lib"):

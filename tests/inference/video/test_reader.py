@@ -17,6 +17,7 @@ from protomask.errors import DataError
 from protomask.images.decode import Pixels
 from protomask.inference.video.address import file_address
 from protomask.inference.video.choice import Place
+from protomask.inference.video.encoding import SourceInfo, source_info
 from protomask.inference.video.options import VideoOptions
 from protomask.inference.video.reader import VideoFile
 from protomask.structures.frame import Frame
@@ -130,6 +131,14 @@ def test_a_variable_rate_keeps_its_times(tmp_path: Path) -> None:
 def test_ten_bits_and_more_color(codec: str, pix_fmt: str, tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mkv", 3, codec=codec, pix_fmt=pix_fmt)
     assert numbers(path) == [0, 1, 2]
+
+
+def test_a_title_that_is_not_utf_8(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "named.avi", 2, codec="mpeg4", title="A STREET")
+    path.write_bytes(path.read_bytes().replace(b"A STREET", b"\x82\xe8 \xff\xfe\x82\xe8 "))
+    frames, warned = frames_of(path)
+    assert (len(frames), warned) == (2, [])
+    assert source_info(str(path)) != SourceInfo()  # it was read
 
 
 def test_odd_sides(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from protomask.errors import ConfigError
-from protomask.inference.video.library import load_av
+from protomask.inference.video.library import any_metadata, load_av
 from protomask.settings import AtLeast, Settings
 
 CodecName = Literal["h264", "hevc", "vp9", "av1"]
@@ -108,7 +108,7 @@ def source_info(source: str) -> SourceInfo:
     try:
         if not path.is_file():
             return SourceInfo()
-        with av.open(f"file:{path}") as container:
+        with av.open(f"file:{path}", **any_metadata()) as container:
             stream = container.streams.video[0]
             rate = stream.average_rate or stream.guessed_rate or Fraction(25)
             base = stream.time_base if stream.time_base and stream.time_base <= _COARSEST_BASE else USUAL_BASE

@@ -32,6 +32,11 @@ def load_av() -> Any:
     return av
 
 
+def any_metadata() -> dict[str, str]:
+    """Arguments of ``av.open`` that let it open a file whose title is not UTF-8; from PyAV 19 on it always does."""
+    return {"metadata_errors": "replace"} if int(load_av().__version__.split(".")[0]) < 19 else {}
+
+
 def warn(text: str) -> None:
     """Say what is wrong with a video."""
     warnings.warn(text, VideoWarning, stacklevel=3)

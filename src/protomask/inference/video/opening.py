@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from protomask.errors import DataError
 from protomask.inference.video.address import Address
-from protomask.inference.video.library import BUFFER_BYTES, load_av, reason
+from protomask.inference.video.library import BUFFER_BYTES, any_metadata, load_av, reason
 from protomask.inference.video.options import VideoOptions
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def opened(
         container = av.open(
             file or address.url, "r", format=format, options=wanted, buffer_size=BUFFER_BYTES if not live else 1 << 15,
             timeout=None if file is not None or path is not None else (OPEN_SECONDS, READ_SECONDS),
-            metadata_errors="replace",
+            **any_metadata(),
         )  # fmt: skip
     except (av.FFmpegError, OSError, ValueError) as error:
         raise DataError(f"{address.name}: cannot be opened as a video: {_words(error)}") from error

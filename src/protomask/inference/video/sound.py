@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from protomask.inference.video.library import load_av, reason, warn
+from protomask.inference.video.library import any_metadata, load_av, reason, warn
 
 _FITTING = {
     "mp4": {"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"},
@@ -47,7 +47,7 @@ class Sound:
         """
         av = load_av()
         try:
-            container = av.open(f"file:{Path(source)}")
+            container = av.open(f"file:{Path(source)}", **any_metadata())
         except (av.FFmpegError, OSError, ValueError) as error:
             warn(f"{source}: its sound cannot be kept: {reason(error)}")
             return None
