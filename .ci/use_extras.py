@@ -36,7 +36,8 @@ def use_light() -> None:
 def use_serve() -> None:
     server = subprocess.Popen([COMMAND, "serve", "yolact_nano", "--port", "8931"], stdout=subprocess.DEVNULL)
     try:
-        for _ in range(120):
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline:
             time.sleep(0.5)
             try:
                 with urllib.request.urlopen("http://127.0.0.1:8931/", timeout=5) as answer:
@@ -47,7 +48,7 @@ def use_serve() -> None:
         raise AssertionError("the server never answered")
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(120)
 
 
 def use_supervision() -> None:
@@ -104,8 +105,13 @@ def use_torch() -> None:
 
 def use_onnx() -> None:
     use_torch()
-    run("export", "runs/mine/best.safetensors", "--format", "onnx", "--output", "mine.onnx")
-    run("predict", SCENE, "--model", "mine.onnx", "--save-dir", "exported")
+    run("export", "runs/mine/best.safetensors", "--format", "onnx", "--output", "exported.onnx")
+    run("predict", SCENE, "--model", "exported.onnx", "--save-dir", "exported")
+
+
+def use_tutorial() -> None:
+    Path("tutorial").mkdir()
+    subprocess.run([sys.executable, str(Path(__file__).with_name("follow_tutorial.py"))], check=True, cwd="tutorial")
 
 
 def use_int8() -> None:
@@ -146,6 +152,9 @@ def main() -> int:
         else:
             globals()[f"use_{extra}"]()
         print(f"  {extra}: used", flush=True)
+    if {"onnx", "openvino"} <= set(sys.argv[1:]):
+        use_tutorial()
+        print("  tutorial: followed", flush=True)
     return 0
 
 
