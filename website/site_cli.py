@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -78,14 +79,21 @@ def _option(action: argparse.Action, formatter: Any) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Help is plain text: what Markdown would read as markup stands as it is, option names as code."""
-    words = []
-    for word in text.replace("<", "&lt;").split():
-        bare = word.rstrip(".,;:)")
-        if bare.startswith("--") or "{" in bare or "*" in bare or "_" in bare.strip("`("):
-            opening = "(" if bare.startswith("(") else ""
-            bare = bare.removeprefix("(")
-            code = bare if bare.startswith("`") else f"`{bare.strip('`')}`"
-            word = opening + (bare if "`" in bare else code) + word[len(opening) + len(bare) :]
-        words.append(word)
-    return " ".join(words)
+    """Help is plain text: what Markdown would read as markup stands as it is, option names and mappings as code."""
+    parts = re.split(r"('?\{[^{}]*\}'?)", text)
+    mappings = {f"\0{number}": part for number, part in enumerate(parts) if number % 2 and " " in part}
+    joined = "".join(f"\0{number}" if f"\0{number}" in mappings else part for number, part in enumerate(parts))
+    shown = " ".join(_word(word) for word in joined.replace("<", "&lt;").split())
+    for key, mapping in mappings.items():
+        shown = shown.replace(key, f"`{mapping}`")
+    return shown
+
+
+def _word(word: str) -> str:
+    bare = word.rstrip(".,;:)")
+    if not (bare.startswith("--") or "{" in bare or "*" in bare or "_" in bare.strip("`(")):
+        return word
+    opening = "(" if bare.startswith("(") else ""
+    bare = bare.removeprefix("(")
+    code = bare if "`" in bare else f"`{bare}`"
+    return opening + code + word[len(opening) + len(bare) :]

@@ -268,7 +268,7 @@ def evaluate(
         model: a predictor, or what `load` takes.
         data: data set, as for `train`.
         split: part of the data set to measure on: "val", "test", or any other that it has.
-        errors: also say what goes wrong, and what each type of error costs: ``CocoMetrics.errors``. Detections above
+        errors: also report what goes wrong and what each type of error costs: ``CocoMetrics.errors``. Detections above
             the ``score_threshold`` of the options are counted.
         options: of the prediction. Everything is found whatever it scores; ``max_detections`` also says how many
             detections of an image count, COCO's 100 where it says nothing.
@@ -407,7 +407,7 @@ def check(
 
     Args:
         data: data set, as for `train`.
-        split: the only part of the data set to look at; by default all that it has, and train and val in any case.
+        split: the only part of the data set to check; by default all parts it has, and always train and val.
         model: the model that is to learn it, as `load` takes it; its anchors are compared with the objects. None
             compares none.
         model_options: fields of the model's config to change.

@@ -27,6 +27,7 @@ def test_an_option_has_its_type_its_default_and_its_text() -> None:
     assert "### `--data` { #data }\n\n`TEXT`, required\n" in page
     assert "### `--resume` { #resume }\n\nalso `--no-resume`, default `no`\n" in page
     assert "`images/{train,val}/`" in page
+    assert 'with `{"pseudo": 0.5}`, masks' in page
 
 
 def test_the_pages_are_an_overview_and_one_for_each_verb(tmp_path: Path) -> None:

@@ -56,8 +56,8 @@ def compare_models(
         rounds: timed predictions of each image, and timed batches of each size, by each model.
         warmup: untimed predictions of each image by each model, before all others.
         batch_sizes: batch sizes to measure the throughput of.
-        score_threshold: find only what scores above this; AP counts everything.
-        precision: number type of the models that name none.
+        score_threshold: find only instances that score above this; AP counts everything.
+        precision: number type for models given without one.
         threads: maximum number of threads of every runtime; its own choice by default.
         device: auto, cpu, cuda, cuda:N or mps.
         on_progress: called with the number of steps done and of all steps.

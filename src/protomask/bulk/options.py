@@ -17,9 +17,9 @@ class BulkModel(Settings):
     """What finds the instances, loaded by each worker for itself.
 
     Attributes:
-        model: zoo name, weights file, run folder, exported file or hf:// address; the shipped default when not given.
-            On a cluster all machines need the same file.
-        weights: file of another codebase that does not say which network it holds: model does.
+        model: zoo name, weights file, run folder, exported file or hf:// address; the shipped default if not given. On
+            a cluster all machines need the same file.
+        weights: file from another codebase that does not say which network it holds; --model then names it.
         runtime: what runs the network; auto takes ONNX Runtime for shipped models and .onnx files, OpenVINO for .xml
             files, PyTorch for everything else.
         device: device that runs the network: auto, cpu, cuda, cuda:N or mps.
@@ -79,17 +79,20 @@ class BulkOptions(Settings):
 
     Attributes:
         output: folder, or address of a folder such as s3://bucket/found, that gets the Parquet files.
-        resume: go on with a run that was interrupted; finished files stay as they are. Where none has begun, begin.
-        retry_errors: with resume, make the files again that have rows with errors.
-        recursive: take what is in subfolders of the folders, too.
-        image_column: column of Parquet files that has the images: paths, addresses, bytes, or structs with a field
+        resume: continue an interrupted run, keeping finished files; if there is none, start one.
+        retry_errors: with resume, also remake the files that have rows with errors.
+        recursive: also take what is in subfolders.
+        image_column: column of Parquet files that holds the images: paths, addresses, bytes, or structs with a field
             bytes as in Hugging Face data sets.
-        id_column: column of Parquet files that has ids of the images; by default the path, or file and row.
+        id_column: column of Parquet files that holds the ids of the images; by default the path, or file and row, is
+            the id.
         image_root: folder or address that relative paths in listings and Parquet files start from; the current folder
             by default.
-        shard_size: images of each file that is written; the unit that an interrupted run loses.
+        shard_size: number of images per file; at most this many have to be predicted again for each worker after an
+            interruption.
         engine: what spreads the work: local is processes on this machine, ray is a Ray cluster.
-        workers: processes, or actors of Ray, each with its own model; as many as the processors allow by default.
+        workers: number of processes, or Ray actors, each with its own model; by default as many as the processors
+            allow.
         threads: threads of each worker for the network.
         gpus: GPUs that Ray reserves for each worker; may be a fraction.
         ray_address: address of a Ray cluster; by default that of RAY_ADDRESS or of this machine, else a new one is

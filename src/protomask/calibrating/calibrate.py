@@ -39,7 +39,7 @@ def calibrate(
             shipped model. None writes nothing: `Predictor.calibrated` makes a model of ``report.calibration``.
         split: part of the data set.
         method: "isotonic" follows the scores wherever they rise; "temperature" has one number, for a few images.
-        check_share: share of the images that the fit does not see, on which scores are judged before and after.
+        check_share: share of the images held out of the fit, on which the scores are judged before and after.
         options: of the predictions.
         num_workers: processes that load images; 0 loads them in this one.
         on_progress: called after each image.

@@ -55,7 +55,7 @@ def verb_parser(verb: str, module: ModuleType, summary: str) -> tuple[_Parser, d
     )
     settings = _add_function(parser, module.run, getattr(module, "POSITIONAL", ()), getattr(module, "SEVERAL", ()))
     if recipes := getattr(module, "RECIPES", {}):
-        text = "published settings to begin with; --config and all other options come after it."
+        text = "published settings to begin with; --config and all other options override it."
         parser.add_argument("--recipe", metavar="{" + ",".join(recipes) + "}", help=text)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error.")
     parser.group(getattr(module, "GROUPS", {}))

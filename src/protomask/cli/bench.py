@@ -38,14 +38,14 @@ def run(
         models: zoo names, weights files, run folders, exported files or hf:// addresses; NAME@bf16, NAME@fp16 and
             NAME@compile change how it runs. One that cannot be loaded is left out; the exit code is then 1.
         images: images, folders or quoted globs to time; the shipped scenes by default.
-        data: data set to measure COCO AP on as well as for protomask eval.
+        data: data set to measure COCO AP on, as protomask eval does.
         split: part of that data set to measure on.
         limit: maximum number of images of --images, and of --data.
         rounds: timed predictions of each image, and timed batches of each size, by each model.
         warmup: untimed predictions of each image by each model, before all others.
         batch_sizes: batch sizes to measure the throughput of, for example 1 4 8.
-        score_threshold: find only what scores above this; AP counts everything.
-        precision: number type of the models that name none.
+        score_threshold: find only instances that score above this; AP counts everything.
+        precision: number type for models given without one.
         threads: threads PyTorch may use; its own choice by default.
         device: device that runs the networks: auto, cpu, cuda, cuda:N or mps.
         save_dir: write bench.json and bench.svg to this folder.

@@ -25,15 +25,14 @@ def run(
 
     Args:
         model: zoo name, weights file, run folder, exported .onnx file or hf:// address.
-        data: data set of images that the model has not learned from, a folder with annotations/SPLIT.json and
+        data: data set of images that the model was not trained on, a folder with annotations/SPLIT.json and
             images/SPLIT/, or a YAML naming these paths.
         output: file to write with the calibration in it, .safetensors of weights, .onnx of an exported file or of a
             shipped model; nothing is written by default.
         split: part of the data set.
-        method: what is fitted: isotonic follows the scores wherever they rise; temperature has one number, for few
-            images.
-        check_share: share of the images that the fit does not see, on which scores are judged before and after.
-        max_detections: detections per image that count, as for eval.
+        method: what is fitted: isotonic, any rising curve; temperature, a single number, for few images.
+        check_share: share of the images held out of the fit, on which the scores are judged before and after.
+        max_detections: maximum number of detections that count per image, as for eval.
         tile: cut images into tiles with sides of this many pixels, as predict does; not by default.
         num_workers: processes that load images; 0 loads them in this one.
         json: print one JSON document instead of tables.

@@ -29,14 +29,14 @@ def run(
 
     Args:
         dataset: folder with annotations/SPLIT.json and images/SPLIT/, or a YAML file naming these paths.
-        split: the only part of the data set to look at; by default all that it has, and train and val in any case.
-        model: the model that is to learn it, as for train; its anchors are compared with the objects. The default is
+        split: the only part of the data set to check; by default all parts it has, and always train and val.
+        model: the model to be trained on it, as for train; its anchors are compared with the objects. The default is
             that of train.
-        image_size: side of the network input in pixels, of a Mask R-CNN the short side; the model's own by default.
-        model_options: further fields of the model's configuration to change, by name, as for train.
+        image_size: side of the network input in pixels, or its short side for a Mask R-CNN; the model's own by default.
+        model_options: other fields of the model's configuration to change, by name, as for train.
         save_dir: folder for annotations.png, a sheet of random images with their annotations drawn on them.
         seed: chooses these images.
-        json: print everything that was found as JSON instead of text.
+        json: print all findings as JSON instead of text.
     """
     from pathlib import Path
 

@@ -20,14 +20,15 @@ def run(
     """Turn a weights file into one .safetensors file that says what it holds.
 
     Args:
-        source: weights of another codebase (.pth, .pkl, .params) or of ours, to store them in another type: a file, a
-            run folder, a zoo name or an hf:// address.
+        source: weights from another codebase (.pth, .pkl, .params), or our own, to store them in another number type: a
+            file, a run folder, a zoo name or an hf:// address.
         destination: .safetensors file to write.
         model: zoo name of the network in the file; read from the file name (or MMDetection's tensors) by default.
-        class_names: names of the classes of a file that was not trained on the zoo's, for example [cat,dog].
+        class_names: names of the classes, for a file that was not trained on those of the zoo model, for example
+            [cat,dog].
         dtype: number type the weights are stored in; float16 halves the file.
         model_options: fields of the model's configuration to change, by name, such as '{"max_detections": 400}'; only
-            those that need no other weights.
+            fields that need no different weights.
     """
     from pathlib import Path
 

@@ -29,19 +29,19 @@ def run(
 
     Args:
         source: folder of the data set, or its annotation file.
-        output: folder to make; nothing is left there if the work fails.
+        output: folder to create; nothing is left there if the conversion fails.
         from_: format of the source; auto looks at the files.
         to: format to write; masks is one PNG per object, label-maps one per image.
-        class_names: names in label order, for example cat,dog; for sources that have numbers only, or to change the
-            order.
-        image_dir: folder of the images, where they are not around the annotation file.
+        class_names: class names in label order, for example cat,dog; for sources that only have numbers, or to change
+            the order.
+        image_dir: folder of the images, if they are not near the annotation file.
         split: shares of the images for train and val, or train, val and test, for example 0.8,0.2 or 80,20; splits of
-            the source are put together before. Every class gets its share where possible.
-        seed: another seed gives another split.
-        group_by: regular expression; images in whose file names it finds the same text go to the same split, for
-            example ^[^_]+ for all before the first underscore.
+            the source are merged first. Every class gets its share where possible.
+        seed: seed of the split; another seed gives another split.
+        group_by: regular expression; images whose file names give the same match go to the same split, for example
+            ^[^_]+ for everything before the first underscore.
         link_images: make hard links to the images instead of copies.
-        skip_missing: leave out images that are listed and not there, and count them, instead of an error.
+        skip_missing: leave out images that are listed but missing, and count them, instead of failing.
         json: print one JSON summary instead of text.
     """
     import sys

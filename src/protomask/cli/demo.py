@@ -26,7 +26,7 @@ def run(
         save_dir: folder to write to.
         images: also render this many fresh scenes and measure AP on them, which needs the extra torch.
         seed: seed of the fresh scenes; the model was trained on seed 0.
-        score_threshold: show only what scores above this.
+        score_threshold: show only instances that score above this.
         json: print one JSON document instead of tables.
     """
     from pathlib import Path

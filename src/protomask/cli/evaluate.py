@@ -55,14 +55,15 @@ def run(
     Args:
         data: data set, a folder with annotations/SPLIT.json and images/SPLIT/, or a YAML naming these paths.
             For videos a YouTube-VIS JSON, or a folder in which annotations/SPLIT.json is one.
-        split: part of the data set to measure on: val, test, or any other that it has.
+        split: part of the data set to measure on: val, test, or any other it has.
         model: zoo name, weights file, run folder, exported file or hf:// address; the model that ships with the package
             by default. With --weights, the zoo name of the network in that file.
-        weights: file of another codebase that does not say which network it holds: --model does.
+        weights: file from another codebase that does not say which network it holds; --model then names it.
         results: COCO results JSON to measure instead of a model; also the NAME.json given to --save-results before.
             For videos YouTube-VIS results JSON, or a folder of MOTS text.
         classes: measure only these classes, such as [person,car], as if the data had no others; all by default.
-        max_detections: detections per image that count; COCO's rule is 100, crowded images need more, for example 400.
+        max_detections: maximum number of detections that count per image; COCO's rule is 100, crowded images need more,
+            for example 400.
         nms: kind of non-maximum suppression; the model's own by default.
         overlap: what NMS compares, as for predict; the model's own by default.
         iou_threshold: overlap above which NMS suppresses; the model's own by default.
@@ -72,20 +73,20 @@ def run(
         exclusive: give every pixel to one instance, as for predict; not by default.
         batch_size: images, or tiles, that go through the network together.
         tile: cut images into tiles with sides of this many pixels, as predict does; not by default.
-        tile_overlap: least overlap of neighbouring tiles: below 1 a share of the tile, from 1 on pixels.
+        tile_overlap: smallest overlap of neighbouring tiles: below 1 a share of the tile, otherwise pixels.
         image_size: side of the network's input in pixels, as for predict; the model's own by default.
         num_workers: processes that load images; 0 loads them in this one.
         runtime: what runs the network, as for predict.
         device: device that runs the network: auto, cpu, cuda, cuda:N or mps.
-        precision: number type of the network's arithmetic; bf16 is faster on processors that know it.
+        precision: number type of the network's arithmetic; bf16 is faster on processors that support it.
         save_results: write COCO results NAME_bbox.json and NAME_segm.json for this NAME.json; for
             videos YouTube-VIS results of this name.
-        quality: also report how well the scores know the IoU of the masks, and draw a reliability diagram.
+        quality: also report how well the scores predict the IoU of the masks, and draw a reliability diagram.
         quality_min_score: detections count for --quality if their class score is above this.
         quality_plot: file of the reliability diagram, an SVG (this implies --quality); by default NAME_reliability.svg
             beside the NAME.json of --save-results, or reliability.svg in the current folder.
-        errors: also say what goes wrong, and what each type of error costs: TIDE's six types, faults of masks, boundary
-            AP, by size, crowding and class.
+        errors: also report what goes wrong and what each type of error costs: TIDE's six types, faults of masks,
+            boundary AP, by size, crowding and class.
         errors_min_score: detections are counted as errors if they score above this.
         errors_page: folder of a page about the errors, index.html with the worst images; its numbers go to errors.json
             (this implies --errors).

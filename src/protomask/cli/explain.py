@@ -30,11 +30,11 @@ def run(
     Args:
         image: image file or http(s) address.
         options: what is found.
-        model: zoo name, weights file, run folder or hf:// address; the shipped default when not given. With --weights,
+        model: zoo name, weights file, run folder or hf:// address; the shipped default if not given. With --weights,
             the zoo name of the network in that file.
-        weights: file of another codebase that does not say which network it holds: --model does.
-        instance: number of the only instance to explain, from 0, the best first.
-        most_instances: maximum number of instances to explain where none is chosen, the best.
+        weights: file from another codebase that does not say which network it holds; --model then names it.
+        instance: explain only the instance with this number, counted from 0, best first.
+        most_instances: maximum number of instances to explain if none is chosen, the best ones.
         annotations: COCO annotation file with an image of the same file name, to compare the masks with.
         output: folder of the page, index.html, and its images as PNG.
         device: device that runs the network: auto, cpu, cuda, cuda:N or mps.

@@ -53,29 +53,29 @@ def run(
         output: file to write; the model's name with the ending of the format by default, the folder site for web.
         weights: file of another codebase that does not say which network it holds: the model does.
         form: where the graph ends: detections goes from the pixels of an image to masks, for any runtime; candidates
-            ends before NMS, and protomask does the rest with whatever options a prediction has. By default detections;
-            candidates for web, where the model has them.
+            ends before NMS, and protomask does the rest with the options of each prediction. By default detections; for
+            web candidates, if the model supports it.
         half: store the weights of an ONNX file of candidates in half precision, which halves it.
         images: images, or a folder of them, to verify the file with; by default those of --data, or else the shipped
             scenes.
-        verify_images: maximum number of them that detections are compared on, spread over all.
+        verify_images: maximum number of these images on which detections are compared, spread over all.
         data: annotated data set; the AP of PyTorch and of the file are compared on its val split.
         score_threshold: detections of PyTorch and of the file above this score must be the same, one by one.
         mask_size: height and width of the masks in the file, for example [480,640]; the prototypes' by default.
         fixed_size: take only images of the network's size instead of resizing them (for TensorRT).
         int8: compute the network in 8 bits; needs --calibration.
-        calibration: images like those the model will see, or a folder of them; some hundred are enough.
-        calibration_images: maximum number of them that is used, spread over all.
+        calibration: images like those the model will see, or a folder of them; a few hundred are enough.
+        calibration_images: maximum number of these images that is used, spread over all.
         iou_threshold: overlap above which NMS suppresses; the model's own by default.
         max_detections: maximum number of instances that the file finds; the model's own by default.
         nms: kind of non-maximum suppression; the model's own by default.
         overlap: what NMS compares, as for predict; the model's own by default.
         crop: how masks are cut out, as for predict; the model's own by default.
         crop_margin: how much wider than the box they are cut, as for predict; the model's own by default.
-        candidate_threshold: anchors below this class score are not looked at; the model's own by default.
-        search_depth: number of pairs of an anchor and a class, the best, that NMS in the file looks at; by default all,
-            or, where that would be slow, as many as the images need.
-        licence: licence of the weights, to be written into the file; known for models of the zoo.
+        candidate_threshold: anchors with a lower class score are ignored; the model's own by default.
+        search_depth: number of best pairs of an anchor and a class that NMS in the file considers; by default all, or,
+            if that would be slow, as many as the images need.
+        licence: licence of the weights, to be written into the file; already known for zoo models.
         runtime_files: of web: the npm package onnxruntime-web, as a folder or .tgz; by default npm fetches it, once.
         json: print one JSON document instead of text.
     """

@@ -65,17 +65,17 @@ def run(
         outputs: what is written.
         video: what of videos is read.
         videos: how videos are written.
-        recursive: take what is in subfolders of the folders, too.
-        model: zoo name, weights file, run folder, exported file or hf:// address; the shipped default when not given.
+        recursive: also take what is in subfolders.
+        model: zoo name, weights file, run folder, exported file or hf:// address; the shipped default if not given.
             With --weights, the zoo name of the network in that file.
-        weights: file of another codebase that does not say which network it holds: --model does.
+        weights: file from another codebase that does not say which network it holds; --model then names it.
         runtime: what runs the network; auto takes ONNX Runtime for shipped models and .onnx files, OpenVINO for .xml
             files, PyTorch for everything else.
         device: device that runs the network: auto, cpu, cuda, cuda:N or mps.
-        precision: number type of the network's arithmetic; bf16 is faster on processors that know it.
-        compile: translate the network first, which takes a minute and pays in long runs.
-        show: open the image with what was found in the system's viewer, for one image; of videos and streams, show the
-            newest frame on a page of this machine.
+        precision: number type of the network's arithmetic; bf16 is faster on processors that support it.
+        compile: compile the network first, which takes a minute and pays off in long runs.
+        show: open a single image with its results in the system's viewer; for videos and streams, show the newest frame
+            on a page of this machine.
         json: print one JSON summary instead of text.
     """
     from protomask.api import load

@@ -34,7 +34,7 @@ def run(
         options: what becomes of what is found.
         model: zoo name, weights file, run folder, exported file or hf:// address.
         split: split to label.
-        max_detections: instances per image that are looked at.
+        max_detections: maximum number of instances per image that are considered.
         image_size: side of the network's input in pixels; the model's own by default.
         runtime: what runs the network, as for predict.
         device: device that runs the network: auto, cpu, cuda, cuda:N or mps.

@@ -23,7 +23,7 @@ def run(
         run_folders: folder that `protomask train` wrote; of several, a page compares the others with the first: curves,
             AP, settings that differ. It takes the AP of each class from their reports and predicts nothing.
         data: the data set, if it has moved since; by default that of the run. Only for one run.
-        split: part of the data set that the images of the page are from, such as test; the validation images of the run
+        split: part of the data set to take the images of the page from, such as test; the validation images of the run
             by default. Only for one run.
         output: folder of the page, index.html and its images; by default report/ in the run folder. For several runs,
             the HTML file; by default comparison.html beside the first run folder.

@@ -27,11 +27,11 @@ def run(models: list[str] | None = None, *, options: ServeOptions, host: str = "
     """Serve models over HTTP, with a page to look with.
 
     Args:
-        models: shipped models, zoo names, weights files, run folders or exported files; the shipped default when not
-            given. The first is the default of requests.
+        models: shipped models, zoo names, weights files, run folders or exported files; the shipped default if none is
+            given. Requests that name no model use the first.
         options: limits and manners.
-        host: address to listen on; 0.0.0.0 for all of this machine.
-        port: port to listen on; 0 takes a free one.
+        host: address to listen on; 0.0.0.0 for all addresses of this machine.
+        port: port to listen on; 0 chooses a free one.
     """
     from protomask.api import DEFAULT_MODEL, load
     from protomask.models.naming import find_model

@@ -30,14 +30,14 @@ def run(
         motion: what happens in videos.
         images: number of training scenes.
         seed: decides what the scenes show; the same seed gives the same scenes.
-        val_images: number of validation scenes, none of them a training scene; a tenth of the training scenes by
-            default.
+        val_images: number of validation scenes, which never repeat a training scene; by default a tenth of the number
+            of training scenes.
         height: height of every image in pixels; 256 by default, 720 for videos.
         width: width of every image in pixels; 256 by default, 1280 for videos.
         video: render videos of moving shapes instead, with their masks and identities as YouTube-VIS JSON
             (annotations/val.json), and as H.264 files where PyAV is installed.
         videos: number of videos.
-        workers: processes that render scenes, 0 for none but this one; as many as there are processors by default.
+        workers: number of processes that render scenes, 0 to render in this one; by default one per processor.
         overwrite: replace another synthetic data set in the folder.
         json: print one JSON summary instead of text.
     """

@@ -107,7 +107,7 @@ def run(config: TrainConfig, *, dry_run: bool = False, report: bool = True, json
         config: settings of the run.
         dry_run: only take ten steps, report rate, memory, number of steps and duration of the run, and leave nothing
             behind.
-        report: at the end predict the validation images once more, with the best weights, and write report/index.html.
+        report: at the end, predict the validation images once more with the best weights, and write report/index.html.
         json: print one JSON summary instead of the progress.
     """
     from protomask.cli.output import dump_json, progress

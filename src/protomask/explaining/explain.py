@@ -60,8 +60,8 @@ def explain(
         image: as for `Predictor.predict`.
         model: a predictor in PyTorch, or what `load` takes; of a shipped model its weights are explained. The shipped
             default when not given.
-        instance: number of the only instance to explain, from 0, the best first.
-        most_instances: maximum number of instances to explain where none is chosen, the best.
+        instance: explain only the instance with this number, counted from 0, best first.
+        most_instances: maximum number of instances to explain if none is chosen, the best ones.
         annotations: COCO annotation file with an image of the same file name; masks are compared with its objects.
         output: folder for a page, ``index.html``, and its images as PNG; none is written by default.
         options: of the prediction.

@@ -35,10 +35,10 @@ class PaintOptions(Settings):
     Attributes:
         masks: fill masks and outline them.
         boxes: draw boxes.
-        labels: write the class, and the track where there is one.
-        scores: write the final score behind it; it changes from frame to frame.
-        trails: draw the path of each track over so many seconds; 0 draws none.
-        speed: write the speed of each track, in pixels per second, or in metres per second where pixels_per_metre is
+        labels: write the class, and the number of the track if there is one.
+        scores: add the final score, which changes from frame to frame.
+        trails: draw the path of each track over this many seconds; 0 draws none.
+        speed: write the speed of each track, in pixels per second, or in metres per second if pixels_per_metre is
             given.
         pixels_per_metre: scale of a view from straight above.
         opacity: of the fill, from 0 to 1; outlines stay opaque.

@@ -24,16 +24,16 @@ class ServeOptions(Settings):
         workers: number of processes that run each model.
         threads: threads of the runtime in each process; by default the cores divided by the number of processes.
         max_batch: maximum number of images that go through the network together.
-        max_wait: seconds that a batch waits for more images when it is not full. It pays where the network is faster
+        max_wait: seconds that a batch waits for more images when it is not full. This pays off if the network is faster
             with several images, as on a GPU.
-        max_waiting: images that may wait for each model; what comes beyond is refused with status 429.
+        max_waiting: maximum number of images waiting for each model; more are refused with status 429.
         max_images: maximum number of images in one request.
         max_body: maximum size of a request in megabytes.
         max_pixels: maximum size of an image in megapixels.
         timeout: seconds from the arrival of a request to its answer; after that it gets status 503.
-        head_timeout: seconds in which the head of a request must arrive.
-        body_timeout: seconds in which the body of a request must arrive, and in which a client must take the next part
-            of its answer.
+        head_timeout: seconds within which the head of a request must arrive.
+        body_timeout: seconds within which the body of a request must arrive, and within which a client must read the
+            next part of its answer.
         fetch: allow addresses of images in requests; those of private networks are always refused.
         label_studio: also answer as a machine learning backend of Label Studio.
         cors_origins: origins whose pages may use the server from a browser.

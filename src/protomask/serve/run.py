@@ -41,7 +41,7 @@ def serve(
         load: `protomask.load`.
         options: limits and manners.
         host: address to listen on.
-        port: port to listen on; 0 takes a free one.
+        port: port to listen on; 0 chooses a free one.
         api_key: key that requests must bring; None asks for none.
         label_studio: the Label Studio that images of its tasks are fetched from; None for none.
 
@@ -74,7 +74,7 @@ def make_config(app: ASGIApp, options: ServeOptions, *, host: str, port: int) ->
         app: the application.
         options: limits and manners.
         host: address to listen on.
-        port: port to listen on; 0 takes a free one.
+        port: port to listen on; 0 chooses a free one.
 
     """
     return uvicorn.Config(

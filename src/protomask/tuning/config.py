@@ -18,9 +18,9 @@ class TuneConfig(TrainConfig):
     Attributes:
         output: Folder of the study, made by the search: study.db, a run folder for each trial, best.yaml.
         resume: Continue the study in the output folder, its interrupted trial first.
-        trials: Number of trials of the study in all; the first one has the settings as they are given.
+        trials: Total number of trials of the study; the first one uses the settings as given.
         space: What is searched, by name of the setting: a list of choices, or a range such as {low: 1e-4, high: 1e-2,
-            log: true}; augmentation.mosaic names a setting inside another. By default what decides most.
+            log: true}; augmentation.mosaic names a setting inside another. By default the settings that matter most.
         prune: End trials early whose validation mask AP is below the median of the earlier trials at that epoch.
         prune_after: Validations of each trial before it may be ended.
 

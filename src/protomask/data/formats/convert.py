@@ -133,7 +133,7 @@ def convert_dataset(
         seed: of the split.
         group_by: see :func:`split_dataset`.
         link_images: make hard links instead of copies.
-        skip_missing: leave out images that are listed and not there, and count them, instead of an error.
+        skip_missing: leave out images that are listed but missing, and count them, instead of failing.
         progress: called as ``progress(done, total, what)`` after each image that is read or written.
 
     Raises:

@@ -106,7 +106,7 @@ class Reading:
 
     Attributes:
         class_names: names in label order, for sources that have numbers only.
-        image_dir: folder of the images, where they are not around the annotation file.
+        image_dir: folder of the images, if they are not near the annotation file.
         skip_missing: leave out images that are listed and not there.
         remarks: gets what is left out or guessed.
         progress: called after each image.

@@ -12,11 +12,11 @@ class PseudoLabelOptions(Settings):
     """What becomes of what a model found in an annotated image.
 
     Attributes:
-        keep_above: What scores more becomes an object, with a mask of the source "pseudo".
-        ignore_above: What scores more, but not enough to be kept, becomes a region to ignore (iscrowd 1).
-        redraw: Replace masks made by machine by the model's, where it is sure of the same object.
-        only_unfinished: Leave images alone whose masks have all been drawn by people.
-        machine_sources: What mask_source says of masks made by machine.
+        keep_above: Detections that score above this become objects, with the mask source "pseudo".
+        ignore_above: Detections that score above this, but too low to be kept, become regions to ignore (iscrowd 1).
+        redraw: Replace masks made by a machine by the model's, if it is sure of the same object.
+        only_unfinished: Leave images alone if people have drawn all their masks.
+        machine_sources: Values of mask_source that mark masks made by a machine.
 
     Raises:
         ConfigError: a value is out of its range.

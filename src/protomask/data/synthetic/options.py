@@ -17,9 +17,8 @@ class SyntheticVideoOptions(Settings):
     Attributes:
         frames: number of frames of each video.
         fps: frames per second of videos.
-        overlap: of objects in videos: little gives each a part of the frame for itself, heavy lets many cross each
-            other.
-        shake: how far the camera of videos shakes, in pixels; 0 for a camera that stands still.
+        overlap: of objects in videos: little gives each its own part of the frame, heavy lets many cross each other.
+        shake: how far the camera of videos shakes, in pixels; 0 keeps it still.
 
     """
 

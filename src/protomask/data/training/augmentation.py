@@ -23,8 +23,8 @@ class AugmentationConfig(Settings):
         crop: probability of cropping.
         crop_min: smallest side of the crop relative to the canvas side.
         horizontal_flip: probability of mirroring left to right.
-        vertical_flip: probability of mirroring top to bottom; for images without an up, such as aerial ones.
-        rotate90: probability of a quarter turn to the left or right; for such images too.
+        vertical_flip: probability of mirroring top to bottom; for images without a top, such as aerial ones.
+        rotate90: probability of a quarter turn to the left or right; also for such images.
         scale_jitter: probability of large-scale jitter (Ghiasi et al. 2021) instead of zoom out and crop: the image
             is enlarged or shrunk with its aspect ratio kept, then cropped or padded.
         scale_jitter_min: smallest factor of the jitter, also for mosaics and for images that objects are pasted from.
@@ -32,8 +32,8 @@ class AugmentationConfig(Settings):
         mosaic: probability that an image is assembled from four (Bochkovskiy et al. 2020).
         copy_paste: probability that objects of another image are pasted in (Ghiasi et al. 2021).
         mix_from: number of images shown shortly before from which mosaic and copy-paste choose; each loading process
-            keeps so many decoded, which saves most of the time that mixing takes. 0 chooses from all images.
-        multi_scale: largest share by which the input of each step is smaller or larger (Redmon & Farhadi 2017).
+            keeps that many decoded, which saves most of the time that mixing takes. 0 chooses from all images.
+        multi_scale: largest share by which the input size of a step may be smaller or larger (Redmon & Farhadi 2017).
         plain_end: share of the run, at its end, without mosaic and copy-paste (Ge et al. 2021).
 
     Raises:

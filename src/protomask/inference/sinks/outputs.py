@@ -25,7 +25,7 @@ class Outputs(Settings):
         save_dir: folder to write to.
         save_overlay: write each image, and each video, with masks, boxes, classes and scores drawn on it.
         overlay_format: file type of the overlays; jpg is smaller.
-        color_by: what a colour stands for; auto is class where the model knows more than one.
+        color_by: what a colour stands for; auto means class if the model knows more than one.
         save_json: write predictions.json (COCO results) and images.json.
         save_jsonl: write predictions.jsonl, one line per image as it finishes.
         save_polygons: write polygons/NAME.geojson, exact outlines with holes.
@@ -38,8 +38,8 @@ class Outputs(Settings):
         save_yolo: write yolo/, a YOLO segmentation data set, likewise.
         outline_tolerance: pixels by which outlines in these data sets may be off, so that there are fewer vertices to
             move; 0 for exact masks.
-        resume: go on with an interrupted run over files, after the last line of its predictions.jsonl.
-        annotations: COCO annotation file whose image and category ids the COCO results shall use.
+        resume: continue an interrupted run over files after the last line of its predictions.jsonl.
+        annotations: COCO annotation file whose image and category ids the COCO results use.
 
     Raises:
         ConfigError: a value is of another type; the message names it.

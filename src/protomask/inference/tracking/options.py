@@ -16,15 +16,16 @@ class TrackOptions(Settings):
         high_score: detections with at least this final score look for their tracks first.
         low_score: detections with a lower final score than this are ignored; those between the two continue tracks that
             would be lost without them, as half-hidden objects often score low. Predict with a score_threshold that is
-            no higher.
+            not higher than this.
         new_score: a detection that continues no track begins one if its final score is at least this.
-        confirm_frames: a track is reported from its detection of this number on, so that single false detections are
-            not; in the first frame of a video every track is.
-        lost_seconds: how long a track without detections is remembered, and may go on under its old identity.
-        frame_rate: frames per second, where frames come without times.
+        confirm_frames: number of detections after which a track is reported, so that single false detections are not;
+            in the first frame of a video, every track is reported.
+        lost_seconds: how long a track without detections is remembered and may continue under its old identity.
+        frame_rate: frames per second, used if frames come without times.
         min_overlap: a detection continues a track only if they overlap by more than this, 0..1: the IoU of their masks,
             without what other objects hide.
-        class_weight: how much less a detection fits a track of another class: 0 for not at all, 1 for never.
+        class_weight: how much worse a detection fits a track of another class: 0 for no difference, 1 for no fit at
+            all.
         grid: cells of the longer side of the grid on which masks are compared.
 
     Raises:

@@ -19,13 +19,13 @@ class VideoOptions(Settings):
     """What of a video, camera or stream is read, and how.
 
     Attributes:
-        every: take each Nth frame of a video.
+        every: take every Nth frame of a video.
         fps: take at most this many frames per second of a video, by their times. For a folder of images, and for raw
             video on standard input, the frames per second that it has.
         start: begin at this time of a video, in seconds or as 1:02:03.5.
-        end: end before this time of a video, in seconds or as 1:02:03.5; the end of the video when not given.
+        end: end before this time of a video, in seconds or as 1:02:03.5; the end of the video by default.
         live: process the newest frame and drop older ones; auto does so for cameras and streams without an end.
-        give_up: seconds after which a stream that was lost, and does not come back, is given up.
+        give_up: seconds after which a lost stream that does not come back is given up.
         raw_size: WIDTHxHEIGHT of raw video on standard input.
         raw_format: FFmpeg's name of the pixel format of raw video on standard input.
         input_options: FFmpeg's options for opening a video, camera or stream, such as rtsp_transport or video_size.

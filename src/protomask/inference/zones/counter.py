@@ -22,10 +22,10 @@ class ZoneOptions(Settings):
     Attributes:
         enter_share: an object enters a zone when this share of its mask's pixels is inside.
         leave_share: it leaves when no more than this share is inside; below enter_share, so that a mask that trembles
-            at the border does not enter and leave in turn.
+            at the border does not enter and leave repeatedly.
         side_share: an object is on one side of a line when this share of its mask's pixels is there.
-        lost_after: an object that has not been seen for so many seconds has left the zones it was in, at the moment it
-            was last seen.
+        lost_after: an object that has not been seen for this many seconds has left its zones at the moment it was last
+            seen.
 
     """
 
