@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from protomask.errors import CheckpointError, ConfigError, DataError, ExportError, MissingExtraError, ProtomaskError
 
 if TYPE_CHECKING:
-    from protomask.api import build, check, evaluate, export, list_models, load, train
+    from protomask.api import build, check, evaluate, export, list_models, load, train, verify
     from protomask.calibrating.calibrate import calibrate
     from protomask.detection.options import PredictOptions
     from protomask.engine.config import TrainConfig
@@ -44,7 +44,9 @@ _LAZY = {
     "VideoOptions": "protomask.inference.video.options",
     "calibrate": "protomask.calibrating.calibrate",
     "explain": "protomask.explaining.explain",
-    **dict.fromkeys(("build", "check", "evaluate", "export", "list_models", "load", "train"), "protomask.api"),
+    **dict.fromkeys(
+        ("build", "check", "evaluate", "export", "list_models", "load", "train", "verify"), "protomask.api"
+    ),
 }
 
 __all__ = [
@@ -74,6 +76,7 @@ __all__ = [
     "list_models",
     "load",
     "train",
+    "verify",
 ]
 
 

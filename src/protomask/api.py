@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from protomask.inference.predictor import Predictor
     from protomask.inference.sources import AnySource
     from protomask.models.naming import ModelSource
+    from protomask.runtimes.exported import ExportedPredictor
+    from protomask.runtimes.verification import Verification
     from protomask.torch_runtime.predictor import TorchPredictor
 
 Precision = Literal["float32", "bf16", "fp16"]
@@ -83,8 +85,8 @@ def load(
     Args:
         source: name of a shipped model; zoo name (its published weights are downloaded once); file of ours
             (.safetensors), run folder of a training, file of another codebase (.pth, .pkl, .params); file of
-            `protomask export` (.onnx, .xml); or ``hf://owner/repository/file``, any of these files on the Hugging Face
-            hub. The shipped default when not given.
+            `protomask export` (.onnx, .xml, .pt2, .tflite, .pte); or ``hf://owner/repository/file``, any of these files
+            on the Hugging Face hub. The shipped default when not given.
         runtime: what runs the network. "auto" runs shipped models and .onnx files in ONNX Runtime, .xml files in
             OpenVINO, and everything else in PyTorch. A shipped model runs in PyTorch too where a device, precision or
             compilation is asked for, which are PyTorch's; where PyTorch is not installed, "cpu" is ONNX Runtime's.
@@ -145,10 +147,16 @@ def load(
 
 def _load_exported(
     found: ModelSource, *, runtime: Literal["auto", "onnx", "openvino"], precision: Precision, threads: int | None
-) -> Predictor:
+) -> ExportedPredictor:
+    from protomask.runtimes.formats import TORCH_SUFFIXES
     from protomask.runtimes.load import load_exported
 
     assert found.path is not None  # fetched
+    if found.path.suffix in TORCH_SUFFIXES:
+        require_torch(f"{found.name}: running it")
+        with needing_torch(f"{found.name}: running it"):
+            from protomask.torch_runtime.exported import open_exported
+        return open_exported(found.path, runtime=runtime, source=found.name, precision=precision)
     return load_exported(found.path, runtime=runtime, source=found.name, precision=precision, threads=threads)
 
 
@@ -308,13 +316,16 @@ def export(
     *,
     images: AnySource | None = None,
     data: str | Path | None = None,
+    format: str | None = None,
     form: Literal["detections", "candidates"] = "detections",
     precision: Literal["float32", "float16"] = "float32",
     calibration: AnySource | None = None,
     mask_size: tuple[int, int] | None = None,
     fixed_size: bool = False,
+    dynamic_batch: bool = False,
     search_depth: int | None = None,
     verify_images: int = 32,
+    golden: Any = None,
     licence: str | None = None,
     options: PredictOptions | None = None,
     on_progress: Callable[[int, int], None] | None = None,
@@ -324,19 +335,26 @@ def export(
 
     Args:
         model: a predictor, or what `load` takes; of a shipped model its weights are exported.
-        output: file to write, .onnx or .xml (OpenVINO, with a .bin beside it); it appears whole, or not at all.
+        output: file to write, .onnx, .xml (OpenVINO, with a .bin beside it), .pt2 (PyTorch), .tflite (LiteRT) or
+            .pte (ExecuTorch); it appears whole, or not at all.
         images: show what the model knows, to verify the file with; those of ``data`` by default, or else the shipped
             scenes.
         data: annotated data set, as for `train`; the AP of the model and of the file are compared on its val split.
+        format: kind of file where the ending stands for several: of .pt2 files "pt2", a program of `torch.export`, the
+            default, or "aotinductor", which compiles it for processors like this one.
         form: "detections" goes from the pixels of an image to masks, for any runtime; "candidates" ends before NMS and
             leaves every option of a prediction to `load`.
         precision: of the weights in a file of candidates; half precision halves it.
         calibration: images like those the model will see, some hundred, to compute in 8 bits; not by default.
         mask_size: (h, w) of the masks; that of the prototypes by default.
         fixed_size: the file takes only images of the network's size, and does not resize.
+        dynamic_batch: a file of detections takes any number of images of one size at once, and every output has a
+            dimension in front; files of candidates always do.
         search_depth: number of (anchor, class) pairs, the best, that NMS in the file looks at; by default all, or what
             the images need where all would cost too much.
         verify_images: maximum number of images that detections are compared on, spread over all.
+        golden: image that is stored in the file with some numbers of what the file must return for it, so that `verify`
+            can check it anywhere; anything that `Predictor.predict` takes. A shipped scene by default.
         licence: of the weights, to be written into the file; known for models of the zoo.
         options: thresholds and NMS that the file settles; the model's own by default. Detections above their
             ``score_threshold`` are matched one to one.
@@ -357,6 +375,7 @@ def export(
     from importlib.resources import as_file, files
 
     from protomask.detection.options import take_options
+    from protomask.images.decode import read_image
     from protomask.inference.predictor import Predictor as AnyPredictor
     from protomask.inference.sources import open_source
     from protomask.models.naming import find_model
@@ -390,10 +409,43 @@ def export(
             pixels = [frames[index].image for index in spread(len(frames), verify_images)]
     calibrating = None if calibration is None else [frame.image for frame in open_source(calibration)]
     return write(
-        model, output, images=pixels, dataset=dataset, options=settled, form=form, precision=precision,
-        calibration=calibrating, mask_size=mask_size, fixed_size=fixed_size, search_depth=search_depth,
-        licence=licence, on_progress=on_progress,
+        model, output, images=pixels, dataset=dataset, options=settled, format=format, form=form, precision=precision,
+        calibration=calibrating, mask_size=mask_size, fixed_size=fixed_size, dynamic_batch=dynamic_batch,
+        search_depth=search_depth, golden=None if golden is None else read_image(golden), licence=licence,
+        on_progress=on_progress,
     )  # fmt: skip
+
+
+def verify(file: str | Path, *, runtime: Runtime = "auto", threads: int | None = None) -> Verification:
+    """Check that an exported file does here what it did where it was written.
+
+    The file is run on an image that is stored in it, and its outputs are compared with stored numbers: those that
+    PyTorch computed when the file was written.
+
+    Args:
+        file: of `protomask export`, or the name of a shipped model.
+        runtime: what runs it, as in `load`.
+        threads: likewise.
+
+    Returns:
+        The largest difference of each output, and whether the file ``passed``.
+
+    Raises:
+        CheckpointError: there is no such file, it has no stored results, or it fails.
+        ConfigError: not an exported file, or a runtime that cannot run it.
+        MissingExtraError: the runtime is not installed.
+
+    """
+    from protomask.models.naming import find_model
+    from protomask.runtimes.exported import ExportedPredictor as Exported
+    from protomask.runtimes.shipped import SHIPPED
+    from protomask.runtimes.verification import verify as compare
+
+    if str(file) not in SHIPPED and find_model(file).kind != "exported":
+        raise ConfigError(f"file: expected an exported file, got {file}")
+    predictor = load(file, runtime=runtime, threads=threads)
+    assert isinstance(predictor, Exported)
+    return compare(predictor)
 
 
 def check(

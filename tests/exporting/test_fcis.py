@@ -14,10 +14,10 @@ from protomask.detection.options import PredictOptions
 from protomask.detection.voting import VotingRows, VotingRule, elect
 from protomask.errors import ConfigError
 from protomask.exporting.graphs import wrap
-from protomask.exporting.voting import count_votes
 from protomask.images.decode import Pixels
 from protomask.models.fcis.targets import overlaps
 from protomask.ops.psroi import bin_cells, pool_groups, pool_groups_by_sums
+from protomask.ops.voting import count_votes
 from protomask.structures.instances import Instances
 from protomask.torch_runtime.predictor import TorchPredictor, ready
 from tiny_fcis import some_image, tiny_fcis

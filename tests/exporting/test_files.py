@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from protomask.detection.options import NMS_MODES, PredictOptions
 from protomask.errors import ConfigError, ExportError, MissingExtraError
 from protomask.exporting import files
 from protomask.exporting.files import export
+from protomask.exporting.formats import FORMATS
 from protomask.exporting.graphs import GRAPHS
 from protomask.exporting.verify import parts_of
 from protomask.runtimes.exported import ExportedPredictor
+from protomask.runtimes.formats import SUFFIXES as SUFFIXES_OF
 from protomask.runtimes.load import load_exported
 from protomask.structures.instances import Instances
 from protomask.torch_runtime.predictor import TorchPredictor
@@ -233,10 +236,17 @@ class Seen:
         path.write_text("x")
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+def in_place_of_writers(monkeypatch: pytest.MonkeyPatch, seen: Seen, runs: ExportedPredictor) -> None:
+    for name, format in FORMATS.items():
+        monkeypatch.setitem(FORMATS, name, replace(format, write=seen))
+    monkeypatch.setattr(files, "open_exported", lambda path: runs)
+    monkeypatch.setattr(files, "store_golden", lambda *_, **__: None)
+
+
+@pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("options", [{}, {"form": "candidates"}], ids=["detections", "candidates"])
 def test_exporters_get_contiguous_weights_and_the_model_keeps_its_own(
-    model: TorchPredictor, suffix: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: TorchPredictor, name: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def layouts(network: Any) -> list[tuple[int, ...]]:
         return [tensor.stride() for tensor in (*network.parameters(), *network.buffers())]
@@ -244,10 +254,9 @@ def test_exporters_get_contiguous_weights_and_the_model_keeps_its_own(
     before = layouts(model.network)
     assert any(not tensor.is_contiguous() for tensor in model.network.parameters())
     seen = Seen()
-    monkeypatch.setattr(files, "write_onnx" if suffix == ".onnx" else "write_openvino", seen)
-    monkeypatch.setattr(files, "load_exported", lambda path: Runs(model))
+    in_place_of_writers(monkeypatch, seen, Runs(model))
     monkeypatch.setattr(files, "compare_parts", lambda *_: {})
-    export(model, tmp_path / f"tiny{suffix}", images=IMAGES[:1], **options)
+    export(model, tmp_path / f"tiny{SUFFIXES_OF[name]}", format=name, images=IMAGES[:1], **options)
     for tensor in (*seen.graph.parameters(), *seen.graph.buffers()):
         assert tensor.stride() == torch.empty(tensor.shape).stride()
     assert layouts(model.network) == before
@@ -342,9 +351,7 @@ def test_a_file_that_differs_is_not_left(
     model: TorchPredictor, name: str, changes: dict[str, Any], added: float, message: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(files, "write_onnx", Seen())
-    monkeypatch.setattr(files, "write_openvino", Seen())
-    monkeypatch.setattr(files, "load_exported", lambda path: Runs(tiny_yolact(**changes), added=added))
+    in_place_of_writers(monkeypatch, Seen(), Runs(tiny_yolact(**changes), added=added))
     with pytest.raises(ExportError, match=rf"^{name}: expected .*{message}"):
         export(model, tmp_path / name, images=IMAGES, options=EVERYTHING)
     assert list(tmp_path.iterdir()) == []
@@ -353,8 +360,7 @@ def test_a_file_that_differs_is_not_left(
 def test_a_model_that_finds_nothing_is_exported_with_a_warning(
     model: TorchPredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "write_onnx", Seen())
-    monkeypatch.setattr(files, "load_exported", lambda path: Runs(tiny_yolact(candidate_threshold=0.999)))
+    in_place_of_writers(monkeypatch, Seen(), Runs(tiny_yolact(candidate_threshold=0.999)))
     agreement = export(model, tmp_path / "tiny.onnx", images=IMAGES, options=PredictOptions(candidate_threshold=0.999))
     assert agreement.detections == 0
     assert ["only what comes before NMS was compared" in warning for warning in agreement.warnings] == [True]

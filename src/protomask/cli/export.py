@@ -11,13 +11,12 @@ if TYPE_CHECKING:
 
 EXAMPLE = "protomask export yolact_nano --format openvino --output nano.xml"
 POSITIONAL = ("model",)
-_SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "web": ""}
 
 
 def run(
     model: str,
     *,
-    format: Literal["onnx", "openvino", "web"] = "onnx",
+    format: Literal["onnx", "openvino", "pt2", "aotinductor", "litert", "executorch", "web"] = "onnx",
     output: str | None = None,
     weights: str | None = None,
     form: Literal["detections", "candidates"] | None = None,
@@ -28,6 +27,7 @@ def run(
     score_threshold: float = 0.3,
     mask_size: tuple[int, int] | None = None,
     fixed_size: bool = False,
+    dynamic_batch: bool = False,
     int8: bool = False,
     calibration: str | None = None,
     calibration_images: int = 300,
@@ -39,6 +39,7 @@ def run(
     crop_margin: float | None = None,
     candidate_threshold: float | None = None,
     search_depth: int | None = None,
+    golden: str | None = None,
     licence: str | None = None,
     runtime_files: str | None = None,
     json: bool = False,
@@ -48,8 +49,10 @@ def run(
     Args:
         model: zoo name, weights file, run folder or hf:// address. With --weights, the zoo name of the network in that
             file.
-        format: kind of file: onnx (also for TensorRT), openvino (an .xml and a .bin), or web: a folder for any static
-            host with a page that runs the model in the browser. It takes exported .onnx files, too.
+        format: kind of file: onnx (also for TensorRT), openvino (an .xml and a .bin), pt2 (a program of torch.export),
+            aotinductor (the same, compiled for processors like this one; needs a C++ compiler), litert or executorch
+            (for phones and small devices), or web: a folder for any static host with a page that runs the model in the
+            browser. It takes exported .onnx files, too.
         output: file to write; the model's name with the ending of the format by default, the folder site for web.
         weights: file of another codebase that does not say which network it holds: the model does.
         form: where the graph ends: detections goes from the pixels of an image to masks, for any runtime; candidates
@@ -63,6 +66,8 @@ def run(
         score_threshold: detections of PyTorch and of the file above this score must be the same, one by one.
         mask_size: height and width of the masks in the file, for example [480,640]; the prototypes' by default.
         fixed_size: take only images of the network's size instead of resizing them (for TensorRT).
+        dynamic_batch: take any number of images of one size at once; every output then has a dimension in front. Files
+            of candidates always do.
         int8: compute the network in 8 bits; needs --calibration.
         calibration: images like those the model will see, or a folder of them; a few hundred are enough.
         calibration_images: maximum number of these images that is used, spread over all.
@@ -75,6 +80,8 @@ def run(
         candidate_threshold: anchors with a lower class score are ignored; the model's own by default.
         search_depth: number of best pairs of an anchor and a class that NMS in the file considers; by default all, or,
             if that would be slow, as many as the images need.
+        golden: image that is stored in the file with some numbers of what the file must return for it, for protomask
+            verify; by default one of the shipped scenes.
         licence: licence of the weights, to be written into the file; already known for zoo models.
         runtime_files: of web: the npm package onnxruntime-web, as a folder or .tgz; by default npm fetches it, once.
         json: print one JSON document instead of text.
@@ -84,14 +91,17 @@ def run(
     from protomask.cli.export_file import write_file
     from protomask.detection.options import PredictOptions
     from protomask.errors import ConfigError
+    from protomask.runtimes.formats import SUFFIXES
 
     if int8 != (calibration is not None):
         raise ConfigError("calibration: expected a folder of images with --int8, and none without")
     if runtime_files is not None and format != "web":
         raise ConfigError(f"runtime_files: expected none for {format}, which has no page")
     target = Path(output or _default_output(weights or model, format, int8=int8))
-    if format != "web" and target.suffix != _SUFFIXES[format]:
-        raise ConfigError(f"output: expected a file name ending in {_SUFFIXES[format]} for {format}, got {target}")
+    if format != "web" and target.suffix != SUFFIXES[format]:
+        raise ConfigError(f"output: expected a file name ending in {SUFFIXES[format]} for {format}, got {target}")
+    if format == "web" and dynamic_batch:
+        raise ConfigError("dynamic_batch: expected none for web, whose page looks at one image at a time")
     options = PredictOptions(
         score_threshold=score_threshold, iou_threshold=iou_threshold, max_detections=max_detections, nms=nms,
         overlap=overlap, candidate_threshold=candidate_threshold, crop=crop, crop_margin=crop_margin,
@@ -100,9 +110,11 @@ def run(
     settings: dict[str, Any] = {
         "images": images, "data": data, "form": form, "precision": "float16" if half else "float32",
         "calibration": chosen, "mask_size": mask_size, "fixed_size": fixed_size, "search_depth": search_depth,
-        "verify_images": verify_images, "licence": licence, "options": options,
+        "dynamic_batch": dynamic_batch, "golden": golden, "verify_images": verify_images, "licence": licence,
+        "options": options,
     }  # fmt: skip
     if format != "web":
+        settings["format"] = format
         _report(target, *write_file(model, weights, target, settings, quiet=json), int8=int8, json=json)
         return 0
     from protomask.cli.export_web import export_page
@@ -119,7 +131,12 @@ def run(
 def _default_output(source: str, format: str, *, int8: bool) -> str:
     from pathlib import Path
 
-    return "site" if format == "web" else f"{Path(source).stem}{'_int8' if int8 else ''}{_SUFFIXES[format]}"
+    from protomask.runtimes.formats import SUFFIXES
+
+    if format == "web":
+        return "site"
+    compiled = "_aotinductor" if format == "aotinductor" else ""
+    return f"{Path(source).stem}{'_int8' if int8 else ''}{compiled}{SUFFIXES[format]}"
 
 
 def _report(path: Path, name: str, agreement: Agreement | None, *, int8: bool, json: bool) -> None:

@@ -25,7 +25,11 @@ VERBS: dict[str, tuple[str, str]] = {
     "explain": ("explain", "show why a model found what it found in an image, as a page"),
     "explain padding": ("explain_padding", "show what the padding tells a model about place, on many images"),
     "calibrate": ("calibrate", "learn what the scores of a model mean, and write it into its file"),
-    "export": ("export", "write one ONNX or OpenVINO file from pixels to masks, or a page that runs the model"),
+    "export": (
+        "export",
+        "write one file from pixels to masks (ONNX, OpenVINO, PyTorch), or a page that runs it",
+    ),
+    "verify": ("verify", "check that an exported file does here what it did where it was written"),
     "convert": ("convert", "turn an official checkpoint into a .safetensors file"),
     "models": ("models", "list the models and where their weights come from"),
     "data check": ("check", "look for everything that is wrong in a data set before training does"),

@@ -73,6 +73,21 @@ class Agreement:
             f"{self.box_difference:.1e} px{before}; smallest IoU of masks {self.mask_iou:.4f}"
         )
 
+    def and_in_batches(self, other: Agreement) -> Agreement:
+        """Add how images agree that came several at once."""
+        return replace(
+            self,
+            images=self.images + other.images,
+            detections=self.detections + other.detections,
+            unmatched=self.unmatched + other.unmatched,
+            deviating=self.deviating + other.deviating,
+            score_difference=max(self.score_difference, other.score_difference),
+            box_difference=max(self.box_difference, other.box_difference),
+            mask_iou=min(self.mask_iou, other.mask_iou),
+            weaker=self.weaker + other.weaker,
+            weaker_unmatched=self.weaker_unmatched + other.weaker_unmatched,
+        )
+
     @property
     def faults(self) -> int:
         """Detections that differ."""

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from protomask.errors import ConfigError
 from protomask.exporting.greedy_nms import nms_by_group
 from protomask.exporting.resize import resize_as_opencv
-from protomask.exporting.voting import count_votes
 from protomask.models.fcis.config import FCISConfig
 from protomask.models.fcis.model import FCIS, FCISOutput, Regions, look_twice
 from protomask.models.fcis.proposals import MIN_SIDE, select_proposals, with_far_pixel
@@ -23,6 +22,7 @@ from protomask.models.fcis.targets import overlaps
 from protomask.ops.boxes import is_at_least
 from protomask.ops.geometry import ShortSideGeometry
 from protomask.ops.psroi import pool_groups_by_sums
+from protomask.ops.voting import count_votes
 
 
 class FCISGraph(nn.Module):

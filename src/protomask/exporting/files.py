@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -17,18 +16,19 @@ from protomask.detection.options import PredictOptions
 from protomask.errors import ConfigError, DataError
 from protomask.evaluation.evaluate import OnProgress
 from protomask.exporting.agreement import Agreement, WaysOut, judge, report
+from protomask.exporting.formats import Format, check_format, check_static, find_format
+from protomask.exporting.goldens import golden_image, store_golden
 from protomask.exporting.graphs import OUTPUT_NAMES, Candidates, ExportGraph, export_graph, wrap
 from protomask.exporting.metadata import describe
-from protomask.exporting.onnx import rounded_to_half, write_onnx
-from protomask.exporting.openvino import write_openvino
-from protomask.exporting.verify import compare, compare_ap, compare_parts, parts_of, spread
+from protomask.exporting.onnx import rounded_to_half
+from protomask.exporting.verify import compare, compare_ap, compare_batches, compare_parts, parts_of, spread
 from protomask.images.decode import Pixels
 from protomask.models.config import ModelConfig
 from protomask.models.families import family_of
 from protomask.models.layers.folding import prepare_for_inference
 from protomask.models.network import Network
 from protomask.runtimes.info import ExportInfo, Form
-from protomask.runtimes.load import load_exported
+from protomask.torch_runtime.exported import open_exported
 from protomask.torch_runtime.predictor import TorchPredictor
 
 DEPTH_IMAGES = 8
@@ -44,12 +44,15 @@ def export(
     images: Sequence[Pixels],
     dataset: CocoDataset | None = None,
     options: PredictOptions | None = None,
+    format: str | None = None,
     form: Form = "detections",
     precision: Literal["float32", "float16"] = "float32",
     calibration: Sequence[Pixels] | None = None,
     mask_size: tuple[int, int] | None = None,
     fixed_size: bool = False,
+    dynamic_batch: bool = False,
     search_depth: int | None = None,
+    golden: Pixels | None = None,
     licence: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> Agreement:
@@ -57,19 +60,22 @@ def export(
 
     Args:
         predictor: the model, on the CPU, in float32.
-        path: file to write, .onnx or .xml (OpenVINO, with a .bin beside it); it appears whole, or not at all.
+        path: file to write; it appears whole, or not at all.
         images: (H, W, 3) uint8 RGB each, that show what the model knows: they are compared.
         dataset: annotated images, on which the AP of both is measured and compared.
         options: nms, iou_threshold, candidate_threshold and max_detections that the file settles; the model's own where
             they say nothing. Detections above their ``score_threshold`` are compared one by one.
+        format: name of `protomask.exporting.formats.FORMATS`; that of the ending of ``path`` when not given.
         form: "detections" goes from the pixels of an image to masks, for any runtime; "candidates" ends before NMS and
             leaves every option of a prediction, and the batch size, to `protomask.load`.
         precision: of the weights in a file of candidates; half precision halves it. Arithmetic stays in float32.
         calibration: images of the same kind, some hundred, to make an 8-bit file; None for float32.
         mask_size: (h, w) of the masks; that of the prototypes when not given.
         fixed_size: the file takes only images of the network's size, and does not resize.
+        dynamic_batch: a file of detections takes any number of images of one size at once, as those of candidates do.
         search_depth: number of (anchor, class) pairs, the best, that NMS in a file of detections looks at. By default
             all, or, where that would cost too much, as many as these images need.
+        golden: image that is stored in the file with what the file must return for it; a shipped scene by default.
         licence: of the weights; that of the zoo where it is a model of the zoo.
         on_progress: called after each image of ``dataset`` and model, with the total.
 
@@ -85,13 +91,17 @@ def export(
 
     """
     path, options = Path(path), options or PredictOptions()
-    _check(predictor, path, images, calibration)
+    kind = find_format(path, format)
+    check_format(
+        kind, form=form, precision=precision, int8=calibration is not None,
+        dynamic_batch=dynamic_batch and form == "detections",
+    )  # fmt: skip
+    _check(predictor, images, calibration)
     network, int8 = predictor.network, calibration is not None
     config = family_of(network.config).settle(network.config, options)
     record = export_graph(config)
+    check_static(kind, config, form)
     candidates = _candidates(record.candidates, config, mask_size, fixed_size) if form == "candidates" else None
-    if precision == "float16" and (candidates is None or path.suffix == ".xml"):
-        raise ConfigError("precision: expected float32, or an .onnx file in the form candidates, got float16")
     if int8 and path.suffix == ".xml" and not record.openvino_int8:
         raise ConfigError(f"int8: expected an .onnx file for {config.name}, which OpenVINO gets wrong in 8 bits")
     if candidates is not None and search_depth is not None:
@@ -100,18 +110,24 @@ def export(
     # precision are the network's own, which a runtime folds. The layout that predictions like best would leave
     # transpositions in the file.
     prepared = prepare_for_inference(network, fold=precision == "float32", contiguous=True)
+    if kind.is_static and candidates is None:
+        fixed_size = True
     if precision == "float16":
         prepared = rounded_to_half(prepared)
     if candidates is None and search_depth is None:
         search_depth = _search_depth(record, prepared, config, images)
     graph: nn.Module
     if candidates is None:
-        graph = wrap(prepared, config, mask_size=mask_size, fixed_size=fixed_size, search_depth=search_depth)
+        graph = wrap(
+            prepared, config, mask_size=mask_size, fixed_size=fixed_size, search_depth=search_depth,
+            batched=dynamic_batch,
+        )  # fmt: skip
     else:
         graph = candidates.graph(prepared)
+    takes_batches = not kind.is_static and (dynamic_batch or candidates is not None)
     info = describe(
-        predictor, config, candidates, fixed_size=fixed_size, precision="int8" if int8 else precision, licence=licence,
-        search_depth=search_depth,
+        predictor, config, candidates, fixed_size=fixed_size, takes_batches=takes_batches,
+        precision="int8" if int8 else precision, licence=licence, search_depth=search_depth,
     )  # fmt: skip
     if info.input_size is not None and info.form == "detections":  # so that PyTorch gets the same rounded pixels
         images = [info.input.prepare(image) for image in images]
@@ -122,17 +138,28 @@ def export(
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             written, probe = Path(folder) / "file" / path.name, Path(folder) / "probe" / path.name
-            parts = _write(graph.eval(), info, record, candidates, written, probe, images[0], calibration)
-            exported = load_exported(written)
+            names, parts = _write(kind, graph.eval(), info, record, candidates, written, probe, images[0], calibration)
+            exported = open_exported(written)
             sizes: dict[str, float] = {}
             if parts and record.parts is not None:
-                running = exported if candidates is not None else load_exported(probe)
+                running = exported if candidates is not None else open_exported(probe)
                 sizes = compare_parts(prepared, record.parts, running, parts, images[:PARTS_IMAGES])
             agreement = compare(
                 predictor, exported, images, options=options, settled=settled, limits=limits, masks=masks,
                 network_is_compared=bool(sizes),
             )  # fmt: skip
             agreement = replace(agreement, parts=sizes, search_depth=search_depth)
+            if info.takes_batches and not int8:
+                together = compare_batches(
+                    predictor,
+                    exported,
+                    images[0],
+                    options=options.replace(score_threshold=agreement.score_threshold),
+                    settled=settled,
+                    limits=limits,
+                    masks=masks,
+                )
+                agreement = agreement.and_in_batches(together)
             if dataset is not None:
                 ap = compare_ap(predictor, exported, dataset, options=options, settled=settled, on_progress=on_progress)
                 agreement = replace(agreement, ap=ap)
@@ -142,6 +169,7 @@ def export(
                 exact = precision == "float32"
                 ways_out = _ways_out(path, record, form, search_depth, exact=exact)
                 agreement = judge(agreement, path.name, limits, ways_out, masks=masks, detections=exact)
+            store_golden(kind.annotate, written, golden_image(info, golden), graph, names, exported, int8=int8)
             for file in sorted(written.parent.iterdir()):  # .bin before .xml: whoever sees the second has both
                 file.replace(path.parent / file.name)
     except OSError as error:
@@ -149,11 +177,7 @@ def export(
     return agreement
 
 
-def _check(
-    predictor: TorchPredictor, path: Path, images: Sequence[Pixels], calibration: Sequence[Pixels] | None
-) -> None:
-    if path.suffix not in (".onnx", ".xml"):
-        raise ConfigError(f"output: expected a file name ending in .onnx or .xml, got {path}")
+def _check(predictor: TorchPredictor, images: Sequence[Pixels], calibration: Sequence[Pixels] | None) -> None:
     if not images:
         raise ConfigError("images: expected at least one to verify the file with, got none")
     if calibration is not None and not calibration:
@@ -174,6 +198,7 @@ def _search_depth(record: ExportGraph, network: Network, config: ModelConfig, im
 
 
 def _write(
+    kind: Format,
     graph: nn.Module,
     info: ExportInfo,
     record: ExportGraph,
@@ -182,10 +207,10 @@ def _write(
     probe: Path,
     image: Pixels,
     calibration: Sequence[Pixels] | None,
-) -> list[str]:
-    """Write the file, and a second one that also has the parts; names of the parts in it, none where there are none."""
+) -> tuple[list[str], list[str]]:
+    """Write the file, and a second one that also has the parts: names of the outputs, and of the parts if any."""
     example = _tensor(info.input.prepare(image))
-    if candidates is not None:
+    if info.takes_batches:
         example = example.repeat(2, 1, 1, 1)  # of a single image the exporter would make a constant
     with torch.no_grad():
         outputs = graph(example)  # anchors are made here: an exporter would keep imaginary ones
@@ -200,14 +225,14 @@ def _write(
     quantizing = None if calibration is None else [_tensor(info.input.prepare(image))[0] for image in calibration]
     for folder in (path.parent, probe.parent):
         folder.mkdir()
-    write = write_onnx if path.suffix == ".onnx" else partial(write_openvino, through_onnx=record.through_onnx)
-    write(
-        graph, info, path, example=example, output_names=names, part_names=parts,
-        probe=probe if parts and calibration is None else None, calibration=quantizing, float_parts=record.float_parts,
+    probed = parts and kind.has_probe and calibration is None
+    kind.write(
+        graph, info, path, example=example, output_names=names, part_names=parts, probe=probe if probed else None,
+        calibration=quantizing, record=record,
     )  # fmt: skip
-    if calibration is not None:
-        return []
-    return parts if candidates is None else names
+    if candidates is not None:
+        return names, [] if calibration is not None else names
+    return names, parts if probed else []
 
 
 def _ways_out(path: Path, record: ExportGraph, form: Form, search_depth: int | None, *, exact: bool) -> WaysOut:

@@ -70,7 +70,8 @@ class ExportGraph:
     Attributes:
         graph: (network, config with the thresholds of the file) to a module that takes (1, 3, H, W) uint8 and returns
             the outputs of ``OUTPUT_NAMES`` and then its ``parts``; it also takes mask_size and fixed_size where
-            ``has_sizes``, and search_depth where it has a ``choose_search_depth``.
+            ``has_sizes``, batched where ``has_batches``, and search_depth where it has a ``choose_search_depth``.
+        has_batches: it can take several images at once, and then returns every output with a dimension in front.
         has_sizes: the masks can have another size, and the file can take images of the network's size only, see
             `protomask.exporting.prototypes.PrototypeGraph`.
         as_is: the graph must see images in their original size, so its reader never resizes them.
@@ -87,6 +88,7 @@ class ExportGraph:
     """
 
     graph: Callable[..., nn.Module]
+    has_batches: bool = False
     has_sizes: bool = False
     as_is: bool = False
     limits: Limits = ONE_STAGE
@@ -105,6 +107,7 @@ def _prototype_graph(reading: Reading, float_parts: tuple[str, ...] = ()) -> Exp
     """How networks are exported whose masks are made of prototypes."""
     return ExportGraph(
         graph=partial(PrototypeGraph, reading=reading),
+        has_batches=True,
         has_sizes=True,
         float_parts=float_parts,
         candidates=Candidates(
@@ -162,6 +165,7 @@ def wrap(
     mask_size: tuple[int, int] | None = None,
     fixed_size: bool = False,
     search_depth: int | None = None,
+    batched: bool = False,
 ) -> nn.Module:
     """The graph of a network.
 
@@ -171,9 +175,10 @@ def wrap(
         mask_size: (h, w) of the masks; that of the network's own grid when not given.
         fixed_size: images come in the network's size and are not resized.
         search_depth: number of (anchor, class) pairs that NMS looks at; the graph's own choice when not given.
+        batched: it takes several images at once.
 
     Raises:
-        ConfigError: this network, NMS mode, mask size or depth has no graph.
+        ConfigError: this network, NMS mode, mask size, depth or batch has no graph.
 
     """
     record = export_graph(config)
@@ -183,5 +188,12 @@ def wrap(
         raise ConfigError(f"mask_size, fixed_size: expected only with the family {fitting}, got {config.name}")
     if search_depth is not None and record.choose_search_depth is None:
         raise ConfigError(f"search_depth: expected none for {config.name}, whose file has no such limit")
+    if batched and not record.has_batches:
+        fitting = " or ".join(name for name, known in GRAPHS.items() if known.has_batches)
+        raise ConfigError(
+            f"dynamic_batch: expected only with the family {fitting}, got {config.name}, whose outputs have as many "
+            "rows as an image has instances"
+        )
+    batch = {"batched": batched} if record.has_batches else {}
     depth = {} if record.choose_search_depth is None else {"search_depth": search_depth}
-    return record.graph(network, config, **sizes, **depth)
+    return record.graph(network, config, **sizes, **batch, **depth)

@@ -22,6 +22,7 @@ def describe(
     candidates: Candidates | None,
     *,
     fixed_size: bool,
+    takes_batches: bool,
     precision: Literal["float32", "float16", "int8"],
     licence: str | None,
     search_depth: int | None,
@@ -33,6 +34,7 @@ def describe(
         family=family.name,
         class_names=network.class_names,
         form="detections" if candidates is None else "candidates",
+        batch="any" if takes_batches else "one",
         input=AnyInput()
         if export_graph(config).as_is
         else _input_rule(network.geometry, fixed_size=fixed_size or candidates is not None),

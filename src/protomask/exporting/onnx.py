@@ -14,8 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from protomask.errors import MissingExtraError
+from protomask.exporting.graphs import ExportGraph
+from protomask.exporting.program import dynamic_axes
 from protomask.exporting.quantize import is_quantized, quantize, require_nncf
 from protomask.models.layers.module import Module
+from protomask.runtimes.golden import GOLDEN_KEY
 from protomask.runtimes.info import METADATA_KEY, ExportInfo
 
 _Network = TypeVar("_Network", bound=Module)
@@ -33,21 +36,9 @@ def write_onnx(
     part_names: Sequence[str] = (),
     probe: Path | None = None,
     calibration: Sequence[Tensor] | None = None,
-    float_parts: Sequence[str] = (),
+    record: ExportGraph | None = None,
 ) -> None:
-    """Translate a graph and write it to one file, in float32 or quantised to 8 bits.
-
-    Args:
-        graph: as `protomask.exporting.graphs.wrap` makes it, in evaluation mode, on the CPU.
-        info: goes into the file's metadata.
-        path: .onnx file.
-        example: (1, 3, H, W) uint8; other sizes will do as well unless the file has a fixed one. In the form
-            "candidates" (2, 3, H, W).
-        output_names: names of the graph's outputs that the file has.
-        part_names: names of those behind them, which it has not.
-        probe: another file, which has them all; None for none.
-        calibration: (3, H, W) uint8 images that give the ranges of 8-bit numbers; None leaves float32.
-        float_parts: attributes of the network that stay in float32.
+    """Write an .onnx file, see `protomask.exporting.formats.Writer`.
 
     Raises:
         MissingExtraError: the packages that write ONNX, or for 8 bits NNCF, are not installed.
@@ -81,6 +72,7 @@ def write_onnx(
     model = program.model
     model.metadata_props[METADATA_KEY] = info.to_json()
     nodes = list(model.graph.all_nodes())
+    float_parts = () if record is None else record.float_parts
     left_out = [str(node.name) for node in nodes if not is_quantized(_module(node), float_parts)]
     for node in nodes:
         # Stack traces with the paths of this machine.
@@ -101,8 +93,8 @@ def write_onnx(
 
 def _translations() -> dict[Any, Any]:
     """What ONNX has for operations of PyTorch that it does not know."""
-    from protomask.exporting import voting  # noqa: F401 - it makes the operation known
     from protomask.exporting.voting_onnx import vote
+    from protomask.ops import voting  # noqa: F401 - it makes the operation known
 
     return {
         torch.ops.torchvision.deform_conv2d.default: _deform_conv,
@@ -110,10 +102,21 @@ def _translations() -> dict[Any, Any]:
     }
 
 
+def annotate_onnx(path: Path, golden: str) -> None:
+    """See `protomask.exporting.formats.Annotate`."""
+    import onnx
+
+    model = onnx.load(path)
+    onnx.helper.set_model_props(
+        model, {**{entry.key: entry.value for entry in model.metadata_props}, GOLDEN_KEY: golden}
+    )
+    onnx.save(model, path)
+
+
 def _dynamic_shapes(info: ExportInfo) -> dict[str, dict[int, Any]] | None:
-    if info.form == "candidates":
-        return {"images": {0: "batch"}}
-    return None if info.input_size else {"image": {2: "height", 3: "width"}}
+    names = {0: "batch", 2: "height", 3: "width"}
+    axes = {axis: names[axis] for axis in dynamic_axes(info)}
+    return {"images" if info.form == "candidates" else "image": axes} if axes else None
 
 
 def _drop_outputs(model: Any, count: int) -> None:
@@ -189,7 +192,7 @@ def _deform_conv(
     input: Any, weight: Any, offset: Any, mask: Any, bias: Any, stride_h: int, stride_w: int, pad_h: int, pad_w: int,
     dilation_h: int, dilation_w: int, groups: int, offset_groups: int, use_mask: bool,
 ) -> Any:  # fmt: skip
-    """`torchvision.ops.deform_conv2d` of one image, with a mask and without groups, by GridSample and MatMul.
+    """`torchvision.ops.deform_conv2d` with a mask and without groups, by GridSample and MatMul.
 
     ONNX has DeformConv (opset 19), but not every runtime does.
     """
@@ -209,17 +212,20 @@ def _deform_conv(
     place = np.stack((x + kx, y + ky), axis=-1).reshape(1, points * rows, columns, 2)
     # GridSample counts from -1, the centre of the first pixel, to 1, that of the last.
     scale = np.array([2 / max(width - 1, 1), 2 / max(height - 1, 1)])
-    moved = op.Gather(_reshape(op, offset, points, 2, rows, columns), _constant(op, np.array([1, 0])), axis=1)
-    moved = _reshape(op, op.Transpose(moved, perm=[0, 2, 3, 1]), 1, points * rows, columns, 2)
+    moved = op.Gather(_reshape(op, offset, -1, points, 2, rows, columns), _constant(op, np.array([1, 0])), axis=2)
+    moved = _reshape(op, op.Transpose(moved, perm=[0, 1, 3, 4, 2]), -1, points * rows, columns, 2)
     grid = op.Add(
         op.Mul(moved, _constant(op, scale.astype(np.float32))), _constant(op, (place * scale - 1).astype(np.float32))
     )
     values = op.GridSample(input, grid, align_corners=1, mode="linear", padding_mode="zeros")
-    values = op.Mul(_reshape(op, values, channels, points, rows * columns), _reshape(op, mask, points, rows * columns))
-    out = op.MatMul(
-        _reshape(op, weight, out_channels, channels * points), _reshape(op, values, channels * points, rows * columns)
+    values = op.Mul(
+        _reshape(op, values, -1, channels, points, rows * columns), _reshape(op, mask, -1, 1, points, rows * columns)
     )
-    return op.Add(_reshape(op, out, 1, out_channels, rows, columns), _reshape(op, bias, 1, out_channels, 1, 1))
+    out = op.MatMul(
+        _reshape(op, weight, out_channels, channels * points),
+        _reshape(op, values, -1, channels * points, rows * columns),
+    )
+    return op.Add(_reshape(op, out, -1, out_channels, rows, columns), _reshape(op, bias, 1, out_channels, 1, 1))
 
 
 def _reshape(op: Any, tensor: Any, *shape: int) -> Any:

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from protomask.errors import MissingExtraError
+from protomask.exporting.graphs import ExportGraph
 from protomask.exporting.onnx import write_onnx
 from protomask.exporting.quantize import quantize, require_nncf
+from protomask.runtimes.golden import GOLDEN_KEY
 from protomask.runtimes.info import METADATA_KEY, ExportInfo
 
 
@@ -25,22 +27,9 @@ def write_openvino(
     part_names: Sequence[str] = (),
     probe: Path | None = None,
     calibration: Sequence[Tensor] | None = None,
-    through_onnx: bool = False,
-    float_parts: Sequence[str] = (),
+    record: ExportGraph | None = None,
 ) -> None:
-    """Translate a graph and write it to an .xml file and the .bin beside it.
-
-    Args:
-        graph: as `protomask.exporting.graphs.wrap` makes it, in evaluation mode, on the CPU.
-        info: goes into the file's rt_info.
-        path: .xml file.
-        example: (1, 3, H, W) uint8; other sizes will do as well unless the file has a fixed one.
-        output_names: names of the graph's outputs that the file has.
-        part_names: names of those behind them, which it has not.
-        probe: another .xml file, which has them all; None for none.
-        calibration: (3, H, W) uint8 images that give the ranges of 8-bit numbers; None leaves float32.
-        through_onnx: translate an ONNX file of the graph, see `protomask.exporting.graphs.ExportGraph`.
-        float_parts: attributes of the network that stay in float32.
+    """Write an .xml file and the .bin beside it, see `protomask.exporting.formats.Writer`.
 
     Raises:
         MissingExtraError: OpenVINO, or for 8 bits NNCF, is not installed.
@@ -54,7 +43,9 @@ def write_openvino(
         require_nncf()
 
     names = [*output_names, *part_names]
-    if through_onnx:
+    # What is done for each image of a batch is no operation of a traced module.
+    batched = info.takes_batches and info.form == "detections"
+    if batched or (record is not None and record.through_onnx):
         between = path.with_suffix(".onnx")
         write_onnx(graph, info, between, example=example, output_names=names)
         model = openvino.convert_model(between)
@@ -62,7 +53,7 @@ def write_openvino(
     else:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            batch = -1 if info.form == "candidates" else 1
+            batch = -1 if info.takes_batches else 1
             shape = openvino.PartialShape([batch, 3, *(info.input_size or (-1, -1))])
             model = openvino.convert_model(graph, example_input=example, input=shape)
     model.set_friendly_name(info.model)  # otherwise a number that differs from run to run
@@ -77,8 +68,20 @@ def write_openvino(
     if calibration is not None:
         operations = [operation.get_friendly_name() for operation in model.get_ordered_ops()]
         # Operations are named after their module; what the graph does itself has none.
-        kept = ("aten::", *(f"__module.network.{part}" for part in float_parts))
+        kept = ("aten::", *(f"__module.network.{part}" for part in (record.float_parts if record else ())))
         left_out = [name for name in operations if name.startswith(kept)]
         model = quantize(model, calibration, left_out)
         model.set_rt_info(info.to_json(), METADATA_KEY)
     openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def annotate_openvino(path: Path, golden: str) -> None:
+    """See `protomask.exporting.formats.Annotate`."""
+    import openvino
+
+    model = openvino.Core().read_model(path)
+    model.set_rt_info(golden, GOLDEN_KEY)
+    between = path.with_name(f"golden_{path.name}")  # the weights are read while they are written
+    openvino.save_model(model, between, compress_to_fp16=False)
+    for suffix in (".bin", ".xml"):
+        between.with_suffix(suffix).replace(path.with_suffix(suffix))

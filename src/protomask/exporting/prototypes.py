@@ -59,6 +59,7 @@ class PrototypeGraph(nn.Module):
         fixed_size: images come in the network's size and are not resized.
         search_depth: number of (anchor, class) pairs, the best, that NMS looks at. None: fast NMS looks at all, greedy
             and Soft-NMS, and NMS by masks, at ``PAIRS_PER_DETECTION`` for each detection.
+        batched: several images of one size come at once, and every output has a dimension in front.
 
     Raises:
         ConfigError: an NMS mode that has no graph, or an impossible mask size or depth.
@@ -74,8 +75,15 @@ class PrototypeGraph(nn.Module):
         mask_size: tuple[int, int] | None = None,
         fixed_size: bool = False,
         search_depth: int | None = None,
+        batched: bool = False,
     ) -> None:
         super().__init__()
+        if batched and config.nms == "batched" and config.overlap == "box_iou":
+            raise ConfigError("nms: expected another than batched in a file for several images, got batched")
+        if batched and config.candidates_per_level is not None:
+            raise ConfigError(
+                f"candidates_per_level: expected None in a file for several images, got {config.candidates_per_level}"
+            )
         if mask_size is not None and min(mask_size) < 1:
             raise ConfigError(f"mask_size: expected two positive numbers, got {mask_size}")
         by_masks = config.overlap != "box_iou"
@@ -96,6 +104,7 @@ class PrototypeGraph(nn.Module):
         self.reading = reading
         self.mask_size = mask_size
         self.fixed_size = fixed_size
+        self.batched = batched
         if search_depth is None and (by_masks or config.nms not in ("fast", "cross_class_fast")):
             search_depth = PAIRS_PER_DETECTION * config.max_detections
         self.search_depth = search_depth
@@ -104,7 +113,7 @@ class PrototypeGraph(nn.Module):
         """Find the instances of one image.
 
         Args:
-            image: (1, 3, H, W) uint8 RGB, any size, or with ``fixed_size`` the network's.
+            image: (1, 3, H, W) uint8 RGB, any size, or with ``fixed_size`` the network's; (B, 3, H, W) if batched.
 
         Returns:
             boxes: (D, 4) float32 xyxy, pixels of the image, clipped to it; D is ``config.max_detections``.
@@ -118,21 +127,32 @@ class PrototypeGraph(nn.Module):
         geometry = self.network.geometry
         output = self.network(geometry.normalize(image if self.fixed_size else resize(image, geometry)))
         candidates = self.reading.candidates(self.network, output)
-        class_logits, all_boxes, parameters, prototypes = (part[0] for part in candidates)
-        boxes, labels, class_scores, rows = self._choose(class_logits, all_boxes, parameters, prototypes)
-        mask_probs = self.reading.masks(self.network, prototypes, parameters[rows], boxes)
+        own = candidates if self.batched else tuple(part[0] for part in candidates)
+        boxes, labels, class_scores, rows = self._each(self._choose, *own)
+        parameters, prototypes = self._each(torch.Tensor.__getitem__, own[2], rows), own[3]
+        mask_probs = self._each(self._masks, prototypes, parameters, boxes)
         scores = [class_scores]
         rescoring = self.reading.rescoring(self.network)
         if rescoring is not None:
-            scores.append(rescoring(mask_probs, labels) * (class_scores > 0))
+            estimates = rescoring(mask_probs.flatten(0, -3), labels.flatten()).view_as(class_scores)
+            scores.append(estimates * (class_scores > 0))
         if self.config.crop == "none" or self.config.crop_margin:
-            crops = self._crop_boxes(boxes, class_scores)
-            mask_probs = self.reading.masks(self.network, prototypes, parameters[rows], crops)
+            crops = self._each(self._crop_boxes, boxes, class_scores)
+            mask_probs = self._each(self._masks, prototypes, parameters, crops)
         if self.mask_size is not None:
-            mask_probs = F.interpolate(mask_probs[None], self.mask_size, mode="bilinear", align_corners=False)[0]
+            every = mask_probs if self.batched else mask_probs[None]
+            every = F.interpolate(every, self.mask_size, mode="bilinear", align_corners=False)
+            mask_probs = every if self.batched else every[0]
         width, height = (torch.scalar_tensor(image.shape[axis], dtype=torch.float32) for axis in (3, 2))
         pixel_boxes = boxes.clamp(0, 1) * torch.stack((width, height, width, height))
         return pixel_boxes, labels, *scores, mask_probs, *candidates
+
+    def _each(self, function: Callable[..., Any], *parts: Tensor) -> Any:
+        """A function of one image, of every image of a batch."""
+        return torch.vmap(function)(*parts) if self.batched else function(*parts)
+
+    def _masks(self, prototypes: Tensor, parameters: Tensor, boxes: Tensor) -> Tensor:
+        return self.reading.masks(self.network, prototypes, parameters, boxes)
 
     def _crop_boxes(self, boxes: Tensor, class_scores: Tensor) -> Tensor:
         """(D, 4) boxes that cut the masks, as `protomask.detection.mask_shape.MaskShape.crop_boxes`."""
@@ -141,7 +161,7 @@ class PrototypeGraph(nn.Module):
         else:
             low, high = torch.minimum(boxes[:, :2], boxes[:, 2:]), torch.maximum(boxes[:, :2], boxes[:, 2:])
             reach = self.config.crop_margin * (high - low)
-            crops = torch.cat((low - reach, high + reach), dim=1)
+            crops = torch.stack((low - reach, high + reach), dim=1).flatten(1)
         return torch.where(class_scores[:, None] > 0, crops, boxes)
 
     def _choose(
@@ -254,15 +274,14 @@ def resize(image: Tensor, geometry: ImageGeometry) -> Tensor:
     """`ImageGeometry.resize` as part of a graph.
 
     Args:
-        image: (1, 3, H, W) uint8.
+        image: (B, 3, H, W) uint8.
         geometry: of the network.
 
     Returns:
-        (1, 3, *image_size) float32, 0..255. Where the geometry has whole grey levels some can be one off.
+        (B, 3, *image_size) float32, 0..255. Where the geometry has whole grey levels some can be one off.
 
     """
-    if geometry.antialias:
-        return resize_as_pillow(image[0], geometry.image_size)[None]
-    if geometry.resize_method == "opencv":
-        return resize_as_opencv(image[0], geometry.image_size)[None]
+    if geometry.antialias or geometry.resize_method == "opencv":
+        resize_planes = resize_as_pillow if geometry.antialias else resize_as_opencv
+        return resize_planes(image.flatten(0, 1), geometry.image_size).view(-1, 3, *geometry.image_size)
     return interpolate_as_torch(image.float(), geometry.image_size)

@@ -1,11 +1,13 @@
 """The resizes of `protomask.images.resize` as operations of a graph.
 
 There sizes are numbers and Pillow does a part; here sizes may be known only when the graph runs, whose numbers may have
-no more than 32 bits. Images are (3, H, W) uint8, ``size`` is (h, w), and resized images are (3, h, w) float32 of whole
+no more than 32 bits. Images are (C, H, W) uint8, ``size`` is (h, w), and resized images are (C, h, w) float32 of whole
 numbers.
 """
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -152,13 +154,14 @@ def resize_as_pillow(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _rows(image: Tensor, target: int) -> Tensor:
-    """(3, H, W) to (3, target, W): every row is a weighted mean of those around it.
+    """(C, H, W) to (C, target, W): every row is a weighted mean of those around it.
 
     A pixel's weight is the height of a triangle as wide as two pixels of the smaller image. One matrix for all rows
     would be zero almost everywhere, hence one for each block of them.
     """
     source = image.shape[1]
-    reach = source + target + abs(source - target)  # twice the larger
+    # PyTorch cannot write the absolute of a size to a file.
+    reach = 2 * cast(int, torch.sym_max(source, target))
     # In the 2 * target-th part of a source pixel all distances are whole. Rows beyond the last are like the last.
     blocks = (target + _BLOCK - 1) // _BLOCK
     steps = torch.arange(blocks * _BLOCK).clamp(max=target - 1)
@@ -168,7 +171,7 @@ def _rows(image: Tensor, target: int) -> Tensor:
     height = (reach - ((around * 2 + 1) * target - centre).abs()).clamp(min=0)
     height = height * ((around >= 0) & (around < source))
     pixels = image.index_select(1, around.clamp(min=0).clamp(max=source - 1).flatten())
-    means = _in_22_bits(height.float(), pixels.float().view(3, blocks, count, image.shape[2]))
+    means = _in_22_bits(height.float(), pixels.float().view(image.shape[0], blocks, count, image.shape[2]))
     return means.flatten(1, 2).index_select(1, torch.arange(target))
 
 

@@ -83,6 +83,25 @@ def compare(
     return _summary(pairs, threshold, limits, masks, model.limits(options).max_detections, warnings)
 
 
+def compare_batches(
+    model: Predictor,
+    exported: Predictor,
+    image: Pixels,
+    *,
+    options: PredictOptions,
+    settled: PredictOptions | None = None,
+    limits: Limits,
+    masks: bool = True,
+) -> Agreement:
+    """Give a file three images at once, one image and its mirror images; arguments as `compare`."""
+    everything = options.replace(score_threshold=0.0, threshold_for=None)
+    of_file = (settled or options).replace(score_threshold=0.0, threshold_for=None)
+    images = [image, np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(image[::-1])]
+    wanted = [found for one in images for found in model.predict_images([one], everything)]
+    pairs = zip(wanted, exported.predict_images(images, of_file), strict=True)
+    return _summary(pairs, options.score_threshold, limits, masks, model.limits(options).max_detections, [])
+
+
 def _summary(
     pairs: Iterable[tuple[Instances, Instances]],
     threshold: float,

@@ -1,4 +1,4 @@
-"""`protomask.exporting.voting.count_votes` as a function of ONNX; needs the packages that write such files.
+"""`protomask.ops.voting.count_votes` as a function of ONNX; needs the packages that write such files.
 
 onnxscript reads the text of the function: names must be those of this module, annotations no strings.
 """

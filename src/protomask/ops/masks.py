@@ -44,7 +44,8 @@ def sanitize_boxes(boxes: Tensor, size: tuple[int, int], *, padding: int = 0, tr
     top_left = (torch.minimum(corners[:, :2], corners[:, 2:]) - padding).clamp(min=0)
     bottom_right = torch.maximum(corners[:, :2], corners[:, 2:]) + padding
     bottom_right = torch.minimum(bottom_right, bottom_right.new_tensor([width, height]))
-    return torch.cat([top_left, bottom_right], dim=1)
+    # Not by `torch.cat`, for which `torch.vmap` must know the size of a batch.
+    return torch.stack((top_left, bottom_right), dim=1).flatten(1)
 
 
 def crop_windows(boxes: Tensor, size: tuple[int, int], *, padding: int = 1) -> Tensor:

@@ -17,28 +17,37 @@ from protomask.detection.options import Limits, PredictOptions
 from protomask.errors import CheckpointError, ConfigError
 from protomask.images.decode import Pixels
 from protomask.inference.predictor import Clock, Predictor
-from protomask.runtimes.info import ExportInfo
+from protomask.runtimes.info import ExportInfo, Form
 from protomask.runtimes.shipped import SHIPPED, shipped_file
 from protomask.structures.instances import Instances
 
 Outputs = dict[str, NDArray[Any]]
-_OUTPUTS = {
+_OUTPUTS: dict[Form, tuple[str, ...]] = {
     "candidates": ("class_logits", "boxes", "mask_coefficients", "prototypes"),
     "detections": ("boxes", "labels", "class_scores", "masks"),
 }
+
+
+def output_names(form: Form, count: int) -> tuple[str, ...]:
+    """Names of the outputs of a file that knows only their order."""
+    boxes, labels, scores, *rest = _OUTPUTS[form]
+    if form == "detections" and count == len(_OUTPUTS[form]) + 1:
+        return boxes, labels, scores, "mask_scores", *rest
+    return _OUTPUTS[form]
 
 
 class ExportedPredictor(Predictor):
     """A file of `protomask export` on the CPU.
 
     A file in the form "candidates" takes every option of a prediction; one in the form "detections" has settled NMS and
-    thresholds, and takes one image at a time.
+    thresholds.
 
     Args:
         info: what the file says of itself.
         source: its path, or the name of the shipped model.
         outputs: names of what it returns.
         inputs: what it takes; not checked when not given.
+        golden: what it returns for one image, see `protomask.runtimes.golden`; None where nothing is stored.
         arguments: of the subclass, to open the file again in another process.
 
     Raises:
@@ -53,6 +62,7 @@ class ExportedPredictor(Predictor):
         outputs: Collection[str],
         *,
         inputs: Sequence[FileInput] | None = None,
+        golden: str | None = None,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
         if inputs is not None:
@@ -65,6 +75,7 @@ class ExportedPredictor(Predictor):
             )
         self.info = info
         self.source = source
+        self.golden = golden
         self._arguments = dict(arguments or {})
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -153,16 +164,31 @@ class ExportedPredictor(Predictor):
         self._check_settled(options)
         clock = Clock(timings)
         found = []
-        for image in images:
-            prepared = self.info.input.prepare(image)
-            channels_first = _channels_first([prepared])
+        for batch in self._batches(images):
+            prepared = [self.info.input.prepare(image) for image in batch]
+            channels_first = _channels_first(prepared)
             clock.stage("preprocess")
             outputs = self.run(channels_first)
-            self._check_detections(outputs)
+            each = _images_of(outputs, len(batch)) if self.info.takes_batches else [outputs]
+            for one in each:
+                self._check_detections(one)
             clock.stage("network")
-            found.append(self._read(outputs, (image.shape[0], image.shape[1]), prepared.shape[:2], options))
+            for image, one, given in zip(batch, each, prepared, strict=True):
+                found.append(self._read(one, (image.shape[0], image.shape[1]), given.shape[:2], options))
             clock.stage("postprocess")
         return found
+
+    def _batches(self, images: Sequence[Pixels]) -> list[Sequence[Pixels]]:
+        """What a file of detections gets at once: images that have one size as it sees them."""
+        alike = self.info.given_size is not None or len({image.shape for image in images}) == 1
+        return [images] if images and self.info.takes_batches and alike else [[image] for image in images]
+
+    def _run_all(self, images: NDArray[np.uint8]) -> Outputs:
+        """`run`, one image after the other where the file takes no more."""
+        if self.info.takes_batches or len(images) == 1:
+            return self.run(images)
+        each = [{name: np.array(output) for name, output in self.run(image[None]).items()} for image in images]
+        return {name: np.concatenate([one[name] for one in each]) for name in each[0]}
 
     def _predict_candidates(
         self,
@@ -174,7 +200,7 @@ class ExportedPredictor(Predictor):
         clock = Clock(timings)
         batch = _channels_first([self.info.input.prepare(image) for image in images])
         clock.stage("preprocess")
-        outputs = self.run(batch)
+        outputs = self._run_all(batch)
         self._check_candidates(outputs, len(images), rule)
         clock.stage("network")
         scoring = self.scoring(options)
@@ -371,6 +397,14 @@ def existing(path: str | Path) -> Path:
 def first_line(error: Exception) -> str:
     """Of a runtime's message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _images_of(outputs: Outputs, count: int) -> list[Outputs]:
+    """The outputs for each of a batch of images; wrong shapes are for `ExportedPredictor._check_outputs` to name."""
+    return [
+        {name: values[index] if len(values) == count else values for name, values in outputs.items()}
+        for index in range(count)
+    ]
 
 
 def _channels_first(images: Sequence[Pixels]) -> NDArray[np.uint8]:

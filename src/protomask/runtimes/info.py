@@ -122,7 +122,8 @@ class ExportInfo(Settings):
         family: of the model.
         class_names: name of each label.
         form: "detections": everything is in the file; "candidates": it ends before NMS, and its reader does the rest.
-            Such a file takes several images at once, all of one size.
+        batch: number of images that the file takes at once, "one" or "any", all of one size; None for any of
+            "candidates" and one of "detections". Of several images every output has a dimension in front.
         input: how images are prepared.
         mask_frame: what the grid of a mask covers: "grid" the whole image, "region" the box of the instance.
         mask_paste: of "region": how masks become pixels, see `protomask.masks.grids.region_lines`.
@@ -142,6 +143,7 @@ class ExportInfo(Settings):
     family: Text
     class_names: Annotated[tuple[Text, ...], NotEmpty()]
     form: Form = "detections"
+    batch: Literal["one", "any"] | None = None
     input: InputRule
     mask_frame: Literal["grid", "region"]
     mask_paste: MaskPaste = "integer"
@@ -163,6 +165,11 @@ class ExportInfo(Settings):
             self._expect("mask_frame", self.mask_frame == "grid", "grid, as the form is candidates")
         else:
             self._expect("rule", self.rule is None, "none, as the form is detections")
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether the file takes several images at once."""
+        return self.batch == "any" or (self.batch is None and self.form == "candidates")
 
     @property
     def input_size(self) -> tuple[int, int] | None:

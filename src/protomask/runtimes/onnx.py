@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from protomask.errors import CheckpointError
 from protomask.runtimes.exported import ExportedPredictor, FileInput, Outputs, existing, first_line
+from protomask.runtimes.golden import GOLDEN_KEY
 from protomask.runtimes.info import METADATA_KEY, ExportInfo
 
 
@@ -41,7 +42,8 @@ class OnnxPredictor(ExportedPredictor):
         ]
         super().__init__(
             _info(self._session, path), source or str(path),
-            inputs=inputs, outputs=self._names, arguments={"path": Path(path).absolute(), "threads": threads},
+            inputs=inputs, outputs=self._names, golden=_entries(self._session).get(GOLDEN_KEY),
+            arguments={"path": Path(path).absolute(), "threads": threads},
         )  # fmt: skip
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:
@@ -60,10 +62,20 @@ def read_info(path: str | Path) -> ExportInfo:
         CheckpointError: not an ONNX file, or not one made by protomask.
 
     """
+    return ExportInfo.from_json(read_entries(path).get(METADATA_KEY), str(path))
+
+
+def read_entries(path: str | Path) -> dict[str, str]:
+    """The metadata of an .onnx file, without preparing it to run.
+
+    Raises:
+        CheckpointError: not an ONNX file.
+
+    """
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
-    return _info(_session(path, options), path)
+    return _entries(_session(path, options))
 
 
 def _session(path: str | Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
@@ -77,4 +89,8 @@ def _session(path: str | Path, options: onnxruntime.SessionOptions) -> onnxrunti
 
 
 def _info(session: onnxruntime.InferenceSession, path: str | Path) -> ExportInfo:
-    return ExportInfo.from_json(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), str(path))
+    return ExportInfo.from_json(_entries(session).get(METADATA_KEY), str(path))
+
+
+def _entries(session: onnxruntime.InferenceSession) -> dict[str, str]:
+    return dict(session.get_modelmeta().custom_metadata_map)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from protomask.errors import CheckpointError, ConfigError, MissingExtraError
 from protomask.runtimes.exported import ExportedPredictor, FileInput, Outputs, existing, first_line
+from protomask.runtimes.golden import GOLDEN_KEY
 from protomask.runtimes.info import METADATA_KEY, ExportInfo
 
 Precision = Literal["float32", "bf16", "fp16"]
@@ -71,8 +72,9 @@ class OpenVinoPredictor(ExportedPredictor):
             hints["INFERENCE_NUM_THREADS"] = threads
         try:
             model = core.read_model(existing(path))
-            info = _info(model, Path(path))
-            if info.given_size is not None and info.form == "detections":
+            entries = _entries(model, Path(path))
+            info = ExportInfo.from_json(entries.get(METADATA_KEY), str(path))
+            if info.given_size is not None and not info.takes_batches:
                 model.reshape([1, 3, *info.given_size])  # what depends on it is worked out now
             self._compiled = core.compile_model(model, "CPU", hints)
         except RuntimeError as error:
@@ -87,6 +89,7 @@ class OpenVinoPredictor(ExportedPredictor):
         ]
         super().__init__(
             info, source or str(path), inputs=inputs, outputs=[output.any_name for output in self._compiled.outputs],
+            golden=entries.get(GOLDEN_KEY),
             arguments={"path": Path(path).absolute(), "precision": precision, "threads": threads},
         )  # fmt: skip
         self._requests = local()
@@ -102,10 +105,11 @@ class OpenVinoPredictor(ExportedPredictor):
         return {output.any_name: results[output] for output in self._compiled.outputs}
 
 
-def _info(model: Any, path: Path) -> ExportInfo:
+def _entries(model: Any, path: Path) -> dict[str, str]:
+    """What a file says of itself."""
     if path.suffix == ".onnx":
-        from protomask.runtimes.onnx import read_info
+        from protomask.runtimes.onnx import read_entries
 
-        return read_info(path)
-    text = model.get_rt_info(METADATA_KEY).astype(str) if model.has_rt_info(METADATA_KEY) else None
-    return ExportInfo.from_json(text, str(path))
+        return read_entries(path)
+    keys = (key for key in (METADATA_KEY, GOLDEN_KEY) if model.has_rt_info(key))
+    return {key: model.get_rt_info(key).astype(str) for key in keys}

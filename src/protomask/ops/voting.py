@@ -1,6 +1,6 @@
 """The vote of regions on masks as one operation of a graph: a loop over the detections, each with a window of its own.
 
-PyTorch runs it as it is; exporters translate it, see `protomask.exporting.voting_onnx`.
+PyTorch runs it as it is; `protomask.exporting.voting_onnx` translates it.
 """
 
 from __future__ import annotations
