@@ -36,6 +36,8 @@ def faults_of_wheel(path: Path, version: str) -> list[str]:
     faults += [f"{name} does not belong here" for name in names if not name.startswith(("protomask/", f"{info}/"))]
     faults += [f"{name} does not belong here" for name in names if "__pycache__" in name]
     expected = {"Name": "protomask", "Version": version, "License-Expression": "MIT", "Requires-Python": ">=3.11"}
+    for link in re.findall(r"\]\((?!https?:|#)([^)\s]+)\)", str(metadata.get_payload())):
+        faults.append(f"README: an index cannot follow the link {link}")
     faults += [
         f"{key}: expected {value}, got {metadata[key]}" for key, value in expected.items() if metadata[key] != value
     ]
