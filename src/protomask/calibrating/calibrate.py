@@ -43,7 +43,7 @@ def calibrate(
         options: of the predictions.
         num_workers: processes that load images; 0 loads them in this one.
         on_progress: called after each image.
-        changes: fields of `PredictOptions`, which come on top of ``options``.
+        changes: fields of `PredictOptions`, which override ``options``.
 
     Returns:
         The calibration, and calibration error, mean error and rank correlation of the final scores before and after.

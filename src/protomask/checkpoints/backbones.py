@@ -37,7 +37,7 @@ def build_on_backbone(
         model: zoo name or config.
         weights: file of a classifier; by default that of an installed package, else the published one.
         class_names: names of the classes.
-        num_classes: number of classes where they have no names yet.
+        num_classes: number of classes, if they have no names yet.
         overrides: config fields to change.
 
     Raises:

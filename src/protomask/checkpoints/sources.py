@@ -23,8 +23,8 @@ def load_network(
 
     Args:
         source: what `protomask.models.naming.find_model` takes, or found.
-        model: zoo name of the network in a foreign file whose file name does not tell.
-        class_names: of a foreign file that was trained on other classes than the zoo's.
+        model: zoo name of the network in a file from another codebase, if it cannot be recognised.
+        class_names: class names of a file from another codebase that was trained on classes other than the zoo model's.
 
     Raises:
         CheckpointError: weights cannot be found, read, or do not fit.

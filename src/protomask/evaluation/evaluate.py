@@ -64,8 +64,8 @@ def evaluate(
     Args:
         predictor: finds the instances of an image; classes that the data set lacks are ignored, with a warning.
         dataset: the images and their ground truth.
-        options: of the prediction. Everything is found whatever it scores; ``max_detections`` also says how many
-            detections of an image count, COCO's 100 where it says nothing.
+        options: prediction options. Detections are found whatever their score; ``max_detections`` also sets how many
+            detections of an image count, by default COCO's 100.
         num_workers: processes that load images; 0 loads them in this one.
         evaluator: a new evaluator for these images with the same ``max_detections``, to use its results afterwards; by
             default an internal one.

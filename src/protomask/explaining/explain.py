@@ -65,7 +65,7 @@ def explain(
         annotations: COCO annotation file with an image of the same file name; masks are compared with its objects.
         output: folder for a page, ``index.html``, and its images as PNG; none is written by default.
         options: of the prediction.
-        changes: fields of `PredictOptions`, which come on top of ``options``.
+        changes: fields of `PredictOptions`, which override ``options``.
 
     Raises:
         ConfigError: an exported file, an instance that there is not, tiles, or a wrong option.

@@ -136,7 +136,7 @@ class Predictor(ABC):
             source: path, URL, bytes of an image file, binary file object, PIL image, (H, W, 3) uint8 RGB array or
                 (3, H, W) uint8 RGB tensor; or a list of these.
             options: see `PredictOptions`.
-            changes: fields of `PredictOptions`, which come on top of ``options``.
+            changes: fields of `PredictOptions`, which override ``options``.
 
         Returns:
             `Instances` in the frame of the original image, best first; a list of them for a list.
@@ -165,14 +165,14 @@ class Predictor(ABC):
         video: VideoOptions | None = None,
         **changes: Unpack[PredictChanges],
     ) -> Generator[Frame, None, None]:
-        """Find the instances of every frame of a source; the next frames are decoded meanwhile.
+        """Find the instances in every frame of a source, decoding the next frames in the meantime.
 
         Args:
             source: anything `protomask.inference.sources.open_source` takes: an image, a folder, a video, a camera, the
                 address of a stream, a list of these, or any iterable of images or frames.
             options: see `PredictOptions`.
-            video: what of videos is read, see `VideoOptions`.
-            changes: fields of `PredictOptions`, which come on top of ``options``.
+            video: which part of a video is read, see `VideoOptions`.
+            changes: fields of `PredictOptions`, which override ``options``.
 
         Yields:
             `Frame` with ``image``, ``found``, ``index``, ``time`` and ``source``, in order.
@@ -198,16 +198,16 @@ class Predictor(ABC):
     ) -> Generator[Frame, None, None]:
         """`stream`, with identities: ``frame.found`` has the instances that belong to tracks, and their ``track_ids``.
 
-        The tracker decides by score what is a track: ``score_threshold`` only sets what it sees, where that is below
-        its ``low_score``.
+        The tracker decides by score what becomes a track; ``score_threshold`` matters only if it is lower than the
+        tracker's ``low_score``.
 
         Args:
-            source: see `stream`; everything is a video, also the images of a folder.
+            source: see `stream`; everything is treated as a video, even the images of a folder.
             options: see `PredictOptions`.
-            tracker: name of a tracker, or one that is there.
-            tracking: of a tracker by its name, see `TrackOptions`.
-            video: what of videos is read, see `VideoOptions`.
-            changes: fields of `PredictOptions`, which come on top of ``options``.
+            tracker: name of a tracker, or a `Tracker`.
+            tracking: settings of a tracker given by name, see `TrackOptions`.
+            video: which part of a video is read, see `VideoOptions`.
+            changes: fields of `PredictOptions`, which override ``options``.
 
         Yields:
             `Frame` with ``image``, ``found``, ``index``, ``time`` and ``source``, in order.

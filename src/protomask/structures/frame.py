@@ -15,19 +15,19 @@ from protomask.structures.zone_report import ZoneReport
 class Frame:
     """One image of a source, and what was found in it.
 
-    Frames never change but for one thing: the image is read at its first use, in whatever thread that is.
+    Frames never change, except that the image is read on first use, in whichever thread that happens.
 
     Args:
         image: (H, W, 3) uint8 RGB, or a function that reads it.
-        source: where the image comes from: a path, an address, or a name for what has none.
+        source: where the image comes from: a path, an address, or a name if it has neither.
         index: number within its source, from 0.
         time: seconds from the beginning of its source; None for still images.
-        captured: when a camera or stream gave it, by the clock of `time.monotonic`; None for what waits in a file.
+        captured: when a camera or stream delivered it, by the clock of `time.monotonic`; None for files.
         found: what was found in it; None before a prediction.
         error: why the image could not be read; None if it could, or was not tried.
-        zones: what happened in zones and at lines; None where none are watched.
-        image_source: path or address that the image can be read from again; None where there is none, as for a frame
-            of a video.
+        zones: what happened in zones and at lines; None if none are watched.
+        image_source: path or address from which the image can be read again; None if there is none, as for a frame of a
+            video.
 
     """
 

@@ -47,10 +47,11 @@ class Instances:
         masks: (N, H, W) bool, or a `MaskSource` that makes them on demand.
         image_size: (H, W) of the original image.
         class_names: name of each label.
-        mask_scores: (N,) float32 in [0, 1], estimate of the mask's IoU; None where the model has no such branch.
-        columns: further arrays of N rows by name; they are indexed along. ``track_ids`` are (N,) int64.
-        image_source: path or address that the image can be read from again, for drawing; None where there is none. A
-            path is kept as an absolute one.
+        mask_scores: (N,) float32 in [0, 1], estimate of the mask's IoU; None if the model does not estimate it.
+        columns: additional arrays of N rows, by name, which are indexed along with the rest. ``track_ids`` are (N,)
+            int64.
+        image_source: path or address from which the image can be read again, for drawing; None if there is none. A path
+            is stored as an absolute path.
 
     Raises:
         DataError: an array has the wrong shape or dtype.
@@ -168,9 +169,9 @@ class Instances:
 
     @classmethod
     def cat(cls, parts: Sequence[Instances]) -> Instances:
-        """The instances of several results of one image, in their order.
+        """Combine several results of one image, keeping their order.
 
-        Mask scores and columns are kept where all parts with instances have them.
+        Mask scores and columns are kept if all non-empty parts have them.
 
         Raises:
             DataError: no part, or parts of other image sizes or class names.
@@ -202,7 +203,7 @@ class Instances:
         )
 
     def replace(self, **changes: Any) -> Instances:
-        """The same with some fields changed; a name that is no field becomes a column.
+        """Copy with some fields changed; a name that is not a field becomes a column.
 
         Raises:
             DataError: an array has the wrong shape or dtype.
@@ -214,7 +215,7 @@ class Instances:
         return Instances(**{**fields, "columns": columns, **changes})
 
     def from_image(self, image_source: str | Path | None) -> Instances:
-        """The same, with the path or address of the image they were found in; unchanged for None."""
+        """Copy with the path or address of the image the instances were found in; unchanged for None."""
         return self if image_source is None else self.replace(image_source=image_source)
 
     def _fields(self) -> dict[str, Any]:
@@ -232,12 +233,12 @@ class Instances:
 
     @property
     def scores(self) -> NDArray[np.float32]:
-        """(N,) float32 in [0, 1], the final score: class score times mask score where the model has one."""
+        """(N,) float32 in [0, 1], the final score: class score times mask score, if the model has one."""
         return self.class_scores if self.mask_scores is None else self.class_scores * self.mask_scores
 
     @property
     def track_ids(self) -> NDArray[np.int64] | None:
-        """(N,) int64 identity of each instance over the frames of a video; None where nothing was tracked."""
+        """(N,) int64 identity of each instance over the frames of a video; None if nothing was tracked."""
         return self.columns.get("track_ids")
 
     @property
@@ -328,14 +329,14 @@ class Instances:
         return self.class_names.index(name)
 
     def best_first(self) -> Instances:
-        """The same instances in the order of their final scores; equal ones keep their order."""
+        """The instances sorted by final score, best first; equal scores keep their order."""
         scores = self.scores
         if len(scores) < 2 or bool((scores[1:] <= scores[:-1]).all()):
             return self
         return self._chosen(np.argsort(-scores, kind="stable"))
 
     def of_classes(self, class_names: Sequence[str]) -> Instances:
-        """Only the instances of these classes, their labels counted in this order.
+        """Keep only the instances of these classes, with labels counted in this order.
 
         Raises:
             ConfigError: a class that the model does not know.
@@ -370,7 +371,7 @@ class Instances:
         return serialise.to_geojson(self)
 
     def to_supervision(self) -> supervision.Detections:
-        """The same as `supervision.Detections`, see `protomask.structures.serialise.to_supervision`."""
+        """The instances as `supervision.Detections`, see `protomask.structures.serialise.to_supervision`."""
         return serialise.to_supervision(self)
 
     def to_pandas(self) -> pandas.DataFrame:
@@ -392,9 +393,9 @@ class Instances:
             image: what was predicted, in any form `protomask.images.decode.read_image` takes; it is read again from
                 ``image_source`` when not given.
             options: ``masks=False`` draws no masks, ``boxes=False`` no boxes, ``labels=False`` no classes and tracks,
-                ``scores=False`` no scores. ``opacity``, 0..1, is that of the fill (0.45). ``color_by="class"`` keeps
+                ``scores=False`` no scores. ``opacity``, 0..1, applies to the fill (0.45). ``color_by="class"`` keeps
                 the colour of a class over all images, ``"instance"`` numbers the objects of this one (or follows their
-                tracks), ``"auto"`` takes the latter where there are tracks or a single class.
+                tracks), ``"auto"`` chooses the latter if there are tracks or only one class.
 
         Returns:
             (H, W, 3) uint8 RGB, a new array.

@@ -154,7 +154,7 @@ def to_geojson(found: Instances) -> dict[str, Any]:
 
 
 def to_supervision(found: Instances) -> supervision.Detections:
-    """The same as `supervision.Detections`, with ``class_name`` in its data.
+    """The instances as `supervision.Detections`, with ``class_name`` in its data.
 
     Raises:
         MissingExtraError: supervision is not installed.
