@@ -33,6 +33,8 @@ QUESTIONS = (
 )
 PAGES = ("", "tutorial/", "predict/", "comparison/", "questions/", "notebooks/train/", "reference/cli/train/",
          "reference/results/", "how-to/from-yolact/", "changelog/")  # fmt: skip
+PATIENCE = 180_000
+"""Milliseconds for a page to load, on a machine that is busy."""
 LINKS_IN_SHADOW = """() => {
   const found = [];
   const walk = root => {
@@ -81,6 +83,7 @@ def chromium() -> Iterator[Any]:
 
 def test_search_finds_answers_within_the_first_three_hits(address: str, chromium: Any) -> None:
     page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(PATIENCE)
     missed = []
     for question, answer, thread in QUESTIONS:
         page.goto(address)
@@ -98,6 +101,7 @@ def test_search_finds_answers_within_the_first_three_hits(address: str, chromium
 @pytest.mark.parametrize("width", [1280, 390])
 def test_pages_fit_and_load_everything(address: str, chromium: Any, width: int) -> None:
     page = chromium.new_page(viewport={"width": width, "height": 844})
+    page.set_default_timeout(PATIENCE)
     failures: list[str] = []
     page.on("console", lambda message: failures.append(message.text) if message.type == "error" else None)
     page.on("requestfailed", lambda request: failures.append(request.url))
