@@ -424,7 +424,7 @@ def verify(file: str | Path, *, runtime: Runtime = "auto", threads: int | None =
     PyTorch computed when the file was written.
 
     Args:
-        file: of `protomask export`, or the name of a shipped model.
+        file: of `protomask export`.
         runtime: what runs it, as in `load`.
         threads: likewise.
 

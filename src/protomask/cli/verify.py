@@ -24,7 +24,7 @@ def run(
     The exit code is 1 if one differs by more than rounding.
 
     Args:
-        file: file of protomask export, or the name of a shipped model.
+        file: file of protomask export.
         runtime: what runs it; auto takes what its ending stands for.
         threads: maximum number of threads of ONNX Runtime or OpenVINO; all cores by default.
         json: print one JSON document instead of text.
