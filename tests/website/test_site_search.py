@@ -89,6 +89,7 @@ def test_search_finds_answers_within_the_first_three_hits(address: str, chromium
         page.goto(address)
         page.locator(".md-search__button").locator("visible=true").first.click()
         page.keyboard.type(question)
+        page.wait_for_function(f"({LINKS_IN_SHADOW})().length > 0")
         page.wait_for_timeout(1500)  # hits of the last letters
         hits = [hit.removeprefix(address).replace("?h=" + hit.partition("?h=")[2].partition("#")[0], "")
                 for hit in page.evaluate(LINKS_IN_SHADOW)[:3]]  # fmt: skip
