@@ -18,10 +18,12 @@ ROOT = Path(__file__).resolve().parents[1]
 LARGEST = 100_000_000
 """Bytes of a file that a package index takes."""
 NEEDED = (
-    "protomask/__init__.py", "protomask/py.typed", "protomask/weights/yolact_nano.onnx",
+    "protomask/__init__.py", "protomask/py.typed", "protomask/weights/everyday.onnx",
+    "protomask/weights/everyday.safetensors", "protomask/weights/yolact_nano.onnx",
     "protomask/weights/yolact_nano.safetensors", "protomask/weights/nuclei.onnx",
     "protomask/weights/nuclei.safetensors",
-    "protomask/weights/NOTICE", "protomask/weights/LICENSE-APACHE-2.0", "protomask/samples/scene_1.jpg",
+    "protomask/weights/NOTICE", "protomask/weights/LICENSE-APACHE-2.0", "protomask/samples/photo_1.jpg",
+    "protomask/samples/scene_1.jpg", "protomask/samples/CREDITS.md",
     "protomask/serve/page/index.html", "protomask/recipes/modern.yaml",
 )  # fmt: skip
 

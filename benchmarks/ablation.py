@@ -47,7 +47,6 @@ from protomask.models.families import read_output
 from protomask.models.network import Network
 from protomask.models.yolact.heads import YolactOutput
 from protomask.models.yolact.model import Yolact
-from protomask.models.zoo import DEFAULT_MODEL
 from protomask.ops.boxes import decode_boxes
 from protomask.structures.instances import Instances
 from protomask.torch_runtime.predictor import TorchPredictor
@@ -71,7 +70,7 @@ def argument_parser(description: str, *, name: str, example: str, rounds: int = 
     )
     parser.set_defaults(name=name)
     parser.add_argument("--data", type=_dataset, default="shapes", help="data set, as for protomask train")
-    parser.add_argument("--weights", default=DEFAULT_MODEL, help="trained model: a file or a name of the zoo")
+    parser.add_argument("--weights", default="yolact_nano", help="trained model: a file or a name of the zoo")
     parser.add_argument(
         "--images", type=positive, default=200, help="measure AP on the first so many validation images"
     )

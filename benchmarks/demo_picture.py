@@ -1,33 +1,35 @@
-"""Make the picture of the README: the shipped scenes with what the shipped model finds in them."""
+"""Make the picture of the README: sample images with what the shipped models find in them."""
 
 from __future__ import annotations
 
 import argparse
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 import protomask
+from protomask.runtimes.shipped import SAMPLES
+
+SHOWN = {"everyday": ("photo_1.jpg", "photo_2.jpg"), "yolact_nano": ("scene_2.jpg", "scene_4.jpg")}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("picture", type=Path, help="JPEG to write")
-    parser.add_argument("--columns", type=int, default=3, help="scenes side by side")
+    parser.add_argument("--height", type=int, default=384, help="pixels of every image")
     parser.add_argument("--score-threshold", type=float, default=0.3, help="show only what scores above this")
     arguments = parser.parse_args()
-
-    model = protomask.load()
-    with as_file(files("protomask") / "samples") as folder:
-        scenes = sorted(folder.glob("*.jpg"))
-        drawn = [
-            model.predict(scene, score_threshold=arguments.score_threshold).draw(scene, color_by="instance")
-            for scene in scenes
-        ]
-    rows = [np.hstack(drawn[start : start + arguments.columns]) for start in range(0, len(drawn), arguments.columns)]
-    Image.fromarray(np.vstack(rows)).save(arguments.picture, quality=88)
+    row = []
+    for name, images in SHOWN.items():
+        model = protomask.load(name)
+        for image in images:
+            path = SAMPLES / image
+            found = model.predict(path, score_threshold=arguments.score_threshold)
+            drawn = Image.fromarray(found.draw(path, color_by="instance"))
+            width = round(drawn.width * arguments.height / drawn.height)
+            row.append(np.asarray(drawn.resize((width, arguments.height), Image.Resampling.LANCZOS)))
+    Image.fromarray(np.hstack(row)).save(arguments.picture, quality=88)
     print(arguments.picture)
 
 

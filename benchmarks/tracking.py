@@ -33,15 +33,15 @@ from protomask.masks.runs import boxes_of_masks
 from protomask.structures.tracks import TrackCollector, VideoTracks
 
 
-def boxed(name: str, fps: float, confirm_frames: int) -> Tracker:
-    return build_tracker(name, high_score=0.6, new_score=0.7, confirm_frames=confirm_frames, frame_rate=fps)
+def boxed(name: str, fps: float, high_score: float) -> Tracker:
+    return build_tracker(name, high_score=high_score, new_score=high_score + 0.1, frame_rate=fps)
 
 
 TRACKERS: dict[str, Callable[[float], Tracker]] = {
     "mask": lambda fps: build_tracker("mask", frame_rate=fps),
-    "ByteTrack": lambda fps: boxed("bytetrack", fps, 2),
-    "OC-SORT": lambda fps: boxed("ocsort", fps, 2),
-    "BoT-SORT": lambda fps: boxed("botsort", fps, 3),
+    "ByteTrack": lambda fps: boxed("bytetrack", fps, 0.5),
+    "OC-SORT": lambda fps: boxed("ocsort", fps, 0.3),
+    "BoT-SORT": lambda fps: boxed("botsort", fps, 0.4),
 }
 FPS = 30
 

@@ -26,10 +26,11 @@ from protomask.data.synthetic.shapes import CLASS_NAMES
 from protomask.data.training.augmentation import AugmentationConfig
 from protomask.data.training.loader import collate
 from protomask.data.training.transforms import TrainTransform
+from protomask.defaults import DEFAULT_NETWORK
 from protomask.engine.optim import build_optimizer, freeze_batch_norm
 from protomask.models.build import build_criterion, build_network
 from protomask.models.network import Network
-from protomask.models.zoo import DEFAULT_MODEL, zoo_entry
+from protomask.models.zoo import zoo_entry
 from protomask.structures.target import Target
 
 LAYOUTS = {"textbook": torch.contiguous_format, "float32": torch.channels_last, "bf16": torch.channels_last}
@@ -83,7 +84,7 @@ class Candidate:
 
 def main() -> None:
     parser = argument_parser(__doc__, rounds=5)
-    parser.add_argument("--models", nargs="+", default=[DEFAULT_MODEL], help="of the zoo; several are compared")
+    parser.add_argument("--models", nargs="+", default=[DEFAULT_NETWORK], help="of the zoo; several are compared")
     parser.add_argument("--image-size", type=positive, help="side of the input; the first model's own by default")
     parser.add_argument("--classes", type=positive, help="number of classes; the model's own by default")
     parser.add_argument("--batch-size", type=positive, default=4, help="images per step")

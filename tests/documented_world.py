@@ -40,6 +40,7 @@ def make_world(folder: Path) -> None:
     for name in ("street.jpg", "photo.jpg", "a.jpg", "b.jpg", "images/17.jpg", "images/18.jpg"):
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(scenes[len(name) % 2], folder / name)
+    shutil.copy(str(files("protomask") / "samples" / "photo_1.jpg"), folder / "photo.jpg")  # for the default model
     for name in ("photos", "frames"):
         shutil.copytree(folder, folder / name, ignore=lambda _, names: [n for n in names if not n.startswith("scene")])
     size = ("--height", "128", "--width", "128", "--seed", "7")
@@ -58,7 +59,7 @@ def make_world(folder: Path) -> None:
     few = ("--num-workers", "0", "--max-detections", "20")
     run("eval", "--data", "mydata", "--model", "mine.onnx", "--save-results", "results.json", *few)
     run("bulk", "photos", "--output", "found", "--workers", "1")
-    run("eval", "--data", "clips", "--save-results", "tracks.json")
+    run("eval", "--data", "clips", "--model", "yolact_nano", "--save-results", "tracks.json")
 
 
 def _rename_classes(source: Path, folder: Path) -> None:

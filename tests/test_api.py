@@ -21,6 +21,8 @@ from protomask.runtimes.onnx import OnnxPredictor
 from protomask.torch_runtime.predictor import TorchPredictor
 
 SCENES = sorted(Path(str(files("protomask"))).joinpath("samples").glob("*.jpg"))
+FIRST_SHAPE = (512, 512, 3)
+"""Of the first of them."""
 TINY: dict[str, Any] = {
     "backbone": "shufflenet_v2_x1_0", "fpn_channels": 8, "protonet_channels": 8, "num_prototypes": 4,
 }  # fmt: skip
@@ -66,17 +68,17 @@ def trained(data: Path, recorder: Recorder, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module")
 def shipped() -> TorchPredictor:
-    return protomask.load(runtime="torch", device="cpu")
+    return protomask.load("yolact_nano", runtime="torch", device="cpu")
 
 
 # Load and build
 
 
 def test_the_default_is_a_shipped_model_in_onnx_runtime() -> None:
-    assert protomask.list_models()[0] == "yolact_nano"
-    for model in (protomask.load(), protomask.load("yolact_nano", runtime="onnx", device="cpu", threads=1)):
+    assert protomask.list_models()[0] == "everyday"
+    for model in (protomask.load(), protomask.load("everyday", runtime="onnx", device="cpu", threads=1)):
         assert type(model) is OnnxPredictor
-        assert (model.source, model.model_name, model.device) == ("yolact_nano", "yolact_nano", "cpu")
+        assert (model.source, model.model_name, model.device) == ("everyday", "everyday", "cpu")
 
 
 def test_shipped_models_run_in_openvino_too() -> None:
@@ -210,10 +212,12 @@ def test_a_model_is_measured_by_name_or_as_it_is(data: Path, shipped: TorchPredi
     by_name = protomask.evaluate("yolact_nano", data=data, batch_size=2)
     assert by_name.num_images == 3
     assert (by_name.tables["mask"].AP or 0) > 0.2
-    assert protomask.evaluate(data=str(data)) == by_name
+    assert protomask.evaluate("yolact_nano", data=str(data)) == by_name
+    with pytest.raises(DataError, match="the categories do not match"):
+        protomask.evaluate(data=data)  # the default knows no shapes
     in_torch = protomask.evaluate(shipped, data=data).to_dict()
     assert in_torch["mask"]["AP"] == pytest.approx(by_name.tables["mask"].AP, abs=1e-3)
-    assert protomask.evaluate(data=data, split="train").num_images == 4
+    assert protomask.evaluate("yolact_nano", data=data, split="train").num_images == 4
 
 
 def test_weights_and_run_folders_are_measured(data: Path, trained: TrainResult) -> None:
@@ -290,7 +294,7 @@ def test_weights_are_exported_whatever_names_them(
     assert (named["form"], named["precision"]) == ("detections", "float32")
     assert (running["form"], running["precision"]) == ("candidates", "float16")
     assert (own["output"], own["licence"]) == (tmp_path / "a.xml", "MIT")
-    assert own["calibration"][0].shape == (384, 384, 3)
+    assert own["calibration"][0].shape == FIRST_SHAPE
 
 
 def test_files_are_verified_with_some_images_of_the_source_or_of_the_data(
@@ -307,7 +311,7 @@ def test_files_are_verified_with_some_images_of_the_source_or_of_the_data(
     for index, image in enumerate(own["images"]):
         np.testing.assert_array_equal(image, own["dataset"].load_pixels(index))
     assert len(own["images"]) == 2
-    assert [image.shape for image in other["images"]] == [(384, 384, 3)]
+    assert [image.shape for image in other["images"]] == [FIRST_SHAPE]
     with pytest.raises(ConfigError, match="verify_images: expected at least 1, got 0"):
         protomask.export(trained.output, tmp_path / "a.onnx", verify_images=0)
 

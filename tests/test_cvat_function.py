@@ -57,7 +57,7 @@ def test_masks_are_those_of_the_model(module: Any) -> None:
 def test_polygons_are_close_to_the_masks(module: Any, shape: str, converts: bool) -> None:
     image = Image.open(SCENE)
     found = protomask.load("yolact_nano").predict(image)
-    shapes = module.create(shape=shape).detect(context(conv_mask_to_poly=converts), image)
+    shapes = module.create(model="yolact_nano", shape=shape).detect(context(conv_mask_to_poly=converts), image)
     assert len(shapes) == len(found)
     for one, drawn in zip(found, shapes, strict=True):
         area = runs_area(outline_runs([drawn.points], (image.height, image.width)))

@@ -42,18 +42,18 @@ def test_the_first_screen_holds_no_other_command() -> None:
 def test_the_first_python_example_runs_as_it_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # The README speaks of a photograph of the reader; a scene that the shipped model knows takes its place.
-    with as_file(files("protomask") / "samples" / "scene_2.jpg") as scene:
-        copy(scene, tmp_path / "photo.jpg")
+    # The README speaks of a photograph of the reader; one that ships with the package takes its place.
+    with as_file(files("protomask") / "samples" / "photo_1.jpg") as photo:
+        copy(photo, tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(compile(blocks("python")[0], str(README), "exec"), names)
-    found, sure, disks = names["found"], names["sure"], names["disks"]
+    found, sure, people = names["found"], names["sure"], names["people"]
     assert 0 < len(sure) <= len(found)
-    assert set(disks.names) <= {"disk"}
+    assert set(people.names) == {"person"}
     assert capsys.readouterr().out.count("\n") == len(found) + 1
-    assert sure.masks.shape == (len(sure), 384, 384)
-    assert Image.open(tmp_path / "found.png").size == (384, 384)
+    assert sure.masks.shape == (len(sure), 512, 512)
+    assert Image.open(tmp_path / "found.png").size == (512, 512)
 
 
 @pytest.mark.parametrize("page", [README, REPOSITORY / "docs" / "models.md"], ids=lambda page: page.name)

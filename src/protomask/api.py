@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
+from protomask.defaults import DEFAULT_MODEL, DEFAULT_NETWORK
 from protomask.errors import ConfigError
 from protomask.extras import needing_torch, require_torch
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "bf16", "fp16"]
 Runtime = Literal["auto", "torch", "onnx", "openvino"]
-DEFAULT_MODEL = "yolact_nano"
 
 
 def list_models() -> list[str]:
@@ -183,7 +183,7 @@ def _load_torch(
 
 
 def build(
-    model: str = DEFAULT_MODEL,
+    model: str = DEFAULT_NETWORK,
     *,
     num_classes: int | None = None,
     class_names: Sequence[str] | None = None,
@@ -338,8 +338,8 @@ def export(
         model: a predictor, or what `load` takes; of a shipped model its weights are exported.
         output: file to write, .onnx, .xml (OpenVINO, with a .bin beside it), .pt2 (PyTorch), .tflite (LiteRT) or
             .pte (ExecuTorch); it appears whole, or not at all.
-        images: show what the model knows, to verify the file with; those of ``data`` by default, or else the shipped
-            scenes.
+        images: show what the model knows, to verify the file with; those of ``data`` by default, or else the sample
+            images.
         data: annotated data set, as for `train`; the AP of the model and of the file are compared on its val split.
         format: kind of file where the ending stands for several: of .pt2 files "pt2", a program of `torch.export`, the
             default, or "aotinductor", which compiles it for processors like this one.
@@ -355,7 +355,7 @@ def export(
             the images need where all would cost too much.
         verify_images: maximum number of images that detections are compared on, spread over all.
         golden: image that is stored in the file with some numbers of what the file must return for it, so that `verify`
-            can check it anywhere; anything that `Predictor.predict` takes. A shipped scene by default.
+            can check it anywhere; anything that `Predictor.predict` takes. A sample image by default.
         licence: of the weights, to be written into the file; known for models of the zoo.
         options: thresholds and NMS that the file settles; the model's own by default. Detections above their
             ``score_threshold`` are matched one to one.
@@ -453,7 +453,7 @@ def check(
     data: str | Path,
     *,
     split: str | None = None,
-    model: str | Path | None = DEFAULT_MODEL,
+    model: str | Path | None = DEFAULT_NETWORK,
     model_options: Mapping[str, Any] | None = None,
 ) -> CheckReport:
     """Look for everything that is wrong or odd in a data set, before training does; bad data never raises.

@@ -119,7 +119,7 @@ def test_a_run_without_any_file_has_not_begun(folder: Path, tmp_path: Path, here
     with pytest.raises(ConfigError, match="classes"):
         run(folder, tmp_path / "out", options=PredictOptions(classes=("horse",)))
     assert (tmp_path / "out" / "plan.json").is_file()
-    assert run(folder, tmp_path / "out", options=PredictOptions(classes=("disk",))).images == 9
+    assert run(folder, tmp_path / "out", options=PredictOptions(classes=("person",))).images == 9
 
 
 def test_another_file_of_the_same_name_is_another_model(tmp_path: Path) -> None:

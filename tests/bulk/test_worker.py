@@ -26,12 +26,12 @@ from protomask.masks.rle import decode_rle
 
 @pytest.fixture(scope="module")
 def worker() -> BulkWorker:
-    return BulkWorker(options=PredictOptions(score_threshold=0.5))
+    return BulkWorker(BulkModel(model="yolact_nano"), PredictOptions(score_threshold=0.5))
 
 
 def test_a_row_holds_what_predict_finds(worker: BulkWorker) -> None:
     [row] = worker.rows([ImageRow("one", str(SCENE))])
-    found = protomask.load().predict(SCENE, score_threshold=0.5)
+    found = protomask.load("yolact_nano").predict(SCENE, score_threshold=0.5)
     assert len(found) > 2
     assert (row["id"], row["height"], row["width"], row["error"]) == ("one", *found.image_size, None)
     assert [one["class_name"] for one in row["instances"]] == found.names
@@ -82,7 +82,9 @@ def test_tables_of_pandas_for_spark(worker: BulkWorker) -> None:
 def test_a_shard_is_a_file_with_its_counts(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "in", [f"{number}.jpg" for number in range(4)], broken=["9.jpg"])
     options = PredictOptions(score_threshold=0.5)
-    plan = make_plan([str(folder)], BulkModel(), options, BulkOptions(output=str(tmp_path / "out"), shard_size=3))
+    plan = make_plan(
+        [str(folder)], BulkModel(model="yolact_nano"), options, BulkOptions(output=str(tmp_path / "out"), shard_size=3)
+    )
     assert (plan.images, plan.shards, plan.size_of(0), plan.size_of(1)) == (5, 2, 3, 2)
     worker, seen = ShardWorker(str(tmp_path / "out")), list[int]()
     counts = worker.write_shard(1, on_image=seen.append)

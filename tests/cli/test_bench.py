@@ -31,7 +31,7 @@ def test_two_models_compared(run: Run, weights: Path, scenes: Path, tmp_path: Pa
     check_schema(report)
     assert [row["model"] for row in report["models"]] == models
     assert [row["precision"] for row in report["models"]] == ["float32", "bf16"]
-    assert report["settings"]["images"] == ["scene_1.jpg", "scene_2.jpg"]
+    assert report["settings"]["images"] == ["photo_1.jpg", "photo_2.jpg"]
     assert report["settings"]["data_images"] == 2
     assert [row["instances_per_image"] for row in report["models"]] == [100.0, 100.0]
 

@@ -94,10 +94,11 @@ def test_train_split_of_a_data_yaml(run: Run, weights: Path, scenes: Path, tmp_p
 
 def test_quality_of_the_shipped_model(run: Run, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    plain = run("eval", "--data", scenes, "--num-workers", 0, "--device", "cpu", "--json").json
+    arguments = ["--data", scenes, "--model", "yolact_nano", "--num-workers", 0, "--device", "cpu"]
+    plain = run("eval", *arguments, "--json").json
     assert "quality" not in plain
     assert list(tmp_path.iterdir()) == []
-    arguments = ["--data", scenes, "--num-workers", 0, "--device", "cpu", "--quality"]
+    arguments.append("--quality")
     outcome = run("eval", *arguments)
     assert outcome.code == 0
     assert "reliability diagram: reliability.svg" in outcome.out
@@ -168,7 +169,7 @@ def test_folders_that_cannot_be_written_are_told_before_the_work(
 
 
 def test_errors_of_the_shipped_model_and_of_its_results(run: Run, scenes: Path, tmp_path: Path) -> None:
-    arguments = ["eval", "--data", scenes, "--num-workers", 0, "--device", "cpu"]
+    arguments = ["eval", "--data", scenes, "--model", "yolact_nano", "--num-workers", 0, "--device", "cpu"]
     saved, folder = tmp_path / "found.json", tmp_path / "page"
     outcome = run(*arguments, "--save-results", saved, "--errors-page", folder)
     assert outcome.code == 0

@@ -92,7 +92,8 @@ def test_ap_of_both_is_compared_on_annotated_images(
     assert done.code == 0, done.err
     assert "warning: the model finds nothing above score 0.9999 in these 1 images" in done.err
     verified, pytorch, file = done.out.splitlines()[1:]
-    assert verified.startswith("verified with PyTorch: 100 detections above score 0 on 1 images, none unmatched")
+    counts = "100 detections above score 0 on 1" if form == "detections" else "400 detections above score 0 on 4"
+    assert verified.startswith(f"verified with PyTorch: {counts} images, none unmatched")  # candidates also as a batch
     assert pytorch.removeprefix("pytorch: ") == file.removeprefix("file: ")
     assert "box AP 0." in file
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from protomask.models.zoo import DEFAULT_MODEL, ZOO
+from protomask.defaults import DEFAULT_MODEL
+from protomask.models.zoo import ZOO
 
 if TYPE_CHECKING:
     from cli.conftest import Run

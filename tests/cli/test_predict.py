@@ -294,8 +294,8 @@ def test_classes_and_subfolders(run: Run, weights: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--classes", "rong"], "classes: expected some of disk"),
-        (["--classes=Ring"], "did you mean 'ring'?"),
+        (["--classes", "rong"], "classes: expected some of person"),
+        (["--classes=Birds"], "did you mean 'bird'?"),
         (["--image-size", "31"], "image_size: expected a whole number of at least 32 pixels"),
         (["--model", "yolact_nano", "--image-size", "512"], "image_size: expected 256, the only size"),
     ],

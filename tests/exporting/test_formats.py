@@ -80,7 +80,7 @@ def test_files_that_a_format_has_not_are_refused(name: str, asked: dict[str, Any
 def test_a_shipped_scene_is_stored_unless_another_image_is_given() -> None:
     class Info:
         def __init__(self, rule: Any, size: tuple[int, int] | None) -> None:
-            self.input, self.given_size = rule, size
+            self.input, self.given_size, self.class_names = rule, size, ("disk",)
 
     fixed: Any = Info(FixedInput(size=(64, 80), method="pillow"), (64, 80))
     scene = golden_image(fixed, None)

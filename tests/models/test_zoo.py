@@ -109,7 +109,7 @@ def test_wrong_requests_are_refused(options: dict[str, Any], message: str) -> No
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"expected one of yolact_nano, .*yolact_darknet53.*, got 'yolo'"):
+    with pytest.raises(ConfigError, match=r"expected one of everyday, .*yolact_darknet53.*, got 'yolo'"):
         build_network("yolo")
 
 

@@ -110,7 +110,7 @@ def test_metadata_have_a_budget() -> None:
 @pytest.mark.parametrize("name", ["half", "network", "to", "train", "eval", "state_dict", "parameters"])
 def test_what_only_torch_models_have_is_refused_in_words(name: str) -> None:
     model = protomask.load()
-    with pytest.raises(ConfigError, match=rf'{name}: yolact_nano runs in Onnx.*runtime="torch"'):
+    with pytest.raises(ConfigError, match=rf'{name}: everyday runs in Onnx.*runtime="torch"'):
         getattr(model, name)
     assert not hasattr(model, name)
     assert not hasattr(model, "no_such_thing")

@@ -102,5 +102,5 @@ def test_a_shipped_model_is_a_file_by_another_name(file: Path, monkeypatch: pyte
         predictor = load(name)
         assert type(predictor) is OnnxPredictor
         assert predictor.source == name
-    assert load().source == "yolact_nano"
+    assert load().source == "everyday"
     assert load("yolact_nano", runtime="onnx", device="cpu", model="yolact_nano").source == "yolact_nano"

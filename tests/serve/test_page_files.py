@@ -7,7 +7,8 @@ import re
 import pytest
 from starlette.testclient import TestClient
 
-from protomask.serve.site import PAGE, SAMPLES
+from protomask.runtimes.shipped import SAMPLES
+from protomask.serve.site import PAGE
 
 SCRIPTS = sorted(PAGE.glob("*.js"))
 

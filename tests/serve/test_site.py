@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from protomask.errors import CheckpointError, ConfigError
+from protomask.runtimes.shipped import SAMPLES
 from protomask.serve import site as site_module
-from protomask.serve.site import RUNTIME_FILES, RUNTIME_PACKAGE, SAMPLES, WEBGPU_FILES, write_site
+from protomask.serve.site import RUNTIME_FILES, RUNTIME_PACKAGE, WEBGPU_FILES, write_site
 
 NANO = Path(str(files("protomask"))) / "weights" / "yolact_nano.onnx"
 NUCLEI = NANO.with_name("nuclei.onnx")
@@ -37,7 +38,7 @@ def test_a_site_has_all_that_it_names(runtime: Path, tmp_path: Path) -> None:
     assert content["webgpu"] is True
     named = [*linked, *content["samples"], *(model["file"] for model in content["models"])]
     assert all((folder / name).is_file() for name in named)
-    assert {path.name for path in (folder / "samples").iterdir()} == {path.name for path in SAMPLES.glob("*.jpg")}
+    assert {path.name for path in (folder / "samples").iterdir()} == {path.name for path in SAMPLES.glob("scene_*.jpg")}
     assert (folder / "models" / "nuclei.onnx").read_bytes() == NUCLEI.read_bytes()
     assert sorted(path.name for path in (folder / "runtime").iterdir()) == sorted((*RUNTIME_FILES, *WEBGPU_FILES))
     assert [path.name for path in folder.parent.iterdir()] == ["site"]
@@ -49,7 +50,7 @@ def test_the_page_knows_the_rule_of_a_model(runtime: Path, tmp_path: Path) -> No
     info = content["models"][0]["info"]
     assert (info["form"], info["class_names"], info["rule"]["max_detections"]) == ("candidates", ["nucleus"], 400)
     assert info["input"] == {"kind": "fixed", "size": [512, 512], "method": "pillow", "any_size": False}
-    assert content["samples"] == []  # it knows none of the scenes
+    assert content["samples"] == []  # it knows nothing in them
 
 
 def test_samples_of_ones_own_and_an_older_site(runtime: Path, tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ from onnx_files import CANDIDATES, DETECTIONS, RULE, SIDE, detections, write_can
 from protomask.detection.calibration import Calibration, ScoreCurve
 from protomask.masks.rle import decode_rle
 from protomask.runtimes.info import FixedInput, ShortSideInput
-from protomask.serve.site import SAMPLES, write_site
+from protomask.runtimes.shipped import SAMPLES
+from protomask.serve.site import write_site
 from serve.chromium import chromium
 from serve.static_site import ask, host
 
@@ -127,7 +128,7 @@ def compare(found: protomask.Instances, answer: dict[str, Any]) -> None:
 def test_samples_give_what_python_gives(page: Page, record_property: Callable[[str, object], None]) -> None:
     model = protomask.load("yolact_nano")
     times = []
-    for path in sorted(SAMPLES.glob("*.jpg")):
+    for path in sorted(SAMPLES.glob("scene_*.jpg")):
         answer = ask(page, "yolact_nano", path.read_bytes())
         found = model.predict(path, score_threshold=0.05)
         assert len(found) >= 5

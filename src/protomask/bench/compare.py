@@ -49,7 +49,7 @@ def compare_models(
 
     Args:
         models: as in `ModelSpec.parse`, all different.
-        images: images, folders or globs to time; the shipped scenes by default.
+        images: images, folders or globs to time; the sample images by default.
         data: data set to measure COCO AP on; none by default.
         split: part of ``data``.
         limit: maximum number of images of ``images``, and of ``data``.

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from protomask.api import DEFAULT_MODEL, load
+from protomask.api import load
+from protomask.defaults import DEFAULT_MODEL
 from protomask.detection.calibration import CalibrationMethod
 from protomask.detection.options import PredictChanges, PredictOptions, take_options
 from protomask.extras import needing_torch, require_torch

@@ -37,7 +37,7 @@ def run(
     Args:
         models: zoo names, weights files, run folders, exported files or hf:// addresses; NAME@bf16, NAME@fp16 and
             NAME@compile change how it runs. One that cannot be loaded is left out; the exit code is then 1.
-        images: images, folders or quoted globs to time; the shipped scenes by default.
+        images: images, folders or quoted globs to time; the sample images by default.
         data: data set to measure COCO AP on, as protomask eval does.
         split: part of that data set to measure on.
         limit: maximum number of images of --images, and of --data.

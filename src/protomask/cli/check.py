@@ -42,13 +42,14 @@ def run(
 
     from protomask.cli.output import dump_json, progress
     from protomask.data.doctor.check import check_dataset
+    from protomask.defaults import DEFAULT_NETWORK
     from protomask.extras import require_torch
     from protomask.files import check_writable
     from protomask.models.naming import find_model
-    from protomask.models.zoo import DEFAULT_MODEL, zoo_entry
+    from protomask.models.zoo import zoo_entry
 
     require_torch("protomask data check")
-    found = find_model(model or DEFAULT_MODEL)
+    found = find_model(model or DEFAULT_NETWORK)
     file = None if save_dir is None else Path(save_dir) / "annotations.png"
     if file is not None:
         check_writable(file, "save_dir")

@@ -59,8 +59,8 @@ def run(
             ends before NMS, and protomask does the rest with the options of each prediction. By default detections; for
             web candidates, if the model supports it.
         half: store the weights of an ONNX file of candidates in half precision, which halves it.
-        images: images, or a folder of them, to verify the file with; by default those of --data, or else the shipped
-            scenes.
+        images: images, or a folder of them, to verify the file with; by default those of --data, or else the sample
+            images.
         verify_images: maximum number of these images on which detections are compared, spread over all.
         data: annotated data set; the AP of PyTorch and of the file are compared on its val split.
         score_threshold: detections of PyTorch and of the file above this score must be the same, one by one.
@@ -81,7 +81,7 @@ def run(
         search_depth: number of best pairs of an anchor and a class that NMS in the file considers; by default all, or,
             if that would be slow, as many as the images need.
         golden: image that is stored in the file with some numbers of what the file must return for it, for protomask
-            verify; by default one of the shipped scenes.
+            verify; by default one of the sample images.
         licence: licence of the weights, to be written into the file; already known for zoo models.
         runtime_files: of web: the npm package onnxruntime-web, as a folder or .tgz; by default npm fetches it, once.
         json: print one JSON document instead of text.

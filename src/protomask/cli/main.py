@@ -37,7 +37,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "data shard": ("shard", "write a data set as Parquet files, which training reads in a stream"),
     "data convert": ("convert_data", "turn a data set into another format, or split it"),
     "data pseudo-label": ("pseudo_label", "add what a model is sure of to the annotations, for another training"),
-    "demo": ("demo", "try the shipped model on shipped scenes"),
+    "demo": ("demo", "try shipped models on the sample images"),
 }
 
 

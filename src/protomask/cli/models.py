@@ -18,8 +18,9 @@ def run(*, json: bool = False) -> int:
         json: print JSON instead of a table.
     """
     from protomask.cli.output import dump_json, print_table
+    from protomask.defaults import DEFAULT_MODEL
     from protomask.models.published import PUBLISHED
-    from protomask.models.zoo import DEFAULT_MODEL, ZOO
+    from protomask.models.zoo import ZOO
 
     rows = []
     for name, entry in ZOO.items():

@@ -33,7 +33,8 @@ def run(models: list[str] | None = None, *, options: ServeOptions, host: str = "
         host: address to listen on; 0.0.0.0 for all addresses of this machine.
         port: port to listen on; 0 chooses a free one.
     """
-    from protomask.api import DEFAULT_MODEL, load
+    from protomask.api import load
+    from protomask.defaults import DEFAULT_MODEL
     from protomask.models.naming import find_model
 
     named = name_models(models or [DEFAULT_MODEL])

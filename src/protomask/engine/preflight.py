@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from protomask.data.coco.layout import open_dataset
+from protomask.defaults import DEFAULT_NETWORK
 from protomask.engine.config import TrainConfig
 from protomask.engine.folder import RunFolder
 from protomask.errors import CheckpointError, ConfigError
 from protomask.models.config import ModelConfig
 from protomask.models.naming import find_model
 from protomask.models.pretrained import check_pretrained
-from protomask.models.zoo import DEFAULT_MODEL, zoo_entry
+from protomask.models.zoo import zoo_entry
 
 
 def check_names(config: TrainConfig) -> None:
@@ -52,4 +53,4 @@ def check_names(config: TrainConfig) -> None:
 
 def _model_config(config: TrainConfig) -> ModelConfig:
     size = {} if config.image_size is None else {"image_size": config.image_size}
-    return zoo_entry(config.model or DEFAULT_MODEL).preset().override(**config.model_options, **size)
+    return zoo_entry(config.model or DEFAULT_NETWORK).preset().override(**config.model_options, **size)

@@ -21,6 +21,7 @@ from protomask.data.doctor.report import CheckReport
 from protomask.data.shards.opening import dataset_of_split
 from protomask.data.training.augmentation import AugmentationConfig
 from protomask.data.training.repeating import repeated_images
+from protomask.defaults import DEFAULT_NETWORK
 from protomask.engine.config import Part, TrainConfig
 from protomask.engine.folder import RunFolder
 from protomask.engine.log import Reporter
@@ -32,7 +33,7 @@ from protomask.models.build import build_network
 from protomask.models.config import ModelConfig
 from protomask.models.families import family_of
 from protomask.models.network import Network
-from protomask.models.zoo import DEFAULT_MODEL, ZOO, zoo_entry
+from protomask.models.zoo import ZOO, zoo_entry
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -105,7 +106,7 @@ def network_for(config: TrainConfig, class_names: tuple[str, ...], reporter: Rep
     if config.image_size is not None:
         options["image_size"] = config.image_size
     if config.weights is None:
-        model = zoo_entry(config.model or DEFAULT_MODEL).preset()
+        model = zoo_entry(config.model or DEFAULT_NETWORK).preset()
         options = {**_options_of_part(config.add, "add", model), **options}
         if config.pretrained_backbone or config.backbone_weights is not None:
             return build_on_backbone(model, class_names=class_names, weights=config.backbone_weights, **options)

@@ -75,7 +75,7 @@ def export(
         dynamic_batch: a file of detections takes any number of images of one size at once, as those of candidates do.
         search_depth: number of (anchor, class) pairs, the best, that NMS in a file of detections looks at. By default
             all, or, where that would cost too much, as many as these images need.
-        golden: image that is stored in the file with what the file must return for it; a shipped scene by default.
+        golden: image that is stored in the file with what the file must return for it; a sample image by default.
         licence: of the weights; that of the zoo where it is a model of the zoo.
         on_progress: called after each image of ``dataset`` and model, with the total.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +15,13 @@ from protomask.images.decode import Pixels, read_image
 from protomask.runtimes.exported import ExportedPredictor
 from protomask.runtimes.golden import TOLERANCE, TOLERANCE_IN_8_BITS, Golden
 from protomask.runtimes.info import ExportInfo
+from protomask.runtimes.shipped import SAMPLES
 from protomask.runtimes.verification import verify
 from protomask.torch_runtime.exported import open_exported
 
-_SCENE = "scene_5.jpg"
-_SCENE_SIZE = (240, 320)
-"""Of the scene in files that take images of any size: a smaller image makes a smaller file."""
+_PHOTOGRAPH, _SCENE = "photo_1.jpg", "scene_5.jpg"
+_SMALL = (240, 320)
+"""Size of the sample in files that take images of any size: a smaller image makes a smaller file."""
 _COLORS = 64
 
 
@@ -30,15 +30,16 @@ def golden_image(info: ExportInfo, image: Pixels | None) -> Pixels:
 
     Args:
         info: of the file.
-        image: (H, W, 3) uint8 RGB; None for a shipped scene in few colours, which is stored in little room.
+        image: (H, W, 3) uint8 RGB; None for a sample image in few colours, which is stored in little room: a photograph
+            of a person where the model knows these, else a synthetic scene.
 
     """
     if image is not None:
         return info.input.prepare(image)
-    scene = read_image(str(files("protomask") / "samples" / _SCENE))
+    sample = read_image(SAMPLES / (_PHOTOGRAPH if "person" in info.class_names else _SCENE))
     if info.given_size is None:
-        scene = np.asarray(Image.fromarray(scene).resize(_SCENE_SIZE[::-1]))
-    prepared = Image.fromarray(info.input.prepare(scene))
+        sample = np.asarray(Image.fromarray(sample).resize(_SMALL[::-1]))
+    prepared = Image.fromarray(info.input.prepare(sample))
     return np.asarray(prepared.quantize(_COLORS, dither=Image.Dither.NONE).convert("RGB"))
 
 

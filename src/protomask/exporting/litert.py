@@ -42,7 +42,7 @@ def write_litert(
         import litert_torch
     except ImportError as error:
         raise MissingExtraError(
-            "writing a .tflite file needs more packages: pip install 'protomask[litert]'"
+            "writing a .tflite file needs more packages: pip install 'protomask[litert]' litert-torch"
         ) from error
     try:
         with torch.no_grad(), warnings.catch_warnings():

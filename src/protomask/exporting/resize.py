@@ -160,8 +160,7 @@ def _rows(image: Tensor, target: int) -> Tensor:
     would be zero almost everywhere, hence one for each block of them.
     """
     source = image.shape[1]
-    # PyTorch cannot write the absolute of a size to a file.
-    reach = 2 * cast(int, torch.sym_max(source, target))
+    reach = 2 * _larger(source, target)
     # In the 2 * target-th part of a source pixel all distances are whole. Rows beyond the last are like the last.
     blocks = (target + _BLOCK - 1) // _BLOCK
     steps = torch.arange(blocks * _BLOCK).clamp(max=target - 1)
@@ -173,6 +172,17 @@ def _rows(image: Tensor, target: int) -> Tensor:
     pixels = image.index_select(1, around.clamp(min=0).clamp(max=source - 1).flatten())
     means = _in_22_bits(height.float(), pixels.float().view(image.shape[0], blocks, count, image.shape[2]))
     return means.flatten(1, 2).index_select(1, torch.arange(target))
+
+
+def _larger(side: int | Tensor, other: int) -> int:
+    """The larger of two sides.
+
+    `torch.jit.trace`, by which OpenVINO reads a network, makes tensors of sizes; `torch.export` makes numbers of which
+    it cannot write the absolute value.
+    """
+    if isinstance(side, Tensor):
+        return cast(int, torch.maximum(side, torch.full_like(side, other)))
+    return cast(int, torch.sym_max(side, other))
 
 
 def _in_22_bits(height: Tensor, pixels: Tensor) -> Tensor:

@@ -14,6 +14,9 @@ from protomask.models.published import PUBLISHED
 from protomask.models.rcnn.config import RCNNConfig
 from protomask.models.yolact.config import COCO_ANCHOR_SCALES, RESCORING_CHANNELS, YolactConfig
 
+EVERYDAY_CLASS_NAMES = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "boat", "bird", "bottle", "chair",
+)  # fmt: skip
 COCO_CLASS_NAMES: tuple[str, ...] = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
     "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
@@ -142,6 +145,11 @@ def protomask_n() -> ProtoConfig:
     return ProtoConfig(name="protomask_n", num_classes=80, output_kernel=3)
 
 
+def everyday() -> ProtoConfig:
+    """`protomask_n` for photographs, with ten everyday classes."""
+    return protomask_n().replace(name="everyday", num_classes=len(EVERYDAY_CLASS_NAMES))
+
+
 def protomask_s() -> ProtoConfig:
     """A wider neck and head, and more prototypes."""
     return protomask_n().replace(name="protomask_s", neck_channels=96, prototype_channels=48, num_prototypes=24)
@@ -242,6 +250,10 @@ def _published(preset: Callable[[], RCNNConfig], name: str) -> ZooEntry:
 _PAPER = "Bolya et al. 2019, table 1 (COCO test-dev)"
 _PLUS_PAPER = "Bolya et al. 2020, YOLACT++, table 1 (COCO test-dev)"
 ZOO: dict[str, ZooEntry] = {
+    "everyday": ZooEntry(
+        preset=everyday, class_names=EVERYDAY_CLASS_NAMES, packaged="everyday.safetensors", licence="MIT",
+        recipe="photographs",
+    ),
     "yolact_nano": ZooEntry(
         preset=yolact_nano, class_names=COCO_CLASS_NAMES, packaged="yolact_nano.safetensors", licence="MIT",
     ),
@@ -298,7 +310,6 @@ ZOO: dict[str, ZooEntry] = {
         source="official FCIS repository (COCO test-dev)",
     ),
 }  # fmt: skip
-DEFAULT_MODEL = "yolact_nano"
 
 
 def list_models() -> list[str]:

@@ -1,13 +1,25 @@
-"""The models that ship with the package, as ONNX files."""
+"""The models that ship with the package, as ONNX files, and the sample images."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from importlib.resources import as_file, files
 from pathlib import Path
 
-SHIPPED = {"yolact_nano": "yolact_nano.onnx", "nuclei": "nuclei.onnx"}
+SHIPPED = {"everyday": "everyday.onnx", "yolact_nano": "yolact_nano.onnx", "nuclei": "nuclei.onnx"}
 """File in the folder ``weights`` of the package, by the name of the model."""
+
+
+SAMPLES = Path(str(files("protomask"))) / "samples"
+"""Folder of the sample images: photographs and synthetic scenes."""
+
+
+def sample_images(class_names: Sequence[str]) -> list[Path]:
+    """The sample images in which a model of these classes can find something."""
+    known = set(class_names)
+    kinds = [("photo", {"person"}), ("scene", {"disk", "ring", "star"})]
+    return [path for kind, shown in kinds if shown <= known for path in sorted(SAMPLES.glob(f"{kind}_*.jpg"))]
 
 
 def shipped_file(name: str) -> AbstractContextManager[Path]:

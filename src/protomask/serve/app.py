@@ -17,6 +17,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from protomask import __version__
+from protomask.runtimes.shipped import SAMPLES
 from protomask.serve.answers import MEDIA_TYPES
 from protomask.serve.guard import Guard
 from protomask.serve.label_studio import label_studio_routes
@@ -29,7 +30,7 @@ from protomask.serve.pool import ModelPool
 from protomask.serve.problems import PROBLEM_TYPE, ProblemError
 from protomask.serve.reading import read_request
 from protomask.serve.service import Service, gone
-from protomask.serve.site import PAGE, SAMPLES
+from protomask.serve.site import PAGE
 
 mimetypes.add_type("text/javascript", ".js")  # Windows may say that scripts are plain text, which browsers refuse
 _ASK_AGAIN = {"Cache-Control": "no-cache"}

@@ -17,11 +17,10 @@ from protomask.detection.options import PredictOptions
 from protomask.errors import ConfigError, DataError
 from protomask.runtimes.info import ExportInfo
 from protomask.runtimes.onnx import read_info
+from protomask.runtimes.shipped import sample_images
 
 PAGE = Path(str(files("protomask.serve"))) / "page"
 """Folder of the page: plain HTML, CSS and JavaScript."""
-SAMPLES = Path(str(files("protomask"))) / "samples"
-"""Folder of the sample images that come with the package."""
 RUNTIME_PACKAGE = "onnxruntime-web@1.30.0"
 """What runs ONNX files in browsers: an npm package under the MIT licence."""
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
@@ -42,7 +41,7 @@ def write_site(
         models: exported .onnx files by name; the first is the default.
         runtime: folder or .tgz of the npm package `RUNTIME_PACKAGE`; by default npm brings it, once.
         samples: images that the page offers; only what browsers can show, up to twelve. Where none are given, the
-            scenes of the package, if the first model knows their classes.
+            sample images of the package in which the first model knows something.
 
     Returns:
         The folder.
@@ -57,8 +56,8 @@ def write_site(
     check_folder(folder)
     known = {name: _metadata(path) for name, path in models.items()}
     shown = [path for path in samples if path.suffix.lower() in _SHOWN][:_MOST_SAMPLES]
-    if not samples and _knows_scenes(next(iter(known.values()))):
-        shown = sorted(SAMPLES.glob("*.jpg"))
+    if not samples:
+        shown = sample_images(next(iter(known.values()))["class_names"])
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
@@ -110,10 +109,6 @@ def _metadata(path: Path) -> dict[str, Any]:
         "form", "class_names", "input", "mask_frame", "mask_paste", "rule", "calibration", "model", "licence",
     )  # fmt: skip
     return {name: values[name] for name in wanted}
-
-
-def _knows_scenes(info: Mapping[str, Any]) -> bool:
-    return {"disk", "ring", "star"} <= set(info["class_names"])
 
 
 def _copy_samples(samples: Sequence[Path], folder: Path) -> list[str]:

@@ -50,7 +50,7 @@ def test_a_missing_extra_is_named(name: str, monkeypatch: pytest.MonkeyPatch) ->
     ("name", "settings", "message"),
     [
         ("sort", {}, "tracker: expected one of mask, bytetrack, ocsort, botsort, got 'sort'"),
-        ("mask", {"low_score": 0.6}, "low_score: expected at most high_score=0.5, got 0.6"),
+        ("mask", {"low_score": 0.6}, "low_score: expected at most high_score=0.4, got 0.6"),
         ("mask", {"lost_seconds": -1}, "lost_seconds: expected a number of at least 0, got -1"),
         ("mask", {"confirm_frames": 0}, "confirm_frames"),
         ("mask", {"frame_rate": 0}, "frame_rate: expected a positive number"),

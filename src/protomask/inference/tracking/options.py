@@ -33,9 +33,9 @@ class TrackOptions(Settings):
 
     """
 
-    high_score: Unit = 0.5
+    high_score: Unit = 0.4
     low_score: Unit = 0.1
-    new_score: Unit = 0.7
+    new_score: Unit = 0.4
     confirm_frames: Count = 2
     lost_seconds: NonNegative = 1.0
     frame_rate: Positive = 30.0
