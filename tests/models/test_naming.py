@@ -63,7 +63,10 @@ def test_a_run_folder_stands_for_its_best_weights() -> None:
         ("yolact_resnet5", r"no model of that name; did you mean yolact_resnet50, "),
         ("Yolact-Nano", r"no model of that name; did you mean yolact_nano"),
         ("mask_rcnn_r50_fpn_1x", r"did you mean mask_rcnn_r50_fpn_1x_coco"),
-        ("zzz", r"^zzz: no such file or folder, and no model of that name; known models: everyday, yolact_nano, "),
+        (
+            "zzz",
+            r"^zzz: no such file or folder, and no model of that name; known models: everyday, yolact_nano, nuclei, ",
+        ),
         ("runs/shape/best.safetensors", r"no such file; did you mean runs/shapes/best\.safetensors\?$"),
         ("run/shapes", r"^run/shapes: no such file or folder; did you mean runs/shapes\?$"),
         ("runs/shapes/bets.safetensors", r"no such file; did you mean runs/shapes/best\.safetensors\?$"),
@@ -71,7 +74,11 @@ def test_a_run_folder_stands_for_its_best_weights() -> None:
         ("nowhere/a.onnx", r"^nowhere/a\.onnx: no such file$"),
         ("runs", r"^runs: expected the folder of a training run, found no weights in it; did you mean runs/shapes\?$"),
         (".", r"expected the folder of a training run, found no weights in it$"),
-        ("notes.txt", r"expected a \.safetensors, \.pth, .* \.tflite or \.pte file, or a run folder"),
+        (
+            "notes.txt",
+            r"expected a \.safetensors, \.pth, \.pt, \.pkl, \.params, \.onnx, \.xml, \.pt2, \.tflite or \.pte file, "
+            "or a run folder",
+        ),
         ("hf://o/r/f.bin", r"expected a \.safetensors, "),
         ("a\0b.pth", "no such file"),
         (f"{'a' * 5000}.pth", "cannot be read: .*too long"),
@@ -119,7 +126,9 @@ def test_a_failed_download_names_models_that_need_none(monkeypatch: pytest.Monke
         raise CheckpointError("no network")
 
     monkeypatch.setattr(naming, "fetch_from_hub", fail)
-    with pytest.raises(CheckpointError, match=r"^no network\nModels .* no download: everyday, yolact_nano, nuclei$"):
+    with pytest.raises(
+        CheckpointError, match=r"^no network\nModels that need no download: everyday, yolact_nano, nuclei$"
+    ):
         find_model("hf://o/r/a.pth").fetched()
 
 

@@ -87,20 +87,20 @@ def test_every_runtime_finds_the_same(name: str, images: list[Path], runtime: Ru
         expected = wanted(name, image)
         check_same(predictor(name, runtime).predict(image), expected)
         count += len(expected)
-    assert count > 10
+    assert count > (10 if name == "everyday" else 50)  # few things are in a photograph
 
 
 OPTIONS: list[dict[str, Any]] = [
     *({"nms": mode, "score_threshold": 0.1} for mode in NMS_MODES),
     {"score_threshold": 0.02, "candidate_threshold": 0.02},
-    {"score_threshold": 0.4},
-    {"candidate_threshold": 0.3, "score_threshold": 0.1},
+    {"score_threshold": 0.6},
+    {"candidate_threshold": 0.5, "score_threshold": 0},
     {"iou_threshold": 0.2},
     {"overlap": "mask_iou", "score_threshold": 0.1},
     {"overlap": "mask_smaller", "nms": "batched", "iou_threshold": 0.7},
     {"threshold_for": "precision=0.9"},
     {"crop": "component", "crop_margin": 0.1},
-    {"crop": "none", "score_threshold": 0.4},
+    {"crop": "none", "score_threshold": 0.6},
     {"edges": "pixels"},
     {"exclusive": "depth"},
     {"nms": "batched", "iou_threshold": 0.8},
@@ -140,5 +140,10 @@ def test_every_option_works_without_pytorch_as_it_does_with_it(
     assert in_onnx.limits(settled) == in_torch.limits(settled)
     expected = in_torch.predict(strips, settled)
     for one, other in zip(in_onnx.predict(strips, settled), expected, strict=True):
+        if name == "everyday":  # its lowest scores are all the same number, and their order a matter of rounding
+            one, other = one[one.scores > 0.05], other[other.scores > 0.05]
         check_same(one, other)
-    assert sum(map(len, expected)) > 1
+    if name != "everyday":
+        assert all(len(one) > 1 for one in expected)
+    elif options.get("score_threshold", 0) < 0.5:
+        assert sum(map(len, expected)) > 1
