@@ -20,8 +20,8 @@ from measuring import argument_parser, milliseconds, report
 from protomask.images.decode import Pixels
 from protomask.inference.predictor import Predictor
 from protomask.inference.sources import open_source
+from protomask.runtimes.shipped import SAMPLES
 
-SAMPLES = Path(protomask.__file__).parent / "samples"
 ONLY_PREDICT = """
 import json, sys
 import protomask

@@ -372,14 +372,12 @@ def export(
         MissingExtraError: a package is not installed.
 
     """
-    from contextlib import ExitStack
-    from importlib.resources import as_file, files
-
     from protomask.detection.options import take_options
     from protomask.images.decode import read_image
     from protomask.inference.predictor import Predictor as AnyPredictor
     from protomask.inference.sources import open_source
     from protomask.models.naming import find_model
+    from protomask.runtimes.shipped import SAMPLES
 
     require_torch("exporting a model")
     settled = take_options(options, changes)
@@ -404,10 +402,8 @@ def export(
     if images is None and dataset is not None:
         pixels = [dataset.load_pixels(index) for index in spread(len(dataset), verify_images)]
     else:
-        with ExitStack() as stack:
-            shown = stack.enter_context(as_file(files("protomask") / "samples")) if images is None else images
-            frames = list(open_source(shown))
-            pixels = [frames[index].image for index in spread(len(frames), verify_images)]
+        frames = list(open_source(SAMPLES if images is None else images))
+        pixels = [frames[index].image for index in spread(len(frames), verify_images)]
     calibrating = None if calibration is None else [frame.image for frame in open_source(calibration)]
     return write(
         model, output, images=pixels, dataset=dataset, options=settled, format=format, form=form, precision=precision,

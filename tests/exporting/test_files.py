@@ -24,6 +24,7 @@ from protomask.exporting import files
 from protomask.exporting.files import export
 from protomask.exporting.formats import FORMATS
 from protomask.exporting.graphs import GRAPHS
+from protomask.exporting.job import WriteJob
 from protomask.exporting.verify import parts_of
 from protomask.runtimes.exported import ExportedPredictor
 from protomask.runtimes.formats import SUFFIXES as SUFFIXES_OF
@@ -231,9 +232,9 @@ class Seen:
 
     graph: nn.Module
 
-    def __call__(self, graph: nn.Module, info: Any, path: Path, **_: Any) -> None:
-        self.graph = graph
-        path.write_text("x")
+    def __call__(self, job: WriteJob) -> None:
+        self.graph = job.graph
+        job.path.write_text("x")
 
 
 def in_place_of_writers(monkeypatch: pytest.MonkeyPatch, seen: Seen, runs: ExportedPredictor) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -11,6 +12,7 @@ from protomask.cli import export as verb
 from protomask.errors import ConfigError
 from protomask.exporting.formats import FORMATS, check_format, find_format
 from protomask.exporting.goldens import golden_image
+from protomask.exporting.job import WriteJob
 from protomask.images.decode import Pixels
 from protomask.models.naming import EXPORTED_SUFFIXES
 from protomask.runtimes.formats import SUFFIXES
@@ -28,8 +30,8 @@ def test_every_format_is_known_everywhere() -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_writer_takes_the_same(name: str) -> None:
-    parameters = list(inspect.signature(FORMATS[name].write).parameters)
-    assert parameters == [
+    assert list(inspect.signature(FORMATS[name].write).parameters) == ["job"]
+    assert [field.name for field in fields(WriteJob)] == [
         "graph", "info", "path", "example", "output_names", "part_names", "probe", "calibration", "record",
     ]  # fmt: skip
 

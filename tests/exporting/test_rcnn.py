@@ -14,6 +14,7 @@ from protomask.detection.options import PredictOptions
 from protomask.errors import ConfigError
 from protomask.exporting.files import export
 from protomask.exporting.graphs import OUTPUT_NAMES
+from protomask.exporting.job import WriteJob
 from protomask.exporting.onnx import write_onnx
 from protomask.exporting.rcnn import RCNNGraph
 from protomask.images.decode import Pixels
@@ -143,7 +144,12 @@ def test_no_detection_is_an_ordinary_result_in_both_runtimes(tmp_path: Path) -> 
     part_names = ("objectness", "deltas")
     with torch.no_grad():
         wrapped.graph(example)  # makes the anchors
-    write_onnx(wrapped.graph, wrapped.info, path, example=example, output_names=OUTPUT_NAMES, part_names=part_names)
+    write_onnx(
+        WriteJob(
+            graph=wrapped.graph, info=wrapped.info, path=path, example=example, output_names=OUTPUT_NAMES,
+            part_names=part_names,
+        )
+    )  # fmt: skip
     assert check_all(network, load_exported(path)) == 0
     assert check_all(network, load_exported(path, runtime="openvino")) == 0
 

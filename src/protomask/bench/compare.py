@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from importlib.resources import as_file, files
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +18,7 @@ from protomask.bench.report import BenchReport, BenchSettings, ModelResult
 from protomask.errors import CheckpointError, ConfigError, MissingExtraError, ProtomaskError
 from protomask.files import replacing
 from protomask.inference.paths import iter_image_paths
+from protomask.runtimes.shipped import SAMPLES
 
 if TYPE_CHECKING:
     from protomask.data.coco.dataset import CocoDataset
@@ -72,36 +71,34 @@ def compare_models(
     specs = {str(spec): spec for spec in (ModelSpec.parse(text, precision=precision) for text in models)}
     if len(specs) < len(models) or not specs:
         raise ConfigError(f"models: expected at least one, all different, got {' '.join(models) or 'none'}")
-    with ExitStack() as stack:
-        given = images or [stack.enter_context(as_file(files("protomask") / "samples"))]
-        paths = iter_image_paths(given)[:limit]
-        if data is not None:
-            _check_there(data, split)
-        predictors, missing = _load_all(specs, device, threads, on_missing)
-        specs = {name: specs[name] for name in predictors}
-        dataset = None if data is None else _open_data(data, split, limit, predictors)
-        limit_threads(threads)
+    paths = iter_image_paths(images or [SAMPLES])[:limit]
+    if data is not None:
+        _check_there(data, split)
+    predictors, missing = _load_all(specs, device, threads, on_missing)
+    specs = {name: specs[name] for name in predictors}
+    dataset = None if data is None else _open_data(data, split, limit, predictors)
+    limit_threads(threads)
 
-        steps = (warmup + rounds) * len(paths) + (1 + rounds) * len(batch_sizes) + 1
-        total, done = (steps + (0 if dataset is None else len(dataset))) * len(specs), count(1)
+    steps = (warmup + rounds) * len(paths) + (1 + rounds) * len(batch_sizes) + 1
+    total, done = (steps + (0 if dataset is None else len(dataset))) * len(specs), count(1)
 
-        def step() -> None:
-            on_progress(next(done), total)
+    def step() -> None:
+        on_progress(next(done), total)
 
-        turns = measure_latency(
-            predictors, paths, rounds=rounds, warmup=warmup, score_threshold=score_threshold, on_turn=step
-        )
-        rates = measure_throughput(
-            predictors, paths, batch_sizes, rounds=rounds, score_threshold=score_threshold, on_turn=step
-        )
-        memory: dict[str, MemoryUse] = {}
-        for name, spec in specs.items():
-            memory[name] = measure_memory(spec, paths, device=device, threads=threads, score_threshold=score_threshold)
-            step()
-        precisions = {
-            name: None if dataset is None else _average_precision(predictor, dataset, step)
-            for name, predictor in predictors.items()
-        }
+    turns = measure_latency(
+        predictors, paths, rounds=rounds, warmup=warmup, score_threshold=score_threshold, on_turn=step
+    )
+    rates = measure_throughput(
+        predictors, paths, batch_sizes, rounds=rounds, score_threshold=score_threshold, on_turn=step
+    )
+    memory: dict[str, MemoryUse] = {}
+    for name, spec in specs.items():
+        memory[name] = measure_memory(spec, paths, device=device, threads=threads, score_threshold=score_threshold)
+        step()
+    precisions = {
+        name: None if dataset is None else _average_precision(predictor, dataset, step)
+        for name, predictor in predictors.items()
+    }
     return BenchReport(
         machine=describe_machine(),
         settings=BenchSettings(

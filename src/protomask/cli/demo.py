@@ -46,11 +46,11 @@ def run(
         raise ConfigError(f"images: expected at least 0, got {images}")
     photographs, scenes = load(), load("yolact_nano")
     folder = Path(save_dir)
+    options = PredictOptions(score_threshold=score_threshold)
     found, stages = [], {}
     make_folder(folder)
     with locked_folder(folder, "save_dir"), Sinks([OverlaySink(folder), JsonLinesSink(folder)]) as sink:
         for predictor in (photographs, scenes):
-            options = PredictOptions(score_threshold=score_threshold)
             rows, stages[predictor.model_name] = _predict_samples(predictor, options, sink)
             found += rows
     metrics = _measure(scenes, folder / "fresh-scenes", images, seed) if images else None

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import warnings
-from collections.abc import Sequence
-from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
-from protomask.errors import ExportError, MissingExtraError
-from protomask.exporting.graphs import ExportGraph
+from protomask.errors import MissingExtraError
+from protomask.exporting.job import WriteJob, converting
 from protomask.exporting.program import export_program
 from protomask.runtimes.archive import add_texts
-from protomask.runtimes.exported import first_line
-from protomask.runtimes.info import METADATA_KEY, ExportInfo
+from protomask.runtimes.info import METADATA_KEY
 
 _COMPILERS = ("g++", "clang++", "c++", "cl")
 
@@ -31,19 +26,8 @@ def require_compiler() -> None:
         )
 
 
-def write_compiled(
-    graph: nn.Module,
-    info: ExportInfo,
-    path: Path,
-    *,
-    example: Tensor,
-    output_names: Sequence[str],
-    part_names: Sequence[str] = (),
-    probe: Path | None = None,
-    calibration: Sequence[Tensor] | None = None,
-    record: ExportGraph | None = None,
-) -> None:
-    """Write a .pt2 file, see `protomask.exporting.formats.Writer`; it has no probe.
+def write_compiled(job: WriteJob) -> None:
+    """Write a .pt2 file, see `protomask.exporting.job.WriteJob`; it has no probe.
 
     Raises:
         MissingExtraError: there is no C++ compiler.
@@ -51,11 +35,7 @@ def write_compiled(
 
     """
     require_compiler()
-    program = export_program(graph, info, example, output_names)
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch._inductor.aoti_compile_and_package(program, package_path=str(path))
-    except Exception as error:  # compilers' errors share no class but Exception
-        raise ExportError(f"{path.name}: AOTInductor cannot compile {info.model}: {first_line(error)}") from error
-    add_texts(path, {METADATA_KEY: info.to_json()})
+    program = export_program(job.graph, job.info, job.example, job.output_names)
+    with converting(job, "AOTInductor cannot compile"):
+        torch._inductor.aoti_compile_and_package(program, package_path=str(job.path))
+    add_texts(job.path, {METADATA_KEY: job.info.to_json()})

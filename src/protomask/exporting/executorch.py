@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import logging
-import warnings
-from collections.abc import Sequence
 from copy import deepcopy
 from itertools import chain
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from protomask.errors import ExportError, MissingExtraError
-from protomask.exporting.graphs import ExportGraph
+from protomask.errors import MissingExtraError
+from protomask.exporting.job import WriteJob, converting
 from protomask.exporting.program import FirstOutputs
 from protomask.runtimes.archive import add_texts
-from protomask.runtimes.exported import first_line
-from protomask.runtimes.info import METADATA_KEY, ExportInfo
+from protomask.runtimes.info import METADATA_KEY
 
 
-def write_executorch(
-    graph: nn.Module,
-    info: ExportInfo,
-    path: Path,
-    *,
-    example: Tensor,
-    output_names: Sequence[str],
-    part_names: Sequence[str] = (),
-    probe: Path | None = None,
-    calibration: Sequence[Tensor] | None = None,
-    record: ExportGraph | None = None,
-) -> None:
-    """Write a .pte file for XNNPACK, see `protomask.exporting.formats.Writer`; it has no probe.
+def write_executorch(job: WriteJob) -> None:
+    """Write a .pte file for XNNPACK, see `protomask.exporting.job.WriteJob`; it has no probe.
 
     What the file says of itself is in a ZIP archive behind it, which ExecuTorch does not read.
 
@@ -49,21 +34,15 @@ def write_executorch(
             "writing a .pte file needs more packages: pip install 'protomask[executorch]'"
         ) from error
     logging.getLogger("executorch").setLevel(logging.ERROR)
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.export.export(
-                FirstOutputs(without_norms(graph), len(output_names)).eval(), (example,), strict=False
-            )
-            lowered = to_edge_transform_and_lower(
-                program,
-                partitioner=[XnnpackPartitioner()],
-                compile_config=EdgeCompileConfig(_check_ir_validity=False),
-            )
-            path.write_bytes(lowered.to_executorch().buffer)
-    except Exception as error:  # the converter's errors share no class but Exception
-        raise ExportError(f"{path.name}: ExecuTorch cannot hold {info.model}: {first_line(error)}") from error
-    add_texts(path, {METADATA_KEY: info.to_json()})
+    with converting(job, "ExecuTorch cannot hold"):
+        graph = FirstOutputs(without_norms(job.graph), len(job.output_names)).eval()
+        lowered = to_edge_transform_and_lower(
+            torch.export.export(graph, (job.example,), strict=False),
+            partitioner=[XnnpackPartitioner()],
+            compile_config=EdgeCompileConfig(_check_ir_validity=False),
+        )
+        job.path.write_bytes(lowered.to_executorch().buffer)
+    add_texts(job.path, {METADATA_KEY: job.info.to_json()})
 
 
 class ScaleAndShift(nn.Module):

@@ -19,6 +19,7 @@ from protomask.exporting.agreement import Agreement, WaysOut, judge, report
 from protomask.exporting.formats import Format, check_format, check_static, find_format
 from protomask.exporting.goldens import golden_image, store_golden
 from protomask.exporting.graphs import OUTPUT_NAMES, Candidates, ExportGraph, export_graph, wrap
+from protomask.exporting.job import WriteJob
 from protomask.exporting.metadata import describe
 from protomask.exporting.onnx import rounded_to_half
 from protomask.exporting.verify import compare, compare_ap, compare_batches, compare_parts, parts_of, spread
@@ -227,8 +228,10 @@ def _write(
         folder.mkdir()
     probed = parts and kind.has_probe and calibration is None
     kind.write(
-        graph, info, path, example=example, output_names=names, part_names=parts, probe=probe if probed else None,
-        calibration=quantizing, record=record,
+        WriteJob(
+            graph=graph, info=info, path=path, example=example, output_names=names, part_names=parts,
+            probe=probe if probed else None, calibration=quantizing, record=record,
+        )
     )  # fmt: skip
     if candidates is not None:
         return names, [] if calibration is not None else names

@@ -5,54 +5,29 @@ docs/export.md says what they have in common.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from torch import Tensor, nn
-
 from protomask.errors import ConfigError
 from protomask.exporting.aotinductor import write_compiled
 from protomask.exporting.executorch import write_executorch
-from protomask.exporting.graphs import ExportGraph, export_graph
+from protomask.exporting.graphs import export_graph
+from protomask.exporting.job import WriteJob
 from protomask.exporting.litert import write_litert
 from protomask.exporting.onnx import annotate_onnx, write_onnx
 from protomask.exporting.openvino import annotate_openvino, write_openvino
 from protomask.exporting.program import annotate_archive, write_program
 from protomask.models.config import ModelConfig
 from protomask.runtimes.formats import SUFFIXES
-from protomask.runtimes.info import ExportInfo, Form
+from protomask.runtimes.info import Form
 
 
 class Writer(Protocol):
     """Writes a graph to one file."""
 
-    def __call__(
-        self,
-        graph: nn.Module,
-        info: ExportInfo,
-        path: Path,
-        *,
-        example: Tensor,
-        output_names: Sequence[str],
-        part_names: Sequence[str],
-        probe: Path | None,
-        calibration: Sequence[Tensor] | None,
-        record: ExportGraph,
-    ) -> None:
+    def __call__(self, job: WriteJob) -> None:
         """Write.
-
-        Args:
-            graph: as `protomask.exporting.graphs.wrap` makes it, in evaluation mode, on the CPU.
-            info: goes into the file.
-            path: of the file.
-            example: (1, 3, H, W) uint8, or (2, 3, H, W) where the file takes several images.
-            output_names: names of the graph's outputs that the file has.
-            part_names: names of those behind them, which it has not.
-            probe: another file, which has them all; None for none.
-            calibration: (3, H, W) uint8 images that give the ranges of 8-bit numbers; None leaves float32.
-            record: of the family.
 
         Raises:
             MissingExtraError: a package, or a compiler, is not installed.

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from ast import literal_eval
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from protomask.errors import MissingExtraError
-from protomask.exporting.graphs import ExportGraph
+from protomask.exporting.job import WriteJob, without_gradients
 from protomask.exporting.program import dynamic_axes
 from protomask.exporting.quantize import is_quantized, quantize, require_nncf
 from protomask.models.layers.module import Module
@@ -26,19 +24,8 @@ OPSET = 20
 _LEAST_WEIGHTS = 64  # smaller tensors, such as the mean of the pixels, stay as they are
 
 
-def write_onnx(
-    graph: nn.Module,
-    info: ExportInfo,
-    path: Path,
-    *,
-    example: Tensor,
-    output_names: Sequence[str],
-    part_names: Sequence[str] = (),
-    probe: Path | None = None,
-    calibration: Sequence[Tensor] | None = None,
-    record: ExportGraph | None = None,
-) -> None:
-    """Write an .onnx file, see `protomask.exporting.formats.Writer`.
+def write_onnx(job: WriteJob) -> None:
+    """Write an .onnx file, see `protomask.exporting.job.WriteJob`.
 
     Raises:
         MissingExtraError: the packages that write ONNX, or for 8 bits NNCF, are not installed.
@@ -50,16 +37,16 @@ def write_onnx(
         import onnxscript  # noqa: F401 - what torch.onnx needs
     except ImportError as error:
         raise MissingExtraError("writing an .onnx file needs more packages: pip install 'protomask[onnx]'") from error
-    if calibration is not None:
+    if job.calibration is not None:
         require_nncf()
 
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    info = job.info
+    with without_gradients():
         program = torch.onnx.export(
-            graph,
-            (example,),
+            job.graph,
+            (job.example,),
             input_names=["image"],
-            output_names=[*output_names, *part_names],
+            output_names=job.all_names,
             dynamic_shapes=_dynamic_shapes(info),
             opset_version=OPSET,
             # The optimizer would fold batch norms, whose products half precision does not hold.
@@ -72,7 +59,7 @@ def write_onnx(
     model = program.model
     model.metadata_props[METADATA_KEY] = info.to_json()
     nodes = list(model.graph.all_nodes())
-    float_parts = () if record is None else record.float_parts
+    float_parts = () if job.record is None else job.record.float_parts
     left_out = [str(node.name) for node in nodes if not is_quantized(_module(node), float_parts)]
     for node in nodes:
         # Stack traces with the paths of this machine.
@@ -80,15 +67,15 @@ def write_onnx(
         node.doc_string = None
     if info.precision == "float16":
         _fold_constants(model)
-        _store_in_half(model, {name for name, _ in (*graph.named_parameters(), *graph.named_buffers())})
-    if probe is not None:
-        program.save(probe, external_data=False)
-    _drop_outputs(model, len(output_names))
-    if calibration is None:
-        program.save(path, external_data=False)
+        _store_in_half(model, {name for name, _ in (*job.graph.named_parameters(), *job.graph.named_buffers())})
+    if job.probe is not None:
+        program.save(job.probe, external_data=False)
+    _drop_outputs(model, len(job.output_names))
+    if job.calibration is None:
+        program.save(job.path, external_data=False)
     else:
         # ONNX Runtime knows no ranges of channels.
-        onnx.save(quantize(program.model_proto, calibration, left_out, channel_ranges=False), path)
+        onnx.save(quantize(program.model_proto, job.calibration, left_out, channel_ranges=False), job.path)
 
 
 def _translations() -> dict[Any, Any]:

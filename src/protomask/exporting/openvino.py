@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-
 from protomask.errors import MissingExtraError
-from protomask.exporting.graphs import ExportGraph
+from protomask.exporting.job import WriteJob, without_gradients
 from protomask.exporting.onnx import write_onnx
 from protomask.exporting.quantize import quantize, require_nncf
 from protomask.runtimes.golden import GOLDEN_KEY
-from protomask.runtimes.info import METADATA_KEY, ExportInfo
+from protomask.runtimes.info import METADATA_KEY
 
 
-def write_openvino(
-    graph: nn.Module,
-    info: ExportInfo,
-    path: Path,
-    *,
-    example: Tensor,
-    output_names: Sequence[str],
-    part_names: Sequence[str] = (),
-    probe: Path | None = None,
-    calibration: Sequence[Tensor] | None = None,
-    record: ExportGraph | None = None,
-) -> None:
-    """Write an .xml file and the .bin beside it, see `protomask.exporting.formats.Writer`.
+def write_openvino(job: WriteJob) -> None:
+    """Write an .xml file and the .bin beside it, see `protomask.exporting.job.WriteJob`.
 
     Raises:
         MissingExtraError: OpenVINO, or for 8 bits NNCF, is not installed.
@@ -39,40 +24,39 @@ def write_openvino(
         import openvino
     except ImportError as error:
         raise MissingExtraError("writing an .xml file needs OpenVINO: pip install 'protomask[openvino]'") from error
-    if calibration is not None:
+    if job.calibration is not None:
         require_nncf()
 
-    names = [*output_names, *part_names]
+    info, record = job.info, job.record
     # What is done for each image of a batch is no operation of a traced module.
     batched = info.takes_batches and info.form == "detections"
     if batched or (record is not None and record.through_onnx):
-        between = path.with_suffix(".onnx")
-        write_onnx(graph, info, between, example=example, output_names=names)
+        between = job.path.with_suffix(".onnx")
+        write_onnx(replace(job, path=between, output_names=job.all_names, part_names=(), probe=None, calibration=None))
         model = openvino.convert_model(between)
         between.unlink()
     else:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with without_gradients():
             batch = -1 if info.takes_batches else 1
             shape = openvino.PartialShape([batch, 3, *(info.input_size or (-1, -1))])
-            model = openvino.convert_model(graph, example_input=example, input=shape)
+            model = openvino.convert_model(job.graph, example_input=job.example, input=shape)
     model.set_friendly_name(info.model)  # otherwise a number that differs from run to run
     model.inputs[0].tensor.set_names({"image"})
-    for output, name in zip(model.outputs, names, strict=True):
+    for output, name in zip(model.outputs, job.all_names, strict=True):
         output.tensor.set_names({name})
     model.set_rt_info(info.to_json(), METADATA_KEY)
-    if probe is not None:
-        openvino.save_model(model, probe, compress_to_fp16=False)
-    for result in model.get_results()[len(output_names) :]:
+    if job.probe is not None:
+        openvino.save_model(model, job.probe, compress_to_fp16=False)
+    for result in model.get_results()[len(job.output_names) :]:
         model.remove_result(result)
-    if calibration is not None:
+    if job.calibration is not None:
         operations = [operation.get_friendly_name() for operation in model.get_ordered_ops()]
         # Operations are named after their module; what the graph does itself has none.
         kept = ("aten::", *(f"__module.network.{part}" for part in (record.float_parts if record else ())))
         left_out = [name for name in operations if name.startswith(kept)]
-        model = quantize(model, calibration, left_out)
+        model = quantize(model, job.calibration, left_out)
         model.set_rt_info(info.to_json(), METADATA_KEY)
-    openvino.save_model(model, path, compress_to_fp16=False)
+    openvino.save_model(model, job.path, compress_to_fp16=False)
 
 
 def annotate_openvino(path: Path, golden: str) -> None:

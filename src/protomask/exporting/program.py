@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from protomask.exporting.graphs import ExportGraph
+from protomask.exporting.job import WriteJob, without_gradients
 from protomask.runtimes.archive import add_texts
 from protomask.runtimes.golden import GOLDEN_KEY
 from protomask.runtimes.info import METADATA_KEY, ExportInfo
@@ -56,8 +55,7 @@ class FirstOutputs(nn.Module):
 
 def export_program(graph: nn.Module, info: ExportInfo, example: Tensor, names: Sequence[str]) -> Any:
     """A graph as `torch.export.ExportedProgram`, which returns its outputs by name."""
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with without_gradients():
         program = torch.export.export(
             Named(graph, names).eval(), (example,), dynamic_shapes={"image": dynamic_axes(info)}, strict=False
         )
@@ -73,23 +71,12 @@ def dynamic_axes(info: ExportInfo, dynamic: Any = torch.export.Dim.DYNAMIC) -> d
     return dict.fromkeys(axes if info.input_size else (*axes, 2, 3), dynamic)
 
 
-def write_program(
-    graph: nn.Module,
-    info: ExportInfo,
-    path: Path,
-    *,
-    example: Tensor,
-    output_names: Sequence[str],
-    part_names: Sequence[str] = (),
-    probe: Path | None = None,
-    calibration: Sequence[Tensor] | None = None,
-    record: ExportGraph | None = None,
-) -> None:
-    """Write a .pt2 file, see `protomask.exporting.formats.Writer`."""
-    for file, names in ((path, output_names), (probe, [*output_names, *part_names])):
+def write_program(job: WriteJob) -> None:
+    """Write a .pt2 file, see `protomask.exporting.job.WriteJob`."""
+    for file, names in ((job.path, job.output_names), (job.probe, job.all_names)):
         if file is not None:
-            torch.export.save(export_program(graph, info, example, names), file)
-            add_texts(file, {METADATA_KEY: info.to_json()})
+            torch.export.save(export_program(job.graph, job.info, job.example, names), file)
+            add_texts(file, {METADATA_KEY: job.info.to_json()})
 
 
 def annotate_archive(path: Path, golden: str) -> None:
