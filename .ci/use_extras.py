@@ -13,7 +13,9 @@ from pathlib import Path
 import protomask
 
 SCENE = str(files("protomask") / "samples" / "scene_1.jpg")
+PHOTO = str(files("protomask") / "samples" / "photo_1.jpg")
 COMMAND = str(Path(sys.executable).with_name("protomask"))
+SHAPES = "yolact_nano"  # what finds something in the scene
 SHORT = ["--iterations", "2", "--image-size", "128", "--batch-size", "2", "--num-workers", "0", "--no-report"]
 
 
@@ -25,8 +27,9 @@ def run(*arguments: str) -> None:
 def use_light() -> None:
     run("--version")
     run("demo", "--save-dir", "demo")
-    run("predict", SCENE, "--save-dir", "found", "--save-json", "--save-table", "csv")
-    assert len(protomask.load().predict(SCENE)) > 2
+    run("predict", PHOTO, "--save-dir", "found", "--save-json", "--save-table", "csv")
+    assert len(protomask.load(SHAPES).predict(SCENE)) > 2
+    assert len(protomask.load().predict(PHOTO)) > 0
     try:
         protomask.load("yolact_resnet50")
     except protomask.ProtomaskError as error:  # no PyTorch, or no network
@@ -34,7 +37,7 @@ def use_light() -> None:
 
 
 def use_serve() -> None:
-    server = subprocess.Popen([COMMAND, "serve", "yolact_nano", "--port", "8931"], stdout=subprocess.DEVNULL)
+    server = subprocess.Popen([COMMAND, "serve", SHAPES, "--port", "8931"], stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
@@ -52,17 +55,17 @@ def use_serve() -> None:
 
 
 def use_supervision() -> None:
-    found = protomask.load().predict(SCENE)
+    found = protomask.load(SHAPES).predict(SCENE)
     assert len(found.to_supervision()) == len(found)
 
 
 def use_tables() -> None:
-    run("predict", SCENE, "--save-dir", "table", "--save-table", "parquet")
-    run("bulk", SCENE, "--output", "bulk", "--workers", "1")
+    run("predict", PHOTO, "--save-dir", "table", "--save-table", "parquet")
+    run("bulk", PHOTO, "--output", "bulk", "--workers", "1")
 
 
 def use_pandas() -> None:
-    found = protomask.load().predict(SCENE)
+    found = protomask.load(SHAPES).predict(SCENE)
     assert len(found.to_pandas()) == len(found)
 
 
@@ -80,27 +83,27 @@ def use_video() -> None:
             frame.pts = number
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
-    run("track", "scene.mp4", "--save-dir", "tracked")
+    run("track", "scene.mp4", "--model", SHAPES, "--save-dir", "tracked")
 
 
 def use_trackers() -> None:
     from protomask.inference.tracking.build import build_tracker
 
-    found = protomask.load().predict(SCENE)
+    found = protomask.load(SHAPES).predict(SCENE)
     for name in ("bytetrack", "ocsort", "botsort"):
         build_tracker(name).update(found, 0.0)
 
 
 def use_openvino() -> None:
-    found = protomask.load("yolact_nano", runtime="openvino").predict(SCENE)
-    assert len(found) == len(protomask.load().predict(SCENE))
+    found = protomask.load(SHAPES, runtime="openvino").predict(SCENE)
+    assert len(found) == len(protomask.load(SHAPES).predict(SCENE))
 
 
 def use_torch() -> None:
     run("data", "synth", "shapes", "--images", "4", "--val-images", "3", "--height", "128", "--width", "128")
-    run("train", "--data", "shapes", "--weights", "yolact_nano", "--output", "runs/mine", *SHORT)
+    run("train", "--data", "shapes", "--weights", SHAPES, "--output", "runs/mine", *SHORT)
     run("eval", "--data", "shapes", "--model", "runs/mine", "--num-workers", "0")
-    run("explain", SCENE, "--model", "yolact_nano", "--output", "why")
+    run("explain", SCENE, "--model", SHAPES, "--output", "why")
 
 
 def use_onnx() -> None:
@@ -115,12 +118,12 @@ def use_tutorial() -> None:
 
 
 def use_int8() -> None:
-    run("export", "yolact_nano", "--format", "openvino", "--int8", "--calibration", "shapes/images/train",
+    run("export", SHAPES, "--format", "openvino", "--int8", "--calibration", "shapes/images/train",
         "--images", "shapes/images/val", "--output", "int8.xml")  # fmt: skip
 
 
 def use_timm() -> None:
-    protomask.build("yolact_nano", num_classes=2, backbone="timm:resnet18", pretrained_backbone=False)
+    protomask.build(SHAPES, num_classes=2, backbone="timm:resnet18", pretrained_backbone=False)
 
 
 def use_sbd() -> None:
@@ -130,17 +133,17 @@ def use_sbd() -> None:
 
 
 def use_tune() -> None:
-    run("tune", "--data", "shapes", "--weights", "yolact_nano", "--trials", "1", "--output", "runs/tune", *SHORT)
+    run("tune", "--data", "shapes", "--weights", SHAPES, "--trials", "1", "--output", "runs/tune", *SHORT)
 
 
 def use_ray() -> None:
-    run("bulk", SCENE, "--output", "on-ray", "--engine", "ray", "--workers", "1")
+    run("bulk", PHOTO, "--output", "on-ray", "--engine", "ray", "--workers", "1")
 
 
 def use_trackers_of_runs(name: str) -> None:
     if not Path("shapes").is_dir():
         use_torch()
-    run("train", "--data", "shapes", "--weights", "yolact_nano", "--output", f"runs/{name}", "--trackers", name, *SHORT)
+    run("train", "--data", "shapes", "--weights", SHAPES, "--output", f"runs/{name}", "--trackers", name, *SHORT)
 
 
 def main() -> int:
