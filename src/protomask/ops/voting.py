@@ -11,7 +11,11 @@ from torch import Tensor
 from protomask.detection.voting import MASK_SHARE
 
 
-@torch.library.custom_op("protomask::count_votes", mutates_args=())
+@torch.library.custom_op(
+    "protomask::count_votes", mutates_args=(),
+    # PyTorch 2.4 does not find the types of annotations that are not evaluated.
+    schema="(Tensor boxes, Tensor masks, Tensor weights, Tensor image_size) -> (Tensor, Tensor, Tensor)",
+)  # fmt: skip
 def count_votes(boxes: Tensor, masks: Tensor, weights: Tensor, image_size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Count what regions vote for, see `protomask.detection.voting.elect`.
 

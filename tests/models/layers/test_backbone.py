@@ -4,11 +4,13 @@ import sys
 
 import pytest
 import torch
+from torch import nn
 
 from protomask.errors import ConfigError, MissingExtraError
 from protomask.models.config import STRIDES
-from protomask.models.layers.backbone import build_backbone
+from protomask.models.layers.backbone import CaffePool, build_backbone, use_caffe_pooling
 
+DYNAMIC = torch.export.Dim.DYNAMIC
 NAMES = (
     "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "shufflenet_v2_x1_0", "regnet_x_400mf", "darknet53",
     "efficientnet_lite0",
@@ -81,3 +83,19 @@ def test_timm_backbones_keep_the_contract() -> None:
     assert (backbone.channels, backbone.strides) == ((128, 256, 512), (8, 16, 32))
     with pytest.raises(ConfigError, match="timm cannot make features of 'no_such_model'"):
         build_backbone("timm:no_such_model")
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 9), (10, 7), (3, 3), (2, 5)])
+def test_pooling_of_caffe_is_rounded_up(size: tuple[int, int]) -> None:
+    network = build_backbone("resnet18")
+    use_caffe_pooling(network)
+    [pool] = [module for module in network.modules() if isinstance(module, nn.MaxPool2d)]
+    features = torch.rand(1, 2, *size)
+    wanted = nn.functional.max_pool2d(features, 3, stride=2, ceil_mode=True)
+    torch.testing.assert_close(pool(features), wanted, rtol=0, atol=0)
+
+
+def test_pooling_of_caffe_has_a_graph_of_any_size() -> None:
+    program = torch.export.export(CaffePool(), (torch.rand(1, 2, 9, 8),), dynamic_shapes=({2: DYNAMIC, 3: DYNAMIC},))
+    features = torch.rand(1, 2, 12, 17)
+    torch.testing.assert_close(program.module()(features), CaffePool()(features), rtol=0, atol=0)

@@ -114,11 +114,28 @@ def use_caffe_strides(backbone: nn.Module) -> None:
         block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
 
 
+class CaffePool(nn.MaxPool2d):
+    """The pooling of a ResNet of Caffe, which begins at the first pixel and ends at the last: its size is rounded up.
+
+    What it pools is never negative, so a row and a column of zeros behind it do what ``ceil_mode`` does, which graphs
+    of images of any size cannot express.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(kernel_size=3, stride=2)
+
+    def forward(self, rectified: Tensor) -> Tensor:
+        """(B, C, H, W), not negative, to (B, C, ceil((H - 1) / 2), ceil((W - 1) / 2))."""
+        pooled: Tensor = super().forward(nn.functional.pad(rectified, (0, 1, 0, 1)))
+        return pooled
+
+
 def use_caffe_pooling(backbone: nn.Module) -> None:
-    """Let the pooling of a ResNet begin at the first pixel and end at the last, as in Caffe: no padding, rounded up."""
-    for module in backbone.modules():
-        if isinstance(module, nn.MaxPool2d):
-            module.padding, module.ceil_mode = 0, True
+    """Let a ResNet pool as those of Caffe do."""
+    for parent in list(backbone.modules()):
+        for name, module in parent.named_children():
+            if isinstance(module, nn.MaxPool2d):
+                setattr(parent, name, CaffePool())
 
 
 def dilate_last_stage(backbone: Backbone) -> None:
