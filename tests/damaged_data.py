@@ -332,7 +332,7 @@ DAMAGES: dict[str, Damage] = {
         _append("categories", 1, id=6),
         "note",
         "category without objects",
-        "category 6 (nut) has the name of another one and no object, left out",
+        "category 6 (nut) has the same name as another one and no object, left out",
     ),
     "class names differ": Damage(
         _change("categories", 1, "val", name="Nut"), "error", "class names", "only in train: 'nut'; only in val: 'Nut'"

@@ -13,7 +13,7 @@ SCENE = Path(str(files("protomask"))) / "samples" / "scene_1.jpg"
 
 
 def write_images(folder: Path, names: Iterable[str], *, broken: Iterable[str] = ()) -> Path:
-    """Writes parts of a scene under these names, and files that are no images under the others."""
+    """Writes parts of a scene under these names, and files that are not images under the others."""
     with Image.open(SCENE) as scene:
         for number, name in enumerate(names):
             path = folder / name

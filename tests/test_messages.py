@@ -19,7 +19,7 @@ MODULES = sorted(path for path in SOURCE.rglob("*.py") if path.relative_to(SOURC
 
 
 def strings(tree: ast.AST) -> list[tuple[int, str]]:
-    """Line and text of every string that is no docstring."""
+    """Line and text of every string that is not a docstring."""
     documentation = {
         id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }

@@ -233,7 +233,7 @@ def train(
         model: zoo name of the network; or a file with weights, a run folder or an ``hf://`` address to start from. By
             default the network of ``weights``, else the default model.
         recipe: settings to start from: the name of a shipped recipe, or a YAML file.
-        output: run folder, made by the run.
+        output: run folder, created by the run.
         reporter: object that is called as the run progresses; none by default.
         settings: other fields of `TrainConfig`, which override the recipe.
 
@@ -288,7 +288,7 @@ def evaluate(
     Raises:
         DataError: the data set or an image cannot be read, or the model lacks a class of the data.
         ConfigError: an option is out of range.
-        MissingExtraError: what measures is not installed.
+        MissingExtraError: a package that measures AP is not installed.
 
     """
     from protomask.data.coco.layout import open_dataset
@@ -335,29 +335,29 @@ def export(
     """Write a model to one file that runs without PyTorch, verified against the model.
 
     Args:
-        model: a predictor, or what `load` takes; of a shipped model its weights are exported.
+        model: a predictor, or what `load` takes; a shipped model is exported from its weights.
         output: file to write, .onnx, .xml (OpenVINO, with a .bin beside it), .pt2 (PyTorch), .tflite (LiteRT) or
             .pte (ExecuTorch); it appears whole, or not at all.
-        images: show what the model knows, to verify the file with; those of ``data`` by default, or else the sample
-            images.
+        images: images that show what the model knows, to verify the file with; those of ``data`` by default, or else
+            the sample images.
         data: annotated data set, as for `train`; the AP of the model and of the file are compared on its val split.
-        format: kind of file where the ending stands for several: of .pt2 files "pt2", a program of `torch.export`, the
-            default, or "aotinductor", which compiles it for processors like this one.
+        format: kind of file, if the ending stands for several: for .pt2 either "pt2", a `torch.export` program (the
+            default), or "aotinductor", compiled for processors like this one.
         form: "detections" goes from the pixels of an image to masks, for any runtime; "candidates" ends before NMS and
             leaves every option of a prediction to `load`.
-        precision: of the weights in a file of candidates; half precision halves it.
-        calibration: images like those the model will see, some hundred, to compute in 8 bits; not by default.
+        precision: number type of the weights in a file of candidates; "float16" halves its size.
+        calibration: a few hundred images like those the model will see, to compute in 8 bits; not by default.
         mask_size: (h, w) of the masks; that of the prototypes by default.
         fixed_size: the file takes only images of the network's size, and does not resize.
-        dynamic_batch: a file of detections takes any number of images of one size at once, and every output has a
-            dimension in front; files of candidates always do.
-        search_depth: number of (anchor, class) pairs, the best, that NMS in the file looks at; by default all, or what
-            the images need where all would cost too much.
-        verify_images: maximum number of images that detections are compared on, spread over all.
+        dynamic_batch: a file of detections takes any number of images of the same size at once, and every output has an
+            additional first dimension; files of candidates always do.
+        search_depth: number of best (anchor, class) pairs that NMS in the file looks at; by default all, or as many as
+            the images need if all would cost too much.
+        verify_images: maximum number of images on which detections are compared, spread over all given.
         golden: image that is stored in the file with some numbers of what the file must return for it, so that `verify`
             can check it anywhere; anything that `Predictor.predict` takes. A sample image by default.
-        licence: of the weights, to be written into the file; known for models of the zoo.
-        options: thresholds and NMS that the file settles; the model's own by default. Detections above their
+        licence: licence of the weights, written into the file; known for zoo models.
+        options: thresholds and NMS that are fixed in the file; the model's own by default. Detections above their
             ``score_threshold`` are matched one to one.
         on_progress: called with the number of predictions done and their total while AP is measured.
         changes: fields of `PredictOptions`, which override ``options``.
@@ -366,7 +366,7 @@ def export(
         How the file agrees with the model; its ``warnings`` name deviations that do not matter.
 
     Raises:
-        ConfigError: the ending, a threshold, or a combination that has no file.
+        ConfigError: an unknown ending, a value out of range, or a combination that cannot be exported.
         DataError: the data set or an image cannot be read, or the model lacks a class of the data.
         ExportError: the file does not do what the model does; nothing is left behind.
         MissingExtraError: a package is not installed.
@@ -414,15 +414,15 @@ def export(
 
 
 def verify(file: str | Path, *, runtime: Runtime = "auto", threads: int | None = None) -> Verification:
-    """Check that an exported file does here what it did where it was written.
+    """Check that an exported file gives the same results here as where it was written.
 
     The file is run on an image that is stored in it, and its outputs are compared with stored numbers: those that
     PyTorch computed when the file was written.
 
     Args:
-        file: of `protomask export`.
+        file: exported file.
         runtime: what runs it, as in `load`.
-        threads: likewise.
+        threads: maximum number of threads, as in `load`.
 
     Returns:
         The largest difference of each output, and whether the file ``passed``.
@@ -457,8 +457,8 @@ def check(
     Args:
         data: data set, as for `train`.
         split: the only part of the data set to check; by default all parts it has, and always train and val.
-        model: the model to be trained on it, as `load` takes it; its anchors are compared with the objects, or not if
-            None.
+        model: the model to be trained on it, as `load` takes it, to compare its anchors with the objects; None skips
+            this.
         model_options: fields of the model's config to change.
 
     Returns:
@@ -487,7 +487,7 @@ def check(
 
 
 def _path(name: str, value: Any) -> Path:
-    """Raises: ConfigError where an argument is no path."""
+    """Raises: ConfigError where an argument is not a path."""
     if not isinstance(value, str | os.PathLike):
         raise ConfigError(f"{name}: expected a path, got {value!r:.200}")
     return Path(value)

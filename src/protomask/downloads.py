@@ -31,7 +31,7 @@ def fetch_url(url: str, sha256_prefix: str) -> Path:
         sha256_prefix: first hexadecimal digits of the SHA-256 of its content, which publishers put into its name.
 
     Raises:
-        CheckpointError: neither cached nor reachable (the message says what to do), or another content than expected.
+        CheckpointError: neither cached nor reachable (the message says what to do), or content other than expected.
 
     """
     from http.client import HTTPException
@@ -112,7 +112,7 @@ def fetch_from_hub(repository: str, filename: str, *, revision: str | None = Non
         sha256: of the content; that which the hub states, where it does, when not given.
 
     Raises:
-        CheckpointError: neither cached nor reachable (the message says what to do), or another content than expected.
+        CheckpointError: neither cached nor reachable (the message says what to do), or content other than expected.
 
     """
     from huggingface_hub import hf_hub_download, hf_hub_url

@@ -21,7 +21,7 @@ else:
     import fcntl
 
 LOCK_NAME = ".protomask.lock"
-"""In a folder while a process writes there."""
+"""Name of the file that lies in a folder while a process writes there."""
 _ENDING = ".protomask.tmp"
 _LONGEST_NAME = 200
 """Bytes of a name that a temporary name repeats; file systems allow 255 in all."""

@@ -351,9 +351,9 @@ def test_a_name_that_fits_two_files_is_missing_and_one_is_named(tmp_path: Path) 
     for name in ("Photo.png", "photo.png", "other.png"):
         (tmp_path / name).touch()
     [fault] = find_images(["PHOTO.png"], tmp_path, tmp_path / "a.json").faults
-    assert "(is Photo.png meant?)" in str(fault)
+    assert "(did you mean Photo.png?)" in str(fault)
     [fault] = find_images(["fother.png"], tmp_path, tmp_path / "a.json").faults
-    assert "(is other.png meant?)" in str(fault)
+    assert "(did you mean other.png?)" in str(fault)
 
 
 @pytest.mark.parametrize("name", ["segmentation-missing", "segmentation-null"])
@@ -568,7 +568,7 @@ def test_odd_masks_of_results_name_their_row(segmentation: Any) -> None:
 def test_results_that_are_numbered_otherwise_are_matched_by_name(case: Callable[[str], Path]) -> None:
     folder = case("results-numbered-otherwise")
     truth = folder / "annotations" / "val.json"
-    with pytest.warns(DataWarning, match="numbered otherwise"):
+    with pytest.warns(DataWarning, match="numbered differently"):
         table = evaluate_coco(truth, folder / "predictions.json").mask
     assert table is not None
     assert_one(table.AP)

@@ -119,7 +119,7 @@ def test_a_pickle_cannot_change_what_reads_it(tmp_path: Path) -> None:
 
 
 def one_array(**changes: Any) -> bytes:
-    """A pickle whose array has another state than NumPy writes."""
+    """A pickle whose array has a state other than the one NumPy writes."""
 
     class Odd:
         def __reduce__(self) -> tuple[Any, ...]:

@@ -76,7 +76,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "an endless name": (HEAD + array_bytes(NUMBERS) + struct.pack("<QQ", 1, 1 << 50), "expected a name of at most"),
     "no names": (params_bytes({"a": NUMBERS}, names=[]), "expected 1 names, one for each array, got 0"),
     "one name twice": (params_bytes({"a": NUMBERS, "b": NUMBERS}, names=["a", "a"]), "different names, got 'a' twice"),
-    "names that are no text": (HEAD + array_bytes(NUMBERS) + struct.pack("<QQ", 1, 1) + b"\xff", "codec"),
+    "names that are not text": (HEAD + array_bytes(NUMBERS) + struct.pack("<QQ", 1, 1) + b"\xff", "codec"),
     "something behind": (params_bytes({"a": NUMBERS}) + b"x", "expected the file to end after the names, got 1 more"),
     "nothing in it": (params_bytes({}), "expected named tensors"),
 }

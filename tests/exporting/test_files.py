@@ -220,7 +220,7 @@ def test_half_precision_halves_a_file(candidates: ExportedPredictor, model: Torc
     if not candidates.source.endswith(".onnx"):
         pytest.skip("its weights lie beside it")
     weights = sum(parameter.numel() for parameter in model.network.parameters())
-    # What is no weight takes little room even beside those of a tiny network.
+    # What is not a weight takes little room even beside those of a tiny network.
     assert 0 <= Path(candidates.source).stat().st_size / weights - (2 if is_half(candidates) else 4) < 0.6
 
 

@@ -36,5 +36,5 @@ def test_files_do_what_the_model_does(form: Any, changes: dict[str, Any], tmp_pa
 
 def test_only_sums_of_prototypes_are_candidates(tmp_path: Path) -> None:
     model = tiny_proto(mask_head="dynamic")
-    with pytest.raises(ConfigError, match="form: expected detections for protomask_n, whose masks are no plain sums"):
+    with pytest.raises(ConfigError, match="form: expected detections for protomask_n, whose masks are not plain sums"):
         protomask.export(model, tmp_path / "tiny.onnx", images=block_images((64, 64)), form="candidates")

@@ -1,4 +1,4 @@
-"""Clients that are slow, leave, lie or send what is no image: nobody else notices, and nothing is left behind."""
+"""Clients that are slow, leave, lie or send what is not an image: nobody else notices, and nothing is left behind."""
 
 from __future__ import annotations
 

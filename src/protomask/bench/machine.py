@@ -47,7 +47,7 @@ def loaded_torch() -> Any | None:
 
 
 def limit_threads(threads: int | None) -> None:
-    """Let PyTorch use so many threads; does nothing where it is not loaded, or for None."""
+    """Let PyTorch use this many threads; does nothing if it is not loaded, or for None."""
     torch = loaded_torch()
     if threads is not None and torch is not None:
         torch.set_num_threads(threads)

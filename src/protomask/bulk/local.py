@@ -144,7 +144,7 @@ def _learn_from_death(job: _Job, code: int | None) -> None:
     job.deaths += 1
     if job.deaths > _MOST_DEADLY or (job.deaths > 2 and not job.deadly):
         raise ProtomaskError(
-            f"{job.deaths} processes in a row were ended by {ended_by} in shard {job.shard}, perhaps for want of "
+            f"{job.deaths} processes in a row were ended by {ended_by} in shard {job.shard}, perhaps for lack of "
             "memory; fewer workers need less. What is finished stays, and resume goes on"
         )
 

@@ -42,7 +42,7 @@ class Plan:
         images: number of images.
         shard_size: images of each shard but the last.
         model: finds the instances.
-        options: of the predictions.
+        options: options of the predictions.
         image_column: of Parquet files, see `BulkOptions`.
         made_from: what the run was asked for; one that goes on with it must ask for the same.
 

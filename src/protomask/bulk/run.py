@@ -30,10 +30,10 @@ class BulkResult:
         output: its folder or address.
         images: rows of all files.
         failed: rows with an error.
-        instances: in all other rows.
+        instances: number of instances in all other rows.
         shards: files.
         images_here: images that this run predicted; an interrupted one before it predicted the others.
-        seconds: of this run, from its begin to its end.
+        seconds: duration of this run.
 
     """
 
@@ -47,7 +47,7 @@ class BulkResult:
 
     @property
     def images_per_second(self) -> float:
-        """Of this run."""
+        """Images per second of this run."""
         return self.images_here / max(self.seconds, 1e-9)
 
 

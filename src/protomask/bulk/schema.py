@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 """Changes with the names, types or meaning of the columns."""
 METADATA_KEY = b"protomask.bulk"
-"""Of the metadata of a file: JSON with the version, run, shard, model, class names, options and counts."""
+"""Key of a file's metadata: JSON with version, run, shard, model, class names, options and counts."""
 
 
 class Counts(NamedTuple):
@@ -53,7 +53,7 @@ class ImageRow(NamedTuple):
 
 
 def instance_type() -> pyarrow.DataType:
-    """Of one instance: class, scores, box (xyxy, pixels of the image), area (pixels) and COCO run-length code."""
+    """Type of one instance: class, scores, box (xyxy, px of the image), area (pixels) and COCO run-length code."""
     arrow = require_pyarrow()
     real = arrow.float32()
     return arrow.struct(
@@ -67,7 +67,7 @@ def instance_type() -> pyarrow.DataType:
 
 
 def schema() -> pyarrow.Schema:
-    """Of the files: the columns and their types."""
+    """Columns of the files and their types."""
     arrow = require_pyarrow()
     text, whole = arrow.string(), arrow.int32()
     return arrow.schema(

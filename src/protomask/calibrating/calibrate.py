@@ -41,7 +41,7 @@ def calibrate(
         split: part of the data set.
         method: "isotonic" follows the scores wherever they rise; "temperature" has one number, for a few images.
         check_share: share of the images held out of the fit, on which the scores are judged before and after.
-        options: of the predictions.
+        options: options of the predictions.
         num_workers: processes that load images; 0 loads them in this one.
         on_progress: called after each image.
         changes: fields of `PredictOptions`, which override ``options``.
@@ -52,7 +52,7 @@ def calibrate(
     Raises:
         DataError: the data set or an image cannot be read, there is too little to fit to, or the model lacks a class.
         ConfigError: an option is out of range, or the output does not fit the model.
-        MissingExtraError: what measures is not installed.
+        MissingExtraError: a package that measures AP is not installed.
 
     """
     require_torch("calibrating a model")

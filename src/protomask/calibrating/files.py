@@ -20,7 +20,7 @@ def check_output(source: str | Path, output: Path) -> None:
     """See that `write_calibrated` will be able to write.
 
     Raises:
-        ConfigError: the output is of another kind than the model, or nothing can be written there.
+        ConfigError: the output is of a different kind from the model, or nothing can be written there.
         MissingExtraError: an .onnx file, and the package that writes it is not installed.
 
     """

@@ -163,7 +163,7 @@ def mark(number: int, x: float, y: float, *, shape: int | None = None, hollow: b
         number: of the series, for colour and shape.
         x: middle.
         y: middle.
-        shape: another shape than that of the number.
+        shape: a shape other than that of the number.
         hollow: only an outline.
         words: shown to the pointer.
 
@@ -189,7 +189,7 @@ def text_width(words: str, size: float = TEXT) -> float:
 
 
 def _letter_width(letter: str) -> float:
-    """In units of the font size, after DejaVu Sans, which is wider than most."""
+    """Width in units of the font size, as in DejaVu Sans, which is wider than most."""
     if letter in "ijlI|.,:;'! ":
         return 0.33
     if letter in 'ftr()[]{}/\\-"':

@@ -107,7 +107,7 @@ def _ticks(axis: Axis, scale: Scale, most: int) -> list[tuple[float, str]]:
 
 
 def _upright_ticks(axis: Axis, scale: Scale, most: int) -> list[tuple[float, str]]:
-    """As many as there is room for below each other; on a logarithmic axis 9 and 10 are close."""
+    """As many ticks as fit below each other; on a logarithmic axis 9 and 10 are close."""
     for count in range(most, 1, -1):
         ticks = _ticks(axis, scale, count)
         places = [scale(value) for value, _ in ticks]
@@ -117,7 +117,7 @@ def _upright_ticks(axis: Axis, scale: Scale, most: int) -> list[tuple[float, str
 
 
 def _fitting_ticks(axis: Axis, scale: Scale) -> list[tuple[float, str]]:
-    """As many as there is room for beside each other."""
+    """As many ticks as fit beside each other."""
     if axis.ticks is None:
         for most in range(9, 2, -1):
             ticks = _ticks(axis, scale, most)

@@ -163,7 +163,7 @@ class _Shown:
         return "".join(parts)
 
     def words(self) -> str:
-        """For those who cannot see the chart."""
+        """Description for those who cannot see the chart."""
         first, last = self.points[0][1], self.points[-1][1]
         return f"{last:.4g}" if len(self.points) == 1 else f"from {first:.4g} to {last:.4g}"
 

@@ -16,7 +16,7 @@ from protomask.models.zoo import COCO_CLASS_NAMES, PASCAL_CLASS_NAMES, zoo_entry
 _MODEL_OF_BLOCKS = {6: "fcis_resnet50", 23: "fcis_resnet101"}
 _NAMES = {len(names): names for names in (COCO_CLASS_NAMES, PASCAL_CLASS_NAMES)}
 _ANCHOR_SIZES = {12: (64.0, 128.0, 256.0, 512.0), 9: (128.0, 256.0, 512.0)}
-"""By the number of anchors in a cell: those of COCO, and of Pascal VOC."""
+"""Sizes by the number of anchors in a cell: those of COCO, and of Pascal VOC."""
 
 
 def load(path: Path, file: ForeignFile, model: str | None, class_names: Sequence[str] | None) -> Network:

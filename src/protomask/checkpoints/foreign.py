@@ -22,7 +22,7 @@ from protomask.errors import CheckpointError
 
 _WRAPPERS = ("state_dict", "model", "blobs")
 _EXPANSION = 8
-"""Tensors may be so many times as large as their file: it may be compressed, and tensors may share memory."""
+"""How many times as large as their file tensors may be: it may be compressed, and tensors may share memory."""
 _NUMERIC = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1")
 
 
@@ -175,7 +175,7 @@ def check_pickle(path: Path) -> None:
     """Look at a .pkl file before anything that could read it is imported, which takes longer.
 
     Raises:
-        CheckpointError: it asks for more memory than its size accounts for, or is no pickle.
+        CheckpointError: it asks for more memory than its size accounts for, or is not a pickle.
 
     """
     try:
@@ -189,7 +189,7 @@ def _check_opcodes(file: IO[bytes], size: int) -> None:
     """See that a pickle asks for no more memory than its own size accounts for, without running it.
 
     Raises:
-        UnpicklingError: it does, or is no pickle.
+        UnpicklingError: it does, or is not a pickle.
 
     """
     try:

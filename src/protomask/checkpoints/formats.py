@@ -53,9 +53,9 @@ def load_foreign(
         path: ``.pth`` of the official YOLACT and Mask Scoring R-CNN, of MMDetection's YOLACT, Mask R-CNN and Mask
             Scoring R-CNN, of maskrcnn-benchmark, of torchvision's Mask R-CNN, ``.pkl`` of Detectron2's, or ``.params``
             of the official FCIS.
-        model: zoo name; when not given, the name of an official YOLACT file tells it (``yolact_base_54_800000.pth``),
+        model: zoo name; if not given, the name of an official YOLACT file says it (``yolact_base_54_800000.pth``),
             and the tensors of all others.
-        class_names: of a model trained on other classes than COCO's, where the file does not hold them itself.
+        class_names: of a model trained on classes other than COCO's, where the file does not hold them itself.
 
     Raises:
         CheckpointError: missing or unreadable file, no model that fits, or keys that do not fit.

@@ -73,7 +73,7 @@ def rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def conventions(filename: str, config_text: str | None = None) -> Conventions:
-    """Those of the backbone's style, which the config in the file tells, else the name of the file.
+    """Those of the backbone's style, which the config in the file says, or else the name of the file.
 
     Args:
         filename: without folders.

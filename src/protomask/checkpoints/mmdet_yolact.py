@@ -13,7 +13,7 @@ from torch import Tensor
 
 from protomask.checkpoints.key_maps import KeyMap, rename_by
 
-# What the configs of these files do otherwise than the official code. The classes, the channels and the sizes of the
+# What the configs of these files do differently from the official code. The classes, the channels and the sizes of the
 # anchors are the same.
 CONVENTIONS: dict[str, Any] = {
     "fpn_relu": False,

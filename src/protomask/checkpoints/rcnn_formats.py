@@ -86,7 +86,7 @@ def rcnn_architecture(tensors: Mapping[str, Tensor], *, source: str) -> RCNNArch
         source: what to call the file in errors.
 
     Raises:
-        CheckpointError: another backbone than ResNet-50 or ResNet-101, or no box predictor.
+        CheckpointError: a backbone other than ResNet-50 or ResNet-101, or no box predictor.
 
     """
     matches = [re.match(r"backbone\.body\.layer3\.(\d+)\.conv3\.weight", key) for key in tensors]

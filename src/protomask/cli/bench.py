@@ -102,7 +102,7 @@ def _print(report: BenchReport) -> None:
             f"{len(settings.images)} images",
             digits=1,
         )
-    # Memory that no model has, such as a GPU's on a machine without one, is no column.
+    # Memory that no model has, such as a GPU's on a machine without one, gets no column.
     titles = {"loaded_mib": "loaded MiB", "peak_mib": "peak MiB", "gpu_peak_mib": "GPU peak MiB"}
     memory = [name for name in titles if any(getattr(one.memory, name) for one in models)]
     print_table(

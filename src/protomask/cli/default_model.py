@@ -17,7 +17,7 @@ class DefaultModelNotes:
 
     Args:
         predictor: the default model.
-        options: of the predictions.
+        options: options of the predictions.
 
     """
 

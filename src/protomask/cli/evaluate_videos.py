@@ -29,7 +29,7 @@ def run_videos(
         annotations: YouTube-VIS JSON.
         results: tracks to be measured instead of a model.
         predictor: makes the model when it is needed.
-        options: of the prediction.
+        options: options of the prediction.
         tracker: name of what follows the instances.
         save_results: YouTube-VIS results JSON to be written.
         json: print one JSON document instead of tables.

@@ -16,7 +16,7 @@ def run(
     device: str = "auto",
     json: bool = False,
 ) -> int:
-    """Run a model with other paddings than zeros: what its prototypes then know of their place, and what AP is left.
+    """Run a model with paddings other than zeros: what its prototypes then know of their place, and what AP is left.
 
     Args:
         model: zoo name, weights file, run folder or hf:// address of a model with prototypes; the shipped default when

@@ -66,11 +66,11 @@ def run(
         score_threshold: detections of PyTorch and of the file above this score must be the same, one by one.
         mask_size: height and width of the masks in the file, for example [480,640]; the prototypes' by default.
         fixed_size: take only images of the network's size instead of resizing them (for TensorRT).
-        dynamic_batch: take any number of images of one size at once; every output then has a dimension in front. Files
-            of candidates always do.
+        dynamic_batch: take any number of images of the same size at once; every output then has an additional first
+            dimension. Files of candidates always do.
         int8: compute the network in 8 bits; needs --calibration.
         calibration: images like those the model will see, or a folder of them; a few hundred are enough.
-        calibration_images: maximum number of these images that is used, spread over all.
+        calibration_images: maximum number of these images to use, spread over all.
         iou_threshold: overlap above which NMS suppresses; the model's own by default.
         max_detections: maximum number of instances that the file finds; the model's own by default.
         nms: kind of non-maximum suppression; the model's own by default.

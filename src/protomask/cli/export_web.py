@@ -29,7 +29,7 @@ def export_page(
         weights: likewise.
         folder: to write.
         settings: of `protomask.export`.
-        is_changed: the settings ask for another file than one that is ready.
+        is_changed: the settings ask for a file other than the ready one.
         runtime_files: see `protomask.serve.site.write_site`.
         quiet: print nothing.
 
@@ -61,7 +61,7 @@ def export_page(
 
 
 def _export(model: str, weights: str | None, path: Path, settings: dict[str, Any], *, quiet: bool) -> Agreement:
-    """As candidates, which are faster in a browser, unless the model has none."""
+    """Export as candidates, which are faster in a browser, unless the model has none."""
     from protomask.cli.export_file import write_file
     from protomask.errors import ConfigError
 

@@ -100,7 +100,7 @@ def progress(text: str, total: int | None, *, quiet: bool = False, lines: bool =
 def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str | None = None, digits: int = 3
 ) -> None:
-    """A table; numbers to the right, None as a dash, floats with so many digits."""
+    """A table; numbers to the right, None as a dash, floats with this many digits."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

@@ -98,7 +98,7 @@ def run(
     from protomask.inference.zones.read import read_regions
 
     if outputs.resume and zones is not None:
-        raise ConfigError("resume: expected a run without zones, whose counts begin anew in each run")
+        raise ConfigError("resume: expected a run without zones, whose counts start again in each run")
     regions = () if zones is None else read_regions(zones)
     follower = build_tracker(tracker, **tracking.to_dict())
     source = open_source(inputs, recursive=recursive, video=video, as_video=True)

@@ -33,7 +33,7 @@ class VideoData:
         """A frame, (H, W, 3) uint8 RGB.
 
         Raises:
-            DataError: it cannot be read, or has another size than the annotations say.
+            DataError: it cannot be read, or its size is not the one in the annotations.
 
         """
         image = read_image(self.images / video.file_names[index])

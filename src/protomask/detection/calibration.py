@@ -21,7 +21,7 @@ LOGIT_LIMIT = 17.0
 END_SLOPE = 0.01
 """Beyond the knots a curve is all but flat: there nothing was measured, but the order of scores is kept."""
 _SLACK = 1e-4
-"""Of a logit: a threshold in raw scores may let a little more through, never less."""
+"""Slack of a logit: a threshold in raw scores may let a little more through, never less."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from protomask.structures.mask_sources import GridMasks, MaskSource
 
 Floats = NDArray[np.float32]
 EDGE_CELLS = 0.5
-"""Of a crop in pixels: so much of a grid cell beyond the box belongs to it. (On the grid itself it is a whole cell.)"""
+"""Share of a grid cell beyond the box that belongs to a crop in pixels. (On the grid itself it is a whole cell.)"""
 
 
 class MaskShape(NamedTuple):

@@ -22,7 +22,7 @@ Edges = Literal["grid", "pixels"]
 Owner = Literal["score", "depth"]
 NMS_MODES: tuple[str, ...] = get_args(NmsMode)
 PROTOTYPE_OPTIONS = ("overlap", "crop", "crop_margin", "edges")
-"""Options that only models with prototypes can have."""
+"""Options that only models with prototypes have."""
 MIN_TILE = 32
 """Least side of a tile, pixels."""
 _CLASSES_NAMED = 12
@@ -128,14 +128,14 @@ class PredictOptions(Settings):
         return math.ceil(overlap * (self.tile or 0) if overlap < 1 else overlap)
 
     def refuse(self, names: Sequence[str], model: str) -> None:
-        """See that options are not asked for which mean nothing to a model.
+        """Check that no option is set that means nothing to a model.
 
         Args:
-            names: of options that are None, or as they are by default, where they are not asked for.
-            model: that has no such options, and why, for the message.
+            names: names of these options.
+            model: the model, and why it lacks these options, for the message.
 
         Raises:
-            ConfigError: one of them is asked for.
+            ConfigError: one of them is set.
 
         """
         for name in names:
@@ -144,13 +144,13 @@ class PredictOptions(Settings):
                 raise ConfigError(f"{name}: expected none with {model}, got {value}")
 
     def labels(self, class_names: Sequence[str]) -> NDArray[np.int64] | None:
-        """The labels of ``classes`` in ascending order, None for all.
+        """Return the labels of ``classes`` in ascending order; None for all.
 
         Args:
-            class_names: of the model, name of each label.
+            class_names: the model's name of each label.
 
         Raises:
-            ConfigError: the model has no class of one of these names; the message says which it may be.
+            ConfigError: the model has no class with one of these names; the message suggests the nearest name.
 
         """
         if self.classes is None:
@@ -173,10 +173,10 @@ class Limits(NamedTuple):
 
 
 def take_options(options: PredictOptions | None, changes: Mapping[str, Any]) -> PredictOptions:
-    """Options with keyword arguments that come on top.
+    """Combine options with keyword arguments, which override them.
 
     Raises:
-        ConfigError: a name that is no option, with those that are; or a wrong value.
+        ConfigError: a name is not an option (the message lists those that are), or a value is wrong.
 
     """
     if options is not None and not isinstance(options, PredictOptions):
@@ -196,7 +196,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _near(name: str, names: Sequence[str]) -> str:
-    """The name that is meant, whatever its case, for the end of a message."""
+    """The nearest name, whatever its case, for the end of a message."""
     spelled = {one.casefold(): one for one in names}
     near = difflib.get_close_matches(name.casefold(), spelled, n=1)
     return f"; did you mean {spelled[near[0]]!r}?" if near else ""

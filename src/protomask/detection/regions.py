@@ -41,7 +41,7 @@ def settle_crop(options: PredictOptions, model: str) -> Crop:
     """How masks over boxes are cut: as they are, or only the connected part at the centre of the box.
 
     Args:
-        options: of the prediction.
+        options: options of the prediction.
         model: for messages.
 
     Raises:

@@ -19,7 +19,7 @@ SoftMethod = Literal["linear", "gaussian"]
 MIN_SCORE = 0.001
 """Soft-NMS stops when the best remaining score is below this."""
 SIGMA = 0.5
-"""Of the gaussian decay."""
+"""Sigma of the gaussian decay."""
 
 
 def soft_nms(

@@ -293,7 +293,7 @@ class _Samples(NamedTuple):
 
 
 def _sampled(first: int, last: int, cells: int, limit: int) -> _Samples:
-    """The centres of equal cells of the pixels ``first`` to ``last`` of an image with so many pixels."""
+    """The centres of equal cells of the pixels ``first`` to ``last`` of an image with this many pixels."""
     place = first + (np.arange(cells) + 0.5) * ((last - first + 1) / cells) - 0.5
     low = np.floor(place).astype(np.int64)
     return _Samples(low.clip(0, limit - 1), (low + 1).clip(0, limit - 1), place - low)

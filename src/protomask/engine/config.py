@@ -263,7 +263,7 @@ class TrainConfig(Settings):
         """The settings in a YAML file, which may be some of them.
 
         Raises:
-            ConfigError: the file cannot be read, or is no YAML of settings.
+            ConfigError: the file cannot be read, or is not YAML with settings.
 
         """
         import yaml

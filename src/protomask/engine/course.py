@@ -110,7 +110,7 @@ class Course:
         self._next_check = min(self._next_check, iteration)
 
     def follow_clock(self, iteration: int) -> bool:
-        """Look at the clock if that is due; returns whether the run has another end than before."""
+        """Look at the clock if that is due; returns whether the end of the run has moved."""
         step = self.pace.step_seconds
         if self.stretch.minutes is None or iteration < self._next_check:
             return False

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 STEPS = 10
 _WARM_UP = 2
-"""Of the steps, those that are not timed: the first ones wait for their data and for memory."""
+"""Number of first steps that are not timed, because they wait for data and memory."""
 _VALIDATION_BATCHES = 2
 
 

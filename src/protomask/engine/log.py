@@ -154,7 +154,7 @@ class Interval:
         return sum(step.seconds for step in self.steps)
 
     def is_due(self, log_every: int, max_iterations: int) -> bool:
-        """Whether a line is to be written: after so many iterations, at the end, and where steps take long."""
+        """Whether to write a line: after a number of iterations, at the end, and if steps take long."""
         iteration = self.steps[-1].iteration
         return iteration % log_every == 0 or iteration == max_iterations or self.seconds >= _MAX_SECONDS
 

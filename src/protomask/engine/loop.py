@@ -160,7 +160,7 @@ def train_one_epoch(
 
 
 def _limit_gradient(step: nn.Module, accelerator: Accelerator, limit: float | None) -> str | None:
-    """Shorten the gradient; tells which weights have one that is not finite."""
+    """Shorten the gradient and return which weights have one that is not finite."""
     learning = {name: value.grad for name, value in step.named_parameters() if value.grad is not None}
     if accelerator.scaler is None:  # a loss scaler leaves such steps out by itself
         finite = torch.stack([gradient.norm().isfinite() for gradient in learning.values()]).tolist()

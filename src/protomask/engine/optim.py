@@ -181,10 +181,10 @@ class OptimizerOptions:
         kind: "sgd" (published) or "adamw" (Loshchilov & Hutter 2019).
         momentum: of SGD, and of AdamW's first moment.
         weight_decay: on all parameters, biases included, as published for YOLACT.
-        bias_learning_rate_factor: biases learn at so many times the rate: 2 as published for Mask R-CNN.
+        bias_learning_rate_factor: factor on the learning rate of biases: 2 as published for Mask R-CNN.
         bias_weight_decay: whether weight decay holds for biases too: it does not for Mask R-CNN.
         norm_weight_decay: whether it holds for the weights of batch norm and other normalisation.
-        backbone_learning_rate_factor: the backbone learns at so many times the rate.
+        backbone_learning_rate_factor: factor on the learning rate of the backbone.
         head_learning_rate_factor: everything but the backbone does, see `protomask.models.families.Family`.
 
     """
@@ -302,7 +302,7 @@ class AveragedWeights:
 
     Args:
         network: whose weights are averaged.
-        decay: weight of the past in each step, once so many steps are done that it has one; in (0, 1).
+        decay: weight of the past in each step, in (0, 1); the first steps use less.
 
     Attributes:
         network: a copy with the averaged weights, in evaluation mode.
@@ -327,7 +327,7 @@ class AveragedWeights:
                 average.copy_(value)
 
     def state_dict(self) -> dict[str, Any]:
-        """For the state of a run."""
+        """What belongs to the state of a run."""
         return {"steps": self.steps, "network": self.network.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

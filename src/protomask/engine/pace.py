@@ -14,7 +14,7 @@ _RECENT = 100
 _GUESSED_SHARE = 0.5
 """Before the first validation: time of one of its images, as a share of that of a training image."""
 _TRAINING_PER_VALIDATION = 4.0
-"""In a run that must end on time, training takes at least so many times as long as the validations."""
+"""How many times as long as the validations training takes, at least, in a run that must end on time."""
 
 
 class Clock:

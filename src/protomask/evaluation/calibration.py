@@ -26,7 +26,7 @@ from protomask.evaluation.truth import GroundTruth, Row
 LEAST_DETECTIONS = 50
 """Fewer say nothing about scores."""
 _GROUPS, _LEAST_IN_GROUP = 40, 20
-"""At most so many groups of detections of similar scores, of at least so many each, become knots."""
+"""Maximum number of groups of detections with similar scores that become knots, and minimum size of a group."""
 _VALUES = (0.002, 0.998)
 """No mean of a few detections is more certain than this."""
 _TEMPERATURES = np.exp(np.linspace(np.log(0.5), np.log(20), 400))

@@ -83,7 +83,7 @@ class CocoEvaluator:
     def update(self, image_id: int, instances: Instances) -> None:
         """Add the predictions for one image, which may have no instance.
 
-        If the image file is of another size than the annotations say, the predictions are brought into the frame of
+        If the size of the image file is not the one in the annotations, the predictions are brought into the frame of
         the annotations, as training brings annotations into the frame of the file.
 
         Raises:

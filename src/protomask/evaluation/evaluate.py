@@ -42,7 +42,7 @@ class FindsInstances(Protocol):
 
         Args:
             images: (H, W, 3) uint8 RGB each, any sizes.
-            options: of the prediction.
+            options: options of the prediction.
 
         """
         ...

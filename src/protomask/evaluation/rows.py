@@ -97,7 +97,7 @@ def renumber(rows: Sequence[Row], path: str | Path, truth: GroundTruth) -> Seque
     if all(key == value for key, value in (*image_of.items(), *category_of.items())):
         return rows
     warnings.warn(
-        f"{path}: its images or classes are numbered otherwise than in {truth.source}; matched by the names in {index}",
+        f"{path}: its images or classes are numbered differently from {truth.source}; matched by the names in {index}",
         DataWarning,
         stacklevel=3,
     )
@@ -207,5 +207,5 @@ def warn_of_frames(found: Sequence[tuple[str, Size, Size]]) -> None:
     """One `DataWarning` about rows whose masks were scaled: where, their own size, and that of the image."""
     if found:
         where, own, size = found[0]
-        text = f"{len(found)} masks are of another size than their image and are scaled; first {where}: {wxh(own)} px "
+        text = f"{len(found)} masks differ in size from their image and are scaled; first {where}: {wxh(own)} px "
         warnings.warn(f"{text}for {wxh(size)} px", DataWarning, stacklevel=4)

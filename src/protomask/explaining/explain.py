@@ -64,7 +64,7 @@ def explain(
         most_instances: maximum number of instances to explain if none is chosen, the best ones.
         annotations: COCO annotation file with an image of the same file name; masks are compared with its objects.
         output: folder for a page, ``index.html``, and its images as PNG; none is written by default.
-        options: of the prediction.
+        options: options of the prediction.
         changes: fields of `PredictOptions`, which override ``options``.
 
     Raises:

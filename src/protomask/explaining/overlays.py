@@ -17,7 +17,7 @@ SMALL, LARGE = 300, 560
 """Longest sides of images, pixels: one among many, and one by itself."""
 
 HEAT = np.array([(20, 12, 60), (90, 24, 120), (185, 50, 100), (240, 120, 50), (252, 225, 110)], dtype=np.float32)
-"""From nothing to much: dark to bright, so that the order is seen without colours too."""
+"""Colours from nothing to much: dark to bright, so that the order shows even without colour."""
 PLUS: Color = (0, 114, 178)
 MINUS: Color = (213, 94, 0)
 WHITE: Color = (255, 255, 255)
@@ -47,7 +47,7 @@ class View:
 
     @classmethod
     def whole(cls, pixels: Pixels, longest: int) -> View:
-        """The image with its longer side at so many pixels; small images are enlarged."""
+        """The image resized to a longer side of this many pixels; small images are enlarged."""
         height, width = pixels.shape[:2]
         return cls._of(pixels, (0.0, 0.0, float(width), float(height)), longest)
 

@@ -102,7 +102,7 @@ def compare_paddings(
     seed: int = 0,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> PaddingResult:
-    """Run a model with other paddings than it was trained with, and say what its prototypes and its AP make of it.
+    """Run a model with paddings it was not trained with, and measure its prototypes and its AP.
 
     Args:
         model: of prototypes, as for `protomask.explain`.

@@ -26,7 +26,7 @@ HEADS = (
     "padding", "position prototypes", "variation on plain gray", "variance by place", "stay when moved",
     "mask AP", "box AP", "mask AP moved", "box AP moved",
 )  # fmt: skip
-"""Of the table."""
+"""Columns of the table."""
 
 
 def write_padding_page(result: PaddingResult, folder: Path) -> Path:

@@ -84,7 +84,7 @@ def position_correlation(maps: Floats) -> NDArray[np.float64]:
 
 
 def outline_band(objects: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(h, w) cells on either side of the edge of any of (N, h, w) objects; the edge of the frame is no edge."""
+    """(h, w) cells on either side of the edge of any of (N, h, w) objects; the edge of the frame does not count."""
     padded = np.pad(objects, ((0, 0), (1, 1), (1, 1)), mode="edge")
     height, width = objects.shape[1:]
     shifted = [padded[:, y : y + height, x : x + width] for y in range(3) for x in range(3)]

@@ -24,7 +24,7 @@ class PrototypeFacts:
     """What one prototype responds to in this image, as measured on the prototype grid.
 
     Attributes:
-        number: of the prototype, from 0.
+        number: number of the prototype, from 0.
         kind: the strongest of the measures below, see `protomask.explaining.prototypes.measure_prototypes`.
         use: its share of all that the prototypes add to the masks, in [0, 1].
         position: multiple correlation with the column and the row, in [0, 1].
@@ -46,8 +46,8 @@ class Competitor:
     """A candidate that overlaps an instance, of all candidates it overlaps most.
 
     Attributes:
-        number: of the anchor or proposal.
-        level: of the pyramid, 0 for the finest.
+        number: number of the anchor or proposal.
+        level: level of the pyramid, 0 for the finest.
         label: class it competed in.
         score: class score.
         box: (4,) float32 xyxy, pixels of the image.
@@ -189,12 +189,12 @@ class Explanation:
     """Why a model found what it found in one image.
 
     Attributes:
-        name: of the image.
+        name: name of the image.
         model: name of the model.
         pixels: (H, W, 3) uint8 RGB.
         found: what `Predictor.predict` gives for the same options.
         instances: the instances that are explained.
-        prototypes: of a prototype model, the most used first; empty for others.
+        prototypes: prototypes of a prototype model, the most used first; empty for other models.
         prototype_maps: (h, w, k) float32, in the order of their numbers; None for others.
         proposals: (P, 4) float32 xyxy, pixels of the image, best first; None for models without.
         truth: (M, H, W) bool masks of the annotated objects; None where no annotations are given.

@@ -15,7 +15,7 @@ ONE_STAGE = Limits(score=1e-3, box=0.5, mask_iou=0.95)
 TWO_STAGES = Limits(score=1e-3, box=0.5, mask_iou=0.9)
 """What the first stage rounds decides what the second one sees."""
 PARTS_LIMIT = 1e-3
-"""Of what comes before NMS: the difference of two numbers, divided by 1 plus their size."""
+"""Tolerance of what comes before NMS: the difference of two numbers, divided by 1 plus their size."""
 AP_LIMIT = 0.005
 """AP that a file may lose."""
 FAULTS_LIMIT = 0.01
@@ -30,7 +30,7 @@ class Agreement:
     Attributes:
         images: how many were compared.
         score_threshold: detections whose score is above this were compared one by one.
-        detections: of the model, above that score.
+        detections: number of the model's detections above that score.
         unmatched: above that score, of one of the two only: no other of its class overlaps it by half.
         deviating: matched ones whose score, box or mask differs by more than rounding.
         score_difference: largest, of class and mask scores of matched ones.
@@ -120,8 +120,8 @@ def judge(
     """Raise if a file does not do what the model does.
 
     Args:
-        agreement: of the file.
-        name: of the file, for the message.
+        agreement: how the file agrees with the model.
+        name: name of the file, for the message.
         limits: what counts as rounding.
         ways_out: for the message.
         masks: theirs must be the same, too; on a grid of another size they cannot be.

@@ -83,7 +83,7 @@ FORMATS: dict[str, Format] = {
         Format(name="executorch", write=write_executorch, annotate=annotate_archive, has_probe=False, is_static=True),
     )
 }
-"""By name."""
+"""Formats by name."""
 
 
 def find_format(path: Path, name: str | None) -> Format:

@@ -87,7 +87,7 @@ def store_golden(
 
     Args:
         annotate: of the format, see `protomask.exporting.formats.Annotate`.
-        path: of the file.
+        path: path of the file.
         image: as `golden_of` has it, and all that follows.
         graph: likewise.
         output_names: likewise.

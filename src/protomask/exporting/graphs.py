@@ -30,7 +30,7 @@ from protomask.models.network import Network
 from protomask.models.prototype_config import rule_of
 
 OUTPUT_NAMES = ("boxes", "labels", "class_scores", "mask_scores", "masks")
-"""Of every graph; mask_scores only where the model has them."""
+"""Outputs of every graph; mask_scores only if the model has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class ExportGraph:
         graph: (network, config with the thresholds of the file) to a module that takes (1, 3, H, W) uint8 and returns
             the outputs of ``OUTPUT_NAMES`` and then its ``parts``; it also takes mask_size and fixed_size where
             ``has_sizes``, batched where ``has_batches``, and search_depth where it has a ``choose_search_depth``.
-        has_batches: it can take several images at once, and then returns every output with a dimension in front.
+        has_batches: it can take several images at once, and then every output has an additional first dimension.
         has_sizes: the masks can have another size, and the file can take images of the network's size only, see
             `protomask.exporting.prototypes.PrototypeGraph`.
         as_is: the graph must see images in their original size, so its reader never resizes them.
@@ -140,7 +140,7 @@ GRAPHS: dict[str, ExportGraph] = {
         parts=Parts(names=("proposal_logits", "proposal_deltas"), of=fcis_parts),
     ),
 }
-"""By the name of the family."""
+"""Graphs by the name of the family."""
 
 
 def export_graph(config: ModelConfig) -> ExportGraph:

@@ -24,7 +24,7 @@ class WriteJob:
     Attributes:
         graph: as `protomask.exporting.graphs.wrap` makes it, in evaluation mode, on the CPU.
         info: goes into the file.
-        path: of the file.
+        path: path of the file.
         example: (1, 3, H, W) uint8, or (2, 3, H, W) where the file takes several images.
         output_names: names of the graph's outputs that the file has.
         part_names: names of those behind them, which it has not.

@@ -28,7 +28,7 @@ def write_openvino(job: WriteJob) -> None:
         require_nncf()
 
     info, record = job.info, job.record
-    # What is done for each image of a batch is no operation of a traced module.
+    # What is done for each image of a batch does not belong to an operation of a traced module.
     batched = info.takes_batches and info.form == "detections"
     if batched or (record is not None and record.through_onnx):
         between = job.path.with_suffix(".onnx")

@@ -59,7 +59,7 @@ class PrototypeGraph(nn.Module):
         fixed_size: images come in the network's size and are not resized.
         search_depth: number of (anchor, class) pairs, the best, that NMS looks at. None: fast NMS looks at all, greedy
             and Soft-NMS, and NMS by masks, at ``PAIRS_PER_DETECTION`` for each detection.
-        batched: several images of one size come at once, and every output has a dimension in front.
+        batched: several images of one size come at once, and every output has an additional first dimension.
 
     Raises:
         ConfigError: an NMS mode that has no graph, or an impossible mask size or depth.
@@ -238,7 +238,7 @@ class CandidatesGraph(nn.Module):
         reading: of its family.
 
     Raises:
-        ConfigError: the network has mask rescoring, or its masks are no sums of prototypes.
+        ConfigError: the network has mask rescoring, or its masks are not sums of prototypes.
 
     """
 
@@ -247,7 +247,7 @@ class CandidatesGraph(nn.Module):
         if reading.rescoring(network) is not None:
             raise ConfigError(f"form: expected detections for {network.config.name}, whose masks are rescored")
         if not reading.sums(network):
-            raise ConfigError(f"form: expected detections for {network.config.name}, whose masks are no plain sums")
+            raise ConfigError(f"form: expected detections for {network.config.name}, whose masks are not plain sums")
         self.network: Any = network
         self.reading = reading
 

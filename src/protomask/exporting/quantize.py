@@ -38,7 +38,7 @@ def quantize(model: Any, calibration: Sequence[Tensor], left_out: Sequence[str],
 
     nncf.set_log_level(logging.ERROR)
     images = nncf.Dataset([{"image": image[None].numpy()} for image in calibration])
-    # Its progress bars are no result of ours.
+    # Its progress bars are not part of our output.
     with redirect_stdout(sys.stderr):
         return nncf.quantize(
             model,

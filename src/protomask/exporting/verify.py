@@ -150,7 +150,7 @@ def compare_parts(
     """
     largest = dict.fromkeys(parts.names, 0.0)
     for image in images:
-        # Resized once for both: the two ways of resizing are no part of this.
+        # Resized once for both: this does not compare the two ways of resizing.
         size = network.geometry.resized_size((image.shape[0], image.shape[1]))
         pixels = resize_pillow(image, size)
         wanted = parts_of(network, parts, pixels)
@@ -188,7 +188,7 @@ def compare_ap(
 
 
 def spread(count: int, limit: int) -> list[int]:
-    """Up to ``limit`` of so many places, spread over all."""
+    """Up to ``limit`` of ``count`` places, spread over all."""
     return [place * count // min(count, limit) for place in range(min(count, limit))]
 
 

@@ -12,11 +12,11 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 from protomask.errors import DataError
 
 MAX_BYTES = 64 << 20
-"""Of one fetched file."""
+"""Maximum size of a fetched file."""
 TIMEOUT = 20.0
 """Seconds without an answer."""
 MAX_SECONDS = 120.0
-"""From the first question to the last byte, redirects included."""
+"""Time from the first request to the last byte, including redirects."""
 MAX_REDIRECTS = 5
 
 _PORTS = {"http": 80, "https": 443}

@@ -26,7 +26,7 @@ IMAGE_FORMATS = (
 """Pillow's names of the formats that are decoded. Others, such as PostScript, would start foreign programs."""
 
 FREE_PIXELS = 1 << 24
-"""Every file may have so many."""
+"""Pixels that every file may have."""
 PIXELS_PER_BYTE = 10_000
 """What a larger image may have: no photograph and no drawing comes near it, only a header that lies."""
 _ROWS_AT_ONCE = 1 << 22  # pixels

@@ -14,7 +14,7 @@ from PIL import Image
 from protomask.errors import ConfigError, DataError
 
 Rounding = Literal["floor", "half_up", "short_side"]
-"""Of the sides of images whose shape is kept, see `short_side_size`."""
+"""How the sides of images whose shape is kept are rounded, see `short_side_size`."""
 AnyRounding = Literal[Rounding, "half_even"]
 _COEFFICIENT_ONE = 1 << 11  # OpenCV's INTER_RESIZE_COEF_SCALE: shares of a pixel are whole 2048ths
 

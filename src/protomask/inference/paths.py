@@ -101,7 +101,7 @@ def _natural_key(path: Path) -> tuple[list[list[str | int]], str]:
 
 
 def distinct(items: Iterable[Item]) -> list[Item]:
-    """Each path once; what is no path as often as it comes."""
+    """Each path once; anything else as often as it comes."""
     known: set[str] = set()
     kept: list[Item] = []
     for item in items:

@@ -37,8 +37,8 @@ def map_ahead(
     Args:
         function: called with each item, in a thread.
         items: any number of them.
-        threads: so many calls at a time.
-        ahead: at most so many items are in work or done beyond the one the caller has asked for.
+        threads: number of calls at a time.
+        ahead: maximum number of items in work or done beyond the one the caller has asked for.
 
     Raises:
         Exception: the first one that ``function`` or ``items`` raises, in its place. It ends the threads, as closing

@@ -62,11 +62,11 @@ class Predictor(ABC):
 
     @property
     def calibration(self) -> Calibration | None:
-        """What makes the scores those of a result; None leaves them as the network gives them."""
+        """What turns the network's scores into those of a result; None leaves them unchanged."""
         return None
 
     def calibrated(self, calibration: Calibration | None) -> Self:
-        """The same model with another calibration of its scores, None for none.
+        """Return the same model with a different calibration of its scores; None removes it.
 
         Raises:
             ConfigError: this kind of model has no calibration.
@@ -75,28 +75,28 @@ class Predictor(ABC):
         raise ConfigError(f"calibration: expected a model in PyTorch or an exported file, got {type(self).__name__}")
 
     def scoring(self, options: PredictOptions) -> Scoring:
-        """The thresholds and the calibration of a prediction.
+        """Return the thresholds and the calibration of a prediction.
 
         Raises:
-            ConfigError: thresholds for a precision, of a model without calibration.
+            ConfigError: thresholds for a precision, but the model has no calibration.
 
         """
         return Scoring.of(options, self.class_names, self.calibration)
 
     @abstractmethod
     def limits(self, options: PredictOptions) -> Limits:
-        """What the options amount to with this model.
+        """Return what the options amount to with this model.
 
         Raises:
-            ConfigError: an option that this model cannot have.
+            ConfigError: an option that this model does not support.
 
         """
 
     def check_options(self, options: PredictOptions) -> None:
-        """See that this model can have these options, before any image is read.
+        """Check that this model supports these options, before any image is read.
 
         Raises:
-            ConfigError: it cannot; the message names the option.
+            ConfigError: it does not; the message names the option.
 
         """
         options.labels(self.class_names)
@@ -105,14 +105,12 @@ class Predictor(ABC):
 
     @property
     def most_detections(self) -> int | None:
-        """No ``max_detections`` of one image can be above this; None where any can."""
+        """Upper limit of ``max_detections`` for one image; None if there is no limit."""
         return None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Raises: ConfigError, for `predict` is what takes images."""
-        raise ConfigError(
-            "model(...): call model.predict(image), which takes images; a model itself is no function of them"
-        )
+        """Raises: ConfigError, because `predict` is what takes images."""
+        raise ConfigError("model(...): call model.predict(image), which takes images; a model itself cannot be called")
 
     @overload
     def predict(
@@ -242,13 +240,13 @@ class Predictor(ABC):
         *,
         timings: dict[str, float] | None = None,
     ) -> list[Instances]:
-        """`predict` for images that are already read.
+        """Find the instances of images that are already read.
 
         Args:
             images: (H, W, 3) uint8 RGB each, or gray (H, W) or (H, W, 1), any sizes; they go through the network in one
                 batch.
             options: see `PredictOptions`.
-            timings: seconds of each stage are added to it when given.
+            timings: dictionary to which the seconds of each stage are added; None measures nothing.
 
         """
         options = options or PredictOptions()
@@ -284,7 +282,7 @@ class Predictor(ABC):
         """`predict_images` for images that are not cut."""
 
     def _within_limit(self, options: PredictOptions) -> PredictOptions:
-        """A limit of the model holds for each tile, and an image that is one tile is no exception."""
+        """A limit of the model holds for each tile, even if the image is a single tile."""
         wanted, most = options.max_detections, self.most_detections
         return options if wanted is None or most is None else options.replace(max_detections=min(wanted, most))
 
@@ -320,7 +318,7 @@ class Predictor(ABC):
 
 
 def options_for(tracker: Tracker, options: PredictOptions) -> PredictOptions:
-    """Options with which everything is found that a tracker wants to see."""
+    """Options with which everything that a tracker wants to see is found."""
     return options.replace(score_threshold=min(options.score_threshold, tracker.options.low_score))
 
 
@@ -343,7 +341,7 @@ class Clock:
         self._last = perf_counter()
 
     def stage(self, name: str) -> None:
-        """A stage has ended."""
+        """Add the time since the last stage to the stage that has just ended."""
         if self._timings is None:
             return
         if self._wait is not None:

@@ -49,7 +49,7 @@ class EarlierRun:
         if not self.path.is_file():
             raise ConfigError(f"resume: expected the {JSON_LINES_NAME} of an interrupted run in {folder}, got none")
         self.sources: list[str] = []
-        """Of the lines, in order, each once."""
+        """Sources of the lines, in order, each once."""
         self.videos: list[str] = []
         """Those of them that are videos."""
         self.keep = 0
@@ -82,7 +82,7 @@ class EarlierRun:
         return self._frames[0].place.time
 
     def rewind(self, frames: int) -> None:
-        """Count no more frames of the video than so many as finished; with none it is begun again."""
+        """Count no more than this many frames of the video as finished; with none it starts again."""
         self._frames = self._frames[:frames]
         self.keep = self._frames[-1].end if self._frames else self._before
         if not self._frames:

@@ -19,11 +19,11 @@ from protomask.structures.mask_sources import RunMasks
 
 SAME_OBJECT_IOU = 0.5
 SAME_OBJECT_SHARE = 0.7
-"""Of the smaller mask: so much of it inside the other makes the two one object."""
+"""Share of the smaller mask inside the other from which the two are one object."""
 CUT_RANK = 0.5
 """What may be cut yields to what is seen whole if that has at least this part of its score."""
 OVERVIEW_SIDE = 0.75
-"""Of a tile: the least side of an object that is taken from the image as a whole."""
+"""Smallest side, as a share of the tile, of an object that is taken from the image as a whole."""
 
 
 class Tile(NamedTuple):
@@ -84,7 +84,7 @@ class Tiling:
 
     @property
     def overlap_pixels(self) -> int:
-        """Of neighbouring tiles, at least."""
+        """Minimum overlap of neighbouring tiles, in pixels."""
         return math.ceil(self.overlap * self.size if self.overlap < 1 else self.overlap)
 
     def tiles(self, image_size: tuple[int, int]) -> list[Tile]:

@@ -43,7 +43,7 @@ class CoarseMask(NamedTuple):
         return self.shares[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
 
     def united(self, other: CoarseMask) -> CoarseMask:
-        """Of each cell the larger share."""
+        """Take the larger share of each cell."""
         if not other.shares.size:
             return self
         if not self.shares.size:

@@ -57,7 +57,7 @@ def fine_runs(
 
 
 def _states(logits: NDArray[np.float64]) -> NDArray[np.int8]:
-    """Of each square between four cells: 1 where all cells that decide are above zero, 0 where none is, else -1."""
+    """State of each square between four cells: 1 if all cells that decide are above zero, 0 if none is, else -1."""
     low, high = logits, logits
     for axis in (0, 1):
         shifted = [np.roll(low, -shift, axis=axis) for shift in (-1, 0, 1, 2)]

@@ -19,7 +19,7 @@ from protomask.masks.runs import Runs, flat_ranges, unite_runs
 _SCALE = 5  # steps per pixel
 _CHUNK = 1 << 18  # passages computed at a time
 MAX_COORDINATE = 1e5
-"""In px: what lies beyond is a mistake and no outline."""
+"""Largest coordinate in px; anything beyond is a mistake, not an outline."""
 MIN_PASSAGES = 1 << 18
 """Passages of an outline through columns that are always computed, however small the frame is."""
 

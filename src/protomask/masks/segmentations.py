@@ -12,7 +12,7 @@ from protomask.masks.rle import Rle, encode_rle, encode_runs
 from protomask.masks.runs import mask_runs, move_runs
 
 Segmentation = list[list[float]] | Rle
-"""As COCO has it: polygons [x1, y1, x2, y2, ...] in px, each part of one object, or a run-length code."""
+"""Segmentation as in COCO: polygons [x1, y1, x2, y2, ...] in px, parts of one object, or a run-length code."""
 _MAX_EDGES = 1 << 18  # of pixels along the outline of a mask that becomes polygons
 
 
@@ -79,7 +79,7 @@ def simplified(ring: NDArray[np.int32], tolerance: float) -> NDArray[np.int32]:
 
 
 def _distances(points: NDArray[np.int32], start: NDArray[np.int32], end: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Of (K, 2) points from the straight line between two others, px."""
+    """Distances of (K, 2) points from the straight line between two others, px."""
     along = (end - start).astype(np.float64)
     share = np.clip((points - start) @ along / max(float(along @ along), 1e-12), 0, 1)
     return np.asarray(np.hypot(*(points - start - share[:, None] * along).T))

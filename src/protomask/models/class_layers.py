@@ -14,7 +14,7 @@ class ClassLayer:
 
     Attributes:
         name: of the layer in its network.
-        groups: the output is so many equal groups, each with all classes: anchors of one position.
+        groups: number of equal groups in the output, each with all classes: anchors of one position.
         rows: consecutive values of each class in a group: 4 box offsets.
         background: whether the classes begin with the background.
 

@@ -18,7 +18,7 @@ Classes = Annotated[int, AtLeast(1), AtMost(1_000_000)]
 Depth = Annotated[int, AtLeast(1), AtMost(16)]
 """Layers, or levels, one after another."""
 STRIDES = {"C2": 4, "C3": 8, "C4": 16, "C5": 32}
-"""Of the levels of every backbone."""
+"""Strides of the levels of every backbone."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -98,8 +98,8 @@ class Family:
         mask_frame: what the grid of a mask covers: "grid" the whole image, "region" the box of the instance.
         mask_paste: config to how the mask of a region becomes pixels, see `protomask.masks.grids.region_lines`.
         compiled_parts: attributes of the network that `torch.compile` translates; empty for the whole network.
-        head_learning_rate_factor: in training, everything but the backbone learns at so many times the rate of the
-            settings: narrow layers before an output need more than wide ones to change it as fast.
+        head_learning_rate_factor: factor on the learning rate of everything but the backbone in training: narrow layers
+            before an output need more than wide ones to change it as fast.
 
     """
 
@@ -264,7 +264,7 @@ def read_output(
         network: in evaluation mode.
         output: of it, for B images.
         original_sizes: (H, W) of each image before it was resized.
-        options: of the prediction.
+        options: options of the prediction.
 
     """
     own = family_of(network.config)

@@ -79,7 +79,7 @@ def find_model(name: str | Path) -> ModelSource:
 
     Raises:
         CheckpointError: there is no such file; the message says what is spelled almost like it.
-        UnknownModelError: likewise, for a word that is no path.
+        UnknownModelError: likewise, for a word that is not a path.
         ConfigError: not a name, or not a complete address.
 
     """

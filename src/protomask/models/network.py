@@ -17,7 +17,7 @@ class Network(Module, Protocol):
     class_names: tuple[str, ...]
     """Name of each label."""
     calibration: Calibration | None
-    """Of its scores; None leaves them as the network gives them."""
+    """Calibration of its scores; None leaves them unchanged."""
 
     @property
     def config(self) -> ModelConfig:

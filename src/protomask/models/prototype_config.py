@@ -27,7 +27,7 @@ class PrototypeModelConfig(ModelConfig, ABC):
         overlap: what NMS compares, see `protomask.detection.options.PredictOptions`; ``crop``, ``crop_margin`` and
             ``edges``, how masks are made, likewise.
         max_candidates: anchors per class that enter fast NMS.
-        candidates_per_level: of each pyramid level at most so many anchors, those of the best scores, are looked at;
+        candidates_per_level: maximum number of anchors of each pyramid level, the best, that are looked at;
             None for no limit.
         threshold_detections: ``candidate_threshold`` also holds for each detection of fast NMS, which can otherwise
             return an anchor with more classes than the one that passed. (The greedy modes always do so.)
@@ -89,7 +89,7 @@ def settle(config: _Config, options: PredictOptions) -> _Config:
 
     """
     if not config.sums_prototypes:
-        options.refuse(PROTOTYPE_OPTIONS, f"{config.name}, whose masks are no plain sums of prototypes")
+        options.refuse(PROTOTYPE_OPTIONS, f"{config.name}, whose masks are not plain sums of prototypes")
     rule = rule_of(config).settle(options)
     return config.override(
         nms=rule.nms,

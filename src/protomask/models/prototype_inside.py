@@ -35,7 +35,7 @@ def inside_of(
         origins: (A, 4) likewise, the anchors themselves.
         rule: of the prediction.
         anchors_per_level: number of anchors of each level, finest first.
-        prototypes: what the masks of ``kept`` are sums of; None where they are no sums.
+        prototypes: what the masks of ``kept`` are sums of; None where they are not sums.
 
     """
     boxes = boxes.clip(0, 1) if rule.clip_boxes else boxes

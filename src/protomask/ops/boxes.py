@@ -108,7 +108,7 @@ def decode_boxes(
         box_deltas: (..., N, 4).
         anchors_cxcywh: (N, 4).
         variances: as in `encode_boxes`.
-        max_size_ratio: sides become at most so many times, and at least the same part of, their anchor's; None for no
+        max_size_ratio: limit on how many times larger or smaller than its anchor's a side may become; None for no
             limit.
 
     Returns:

@@ -26,7 +26,7 @@ class ComparedRun:
     """A run as it is compared with others.
 
     Attributes:
-        name: of its folder, with as much of the path as tells it from the others.
+        name: name of its folder, with as much of the path as distinguishes it from the others.
         path: its folder.
         settings: its config.yaml, nested ones with names such as ``augmentation.mosaic``.
         records: lines of metrics.jsonl.

@@ -19,7 +19,7 @@ class Comparison:
 
     Attributes:
         page: the HTML file.
-        runs: in the order in which they were given; the first is what the others are compared with.
+        runs: the runs in the given order; the first is what the others are compared with.
 
     """
 

@@ -31,7 +31,7 @@ class ErrorExample:
     """One image, drawn twice: files beside the page, both of one size (width, height).
 
     Attributes:
-        name: of the image.
+        name: name of the image.
         counts: errors by name.
         truth: file that shows the objects.
         found: file that shows the errors.

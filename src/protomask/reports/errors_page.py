@@ -1,4 +1,4 @@
-"""The page about the errors on a data set: what goes wrong, what it costs, where, what mends it, the worst images."""
+"""The page about the errors on a data set: what goes wrong, what it costs, where, what helps, the worst images."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def render_errors_page(report: ErrorReport, examples: Sequence[ErrorExample], na
         "types": ("What goes wrong, and what it costs", types_section(report)),
         **masks,
         "where": ("Where", where_section(report)),
-        "remedies": ("What mends it", remedies_section(report)),
+        "remedies": ("What helps", remedies_section(report)),
         "worst": ("Worst images", _examples(examples)),
     }
     return document(f"{name}: errors", f"Errors on {name}", _headline(report), sections)

@@ -136,7 +136,7 @@ def _average_precision(metrics: CocoMetrics) -> str:
     classes = [[name, count, *values] for name, count, values in metrics.class_rows()]
     return (
         "<p>COCO average precision: mean over classes and over IoU 0.50 to 0.95, unless the name says otherwise. "
-        "AR is average recall with so many detections.</p>"
+        "AR is average recall with this many detections.</p>"
         f'<div class="tables">{html_table(["measure", *metrics.tables], rows, "all classes")}'
         f"{html_table(heads, classes, 'each class')}</div>"
     )
@@ -167,7 +167,7 @@ def _precision_recall(metrics: CocoMetrics) -> str:
 
 def _errors(errors: ErrorReport) -> str:
     masks = "" if errors.faults is None else f"<h3>Masks</h3>{faults_section(errors.faults, errors)}"
-    return f"{types_section(errors)}{masks}<h3>What mends it</h3>{remedies_section(errors)}"
+    return f"{types_section(errors)}{masks}<h3>What helps</h3>{remedies_section(errors)}"
 
 
 def _quality(quality: QualityReport) -> str:

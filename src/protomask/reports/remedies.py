@@ -1,4 +1,4 @@
-"""What errors mean and what mends them, for the page; `docs/evaluate.md` says more."""
+"""What errors mean and what helps against them, for the page; `docs/evaluate.md` says more."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def add_texts(path: Path, texts: Mapping[str, str]) -> None:
 
 
 def entry_names(path: Path) -> tuple[str, ...]:
-    """Names of all that is in an archive; none where it is no archive."""
+    """Names of all that is in an archive; none where it is not an archive."""
     try:
         with zipfile.ZipFile(path) as archive:
             return tuple(archive.namelist())

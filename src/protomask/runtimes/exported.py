@@ -395,7 +395,7 @@ def existing(path: str | Path) -> Path:
 
 
 def first_line(error: Exception) -> str:
-    """Of a runtime's message."""
+    """First line of a runtime's message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

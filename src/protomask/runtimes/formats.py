@@ -12,4 +12,4 @@ SUFFIXES = {
 }
 """By the name of the format, as `protomask export` takes it; of two with one ending the first is meant by it."""
 TORCH_SUFFIXES = (".pt2", ".pte")
-"""Of files that PyTorch runs."""
+"""Endings of files that PyTorch runs."""

@@ -20,7 +20,7 @@ from protomask.errors import CheckpointError
 from protomask.images.decode import Pixels
 
 GOLDEN_KEY = "protomask_golden"
-"""Of the JSON object in a file's metadata, beside that of `protomask.runtimes.info`."""
+"""Key of the JSON object in a file's metadata, beside that of `protomask.runtimes.info`."""
 VERSION = 1
 MOST_VALUES = 1024
 """Stored of each output."""

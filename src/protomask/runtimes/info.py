@@ -18,18 +18,18 @@ from protomask.masks.grids import MaskPaste
 from protomask.settings import Between, Count, NonNegative, NotEmpty, Settings, Text, Unit
 
 METADATA_KEY = "protomask"
-"""Of the JSON object in an ONNX file's metadata and in an OpenVINO file's rt_info."""
+"""Key of the JSON object in an ONNX file's metadata and in an OpenVINO file's rt_info."""
 FORMAT_VERSION = "2"
 Form = Literal["detections", "candidates"]
 ResizeMethod = Literal["pillow", "opencv", "bilinear"]
 MAX_SIDE = 16384
-"""Of a file's input, pixels: a damaged file must not ask for gigabytes."""
+"""Largest side of a file's input, in pixels: a damaged file must not ask for gigabytes."""
 MAX_PIXELS = 1 << 26
-"""Of a file's input, likewise."""
+"""Largest number of pixels of a file's input, likewise."""
 MAX_CHARACTERS = 4 << 20
-"""Of what a file says of itself, likewise."""
+"""Largest number of characters in a file's metadata, likewise."""
 Side = Annotated[int, Between(1, MAX_SIDE)]
-"""Of an image, pixels."""
+"""Side of an image, in pixels."""
 _RESIZE = {"pillow": resize_pillow, "opencv": resize_opencv, "bilinear": resize_bilinear}
 
 
@@ -123,7 +123,7 @@ class ExportInfo(Settings):
         class_names: name of each label.
         form: "detections": everything is in the file; "candidates": it ends before NMS, and its reader does the rest.
         batch: number of images that the file takes at once, "one" or "any", all of one size; None for any of
-            "candidates" and one of "detections". Of several images every output has a dimension in front.
+            "candidates" and one of "detections". With several images, every output has an additional first dimension.
         input: how images are prepared.
         mask_frame: what the grid of a mask covers: "grid" the whole image, "region" the box of the instance.
         mask_paste: of "region": how masks become pixels, see `protomask.masks.grids.region_lines`.

@@ -21,7 +21,7 @@ class Verification:
         file: its path.
         runtime: class of what ran it.
         differences: largest difference of each output, in its own unit: scores, pixels, and so on; infinite where an
-            output has another shape than it had.
+            output has a different shape from before.
         failed: outputs with a number that differs by more than ``tolerance`` times 1 plus its size.
         tolerance: see there.
         source: what computed the stored outputs.

@@ -16,7 +16,7 @@ from protomask.serve.problems import ProblemError
 
 _THREADS = 16
 _SHARE = 0.5
-"""Of the time for a request; the rest is for the prediction."""
+"""Share of a request's time that fetching may take; the rest is for the prediction."""
 
 
 class Fetcher:

@@ -200,7 +200,7 @@ class _Exchange:
         await self.send({"type": "http.response.body", "body": body})
 
     def line(self, seconds: float) -> dict[str, Any]:
-        """For the access log; without a query, a body or an image."""
+        """A line of the access log, without query, body or image."""
         client = self._scope.get("client")
         return {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

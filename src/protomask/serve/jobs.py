@@ -22,7 +22,7 @@ class Task:
     Attributes:
         image: the bytes of an image file, or an http(s) address.
         name: what to call it in errors and answers.
-        options: of the prediction.
+        options: options of the prediction.
         format: of the answer; "instances" is for the server itself: a pickled `Instances`. "label-studio" is a
             prediction for the regions of ``control``.
         masks: how JSON has masks.

@@ -53,7 +53,7 @@ def read_control(xml: str, class_names: Sequence[str], shape: Shape | None = Non
         shape: of the regions; by default the first that the project has of brush, polygon and rectangle.
 
     Raises:
-        ConfigError: it is no XML, has no such tag for an image, or no label is a class of the model.
+        ConfigError: it is not XML, has no such tag for an image, or none of its labels is a class of the model.
 
     """
     root = _parse(xml)

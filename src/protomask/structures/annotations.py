@@ -20,12 +20,12 @@ YOLO_DIGITS = 8  # of shares: 0.00005 px of an image 10,000 px wide
 
 
 def coco_entry(window: MaskWindow, size: tuple[int, int], tolerance: float = 0.0) -> dict[str, Any]:
-    """What a COCO annotation says of a mask: ``segmentation``, ``bbox``, ``area``, ``iscrowd``.
+    """Describe a mask as a COCO annotation does: ``segmentation``, ``bbox``, ``area``, ``iscrowd``.
 
     Args:
-        window: of the mask, not empty.
+        window: window of the mask, not empty.
         size: (H, W) of the image.
-        tolerance: of outlines, px, see `protomask.masks.segmentations.simplified`.
+        tolerance: tolerance of outlines, px, see `protomask.masks.segmentations.simplified`.
 
     """
     top, left, mask = window
@@ -39,11 +39,11 @@ def coco_entry(window: MaskWindow, size: tuple[int, int], tolerance: float = 0.0
 
 
 def labelme_shapes(window: MaskWindow, tolerance: float = 0.0) -> list[dict[str, Any]]:
-    """LabelMe's shapes for a mask: a polygon for each part, or one of the type ``mask`` where there are holes.
+    """Describe a mask in LabelMe's shapes: a polygon for each part, or one of type ``mask`` if there are holes.
 
     Args:
-        window: of the mask, not empty.
-        tolerance: of polygons, px, see `protomask.masks.segmentations.simplified`.
+        window: window of the mask, not empty.
+        tolerance: tolerance of polygons, px, see `protomask.masks.segmentations.simplified`.
 
     """
     top, left, mask = window
@@ -60,7 +60,7 @@ def labelme_polygons(outlines: Sequence[Sequence[float]]) -> list[dict[str, Any]
 
 
 def labelme_mask(window: MaskWindow) -> dict[str, Any]:
-    """A shape of the type ``mask``, exact to the pixel."""
+    """A shape of type ``mask``, exact to the pixel."""
     top, left, mask = window
     height, width = mask.shape
     buffer = io.BytesIO()
@@ -100,9 +100,10 @@ def yolo_outline(window: MaskWindow, size: tuple[int, int], tolerance: float = 0
     encloses exactly the mask.
 
     Args:
-        window: of the mask, not empty.
+        window: window of the mask, not empty.
         size: (H, W) of the image.
-        tolerance: of an outline without holes and further parts, px, see `protomask.masks.segmentations.simplified`.
+        tolerance: tolerance of an outline without holes or further parts, px, see
+            `protomask.masks.segmentations.simplified`.
 
     """
     top, left, mask = window

@@ -24,11 +24,11 @@ _SHOWN = 60  # characters of a value in a message
 
 
 class Fault(DataError):
-    """A contradiction to the format, or within the file, in an annotation file.
+    """An annotation file that breaks the format or contradicts itself.
 
     Attributes:
         kind: short name of the broken rule, the same for everything that breaks it.
-        where: place in the file: ids, or key and position; empty if it is the file itself.
+        where: place in the file: ids, or key and position; empty for the file as a whole.
         reason: expected and got.
         items: everything concerned, if that is more than one thing.
 
@@ -137,7 +137,7 @@ def read_json(path: str | Path) -> Any:
     """Content of a JSON file in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
     Raises:
-        Fault: the file cannot be read, or is no JSON; the message names file, line and column.
+        Fault: the file cannot be read, or is not JSON; the message names file, line and column.
 
     """
     file = Path(path)
@@ -361,16 +361,16 @@ def without_unused(
     entries: Iterable[tuple[int, Mapping[str, Any]]],
     class_names: Sequence[str] | None = None,
 ) -> dict[int, str]:
-    """The categories without parents of the classes that have no object, as Roboflow writes them.
+    """Leave out categories without objects that are parents of the classes, as Roboflow writes them.
 
-    Left out are a category that is the ``supercategory`` of all others and has itself "none", and those that have the
-    name of another one.
+    These are a category that is the ``supercategory`` of all others and has the supercategory "none", and categories
+    that have the same name as another one.
 
     Args:
         names: name of each category by id.
         used: ids that annotations refer to.
         entries: the entries of the categories.
-        class_names: classes that are asked for; they stay.
+        class_names: classes that are asked for, which are kept.
 
     """
     kept = dict(names)
@@ -432,13 +432,13 @@ class ImageIds:
             name = None if alone is None else self._full_names[alone]
         if name is None:
             close = self._names.close_to(with_slashes(str(source)).rpartition("/")[2])
-            hint = f"; is {close} meant?" if close else ""
+            hint = f"; did you mean {close}?" if close else ""
             raise DataError(f"{source}: no image of this name among the {len(self._ids)} of the annotation file{hint}")
         return self._ids[name]
 
 
 def whole_number(value: Any) -> int | None:
-    """The integer that ``value`` is, also where it is written 80.0; None if it is none."""
+    """Return ``value`` as an integer, even if it is written 80.0; None if it is not an integer."""
     kind = type(value)
     if kind is int:
         return int(value)
@@ -452,7 +452,7 @@ def whole_number(value: Any) -> int | None:
 
 
 def finite_number(value: Any) -> float | None:
-    """The number that ``value`` is, finite and within the range of floats; None if it is none."""
+    """Return ``value`` as a float; None if it is not a number, not finite, or beyond the range of floats."""
     if type(value) is not float:
         if type(value) is bool or not isinstance(value, Real):
             return None

@@ -17,7 +17,7 @@ _Value = TypeVar("_Value", bound=np.generic)
 
 
 def give_pixels_one_owner(found: Instances, by: Owner) -> Instances:
-    """The same instances without common pixels; those that are left without any are gone.
+    """Give each pixel to one instance; instances that are left without pixels are dropped.
 
     Boxes and scores stay as they were.
 

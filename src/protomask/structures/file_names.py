@@ -80,7 +80,7 @@ class FileNames:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """As they were given."""
+        """The names as they were given."""
         return self._names
 
     def find(self, wanted: str) -> str | None:

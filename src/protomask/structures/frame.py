@@ -24,7 +24,7 @@ class Frame:
         time: seconds from the beginning of its source; None for still images.
         captured: when a camera or stream delivered it, by the clock of `time.monotonic`; None for files.
         found: what was found in it; None before a prediction.
-        error: why the image could not be read; None if it could, or was not tried.
+        error: why the image could not be read; None if it could, or if nobody has tried.
         zones: what happened in zones and at lines; None if none are watched.
         image_source: path or address from which the image can be read again; None if there is none, as for a frame of a
             video.
@@ -84,7 +84,7 @@ class Frame:
 
     @classmethod
     def failed(cls, error: DataError, *, source: str, index: int = 0) -> Frame:
-        """A frame that cannot be read, and why."""
+        """Make a frame that cannot be read, with the reason."""
         return cls(partial(_fail, error), source=source, index=index, error=error)
 
     def read(self) -> Frame:
@@ -96,7 +96,7 @@ class Frame:
         return self
 
     def replace(self, **changes: Any) -> Frame:
-        """The same frame with some fields changed."""
+        """Return the same frame with some fields changed."""
         return Frame(**{**self._fields(), **changes})
 
     def _fields(self) -> dict[str, Any]:

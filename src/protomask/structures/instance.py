@@ -26,17 +26,17 @@ class Instance:
 
     @property
     def name(self) -> str:
-        """Of its class."""
+        """Name of its class."""
         return self._whole.class_names[self.label]
 
     @property
     def label(self) -> int:
-        """Of its class, 0-based."""
+        """Number of its class, 0-based."""
         return int(self._whole.labels[self._row])
 
     @property
     def score(self) -> float:
-        """Final score in [0, 1]: class score times mask score where the model has one."""
+        """Final score in [0, 1]: class score times mask score, if the model has one."""
         score = self._whole.class_scores[self._row]
         return float(score if self._whole.mask_scores is None else score * self._whole.mask_scores[self._row])
 
@@ -47,13 +47,13 @@ class Instance:
 
     @property
     def mask_score(self) -> float | None:
-        """Estimated IoU of the mask, in [0, 1]; None where the model has no such branch."""
+        """Estimated IoU of the mask, in [0, 1]; None if the model does not estimate it."""
         scores = self._whole.mask_scores
         return None if scores is None else float(scores[self._row])
 
     @property
     def track_id(self) -> int | None:
-        """Identity over the frames of a video; None where nothing was tracked."""
+        """Identity over the frames of a video; None if nothing was tracked."""
         tracks = self._whole.track_ids
         return None if tracks is None else int(tracks[self._row])
 
@@ -65,7 +65,7 @@ class Instance:
 
     @property
     def runs(self) -> Runs:
-        """Of the mask, in the original frame."""
+        """Runs of the mask's pixels, in the original frame."""
         return self._whole.runs()[self._row]
 
     @property
@@ -75,7 +75,7 @@ class Instance:
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """(H, W) bool in the original frame, made at each use."""
+        """(H, W) bool in the original frame, made again at each use."""
         mask = np.zeros(self._whole.image_size, dtype=np.bool_)
         top, left, part = self.window
         mask[top : top + part.shape[0], left : left + part.shape[1]] = part

@@ -157,7 +157,7 @@ class Instances:
 
     @classmethod
     def empty(cls, image_size: tuple[int, int], class_names: Sequence[str]) -> Instances:
-        """Nothing, found in an image of size (H, W)."""
+        """Make a result without instances, for an image of size (H, W)."""
         return cls(
             boxes=np.zeros((0, 4), dtype=np.float32),
             labels=np.zeros(0, dtype=np.int64),
@@ -174,7 +174,7 @@ class Instances:
         Mask scores and columns are kept if all non-empty parts have them.
 
         Raises:
-            DataError: no part, or parts of other image sizes or class names.
+            DataError: there are no parts, or their image sizes or class names differ.
 
         """
         if not parts:
@@ -203,7 +203,7 @@ class Instances:
         )
 
     def replace(self, **changes: Any) -> Instances:
-        """Copy with some fields changed; a name that is not a field becomes a column.
+        """Return a copy with some fields changed; a name that is not a field becomes a column.
 
         Raises:
             DataError: an array has the wrong shape or dtype.
@@ -215,7 +215,7 @@ class Instances:
         return Instances(**{**fields, "columns": columns, **changes})
 
     def from_image(self, image_source: str | Path | None) -> Instances:
-        """Copy with the path or address of the image the instances were found in; unchanged for None."""
+        """Return a copy with the path or address of the image the instances were found in; None changes nothing."""
         return self if image_source is None else self.replace(image_source=image_source)
 
     def _fields(self) -> dict[str, Any]:
@@ -243,7 +243,7 @@ class Instances:
 
     @property
     def names(self) -> list[str]:
-        """N class names."""
+        """Class name of each instance."""
         return [self.class_names[label] for label in self.labels.tolist()]
 
     @property
@@ -255,7 +255,7 @@ class Instances:
         return self._dense
 
     def iter_masks(self) -> Iterator[NDArray[np.bool_]]:
-        """The masks in order as (n, H, W) bool chunks whose memory does not grow with N."""
+        """Yield the masks in order, as (n, H, W) bool chunks whose memory does not grow with N."""
         height, width = self.image_size
         step = max(1, _CHUNK_BYTES // max(height * width, 1))
         runs = self.runs()
@@ -270,18 +270,18 @@ class Instances:
         return dense
 
     def runs(self) -> tuple[Runs, ...]:
-        """The masks in order, each as the runs of its pixels (`protomask.masks.runs.Runs`); made once and kept."""
+        """Return the masks in order, each as runs of pixels (`protomask.masks.runs.Runs`); made once and kept."""
         if self._runs is None:
             object.__setattr__(self, "_runs", tuple(map(read_only, self._masks.runs())))
         assert self._runs is not None
         return self._runs
 
     def windows(self) -> Iterator[MaskWindow]:
-        """The masks in order, each on the part of the original frame that it occupies: memory grows with their area."""
+        """Yield the masks in order, each on the part of the original frame that it occupies: memory grows with area."""
         return (runs_to_window(runs, self.image_size[0]) for runs in self.runs())
 
     def rle(self) -> list[Rle]:
-        """COCO run-length encoding of every mask: ``{"size": [H, W], "counts": str}``."""
+        """Return the COCO run-length code of every mask: ``{"size": [H, W], "counts": str}``."""
         runs = iter(self.runs())
         codes: list[Rle] = []
         while some := list(islice(runs, _MASKS_AT_ONCE)):
@@ -289,12 +289,12 @@ class Instances:
         return codes
 
     def polygons(self) -> list[list[Polygon]]:
-        """Exact outlines of every mask: its separate parts, each with its holes, in pixels of the original image."""
+        """Trace the exact outlines of every mask: its parts, each with its holes, in pixels of the original image."""
         return [mask_to_polygons(mask, offset=(left, top)) for top, left, mask in self.windows()]
 
     @property
     def areas(self) -> NDArray[np.int64]:
-        """(N,) int64, pixels of every mask."""
+        """(N,) int64, number of pixels of every mask."""
         return np.array([runs_area(runs) for runs in self.runs()], dtype=np.int64)
 
     def __len__(self) -> int:
@@ -329,7 +329,7 @@ class Instances:
         return self.class_names.index(name)
 
     def best_first(self) -> Instances:
-        """The instances sorted by final score, best first; equal scores keep their order."""
+        """Sort the instances by final score, best first; equal scores keep their order."""
         scores = self.scores
         if len(scores) < 2 or bool((scores[1:] <= scores[:-1]).all()):
             return self
@@ -359,27 +359,27 @@ class Instances:
         return f"Instances({len(self)} in {width}x{height}: {found}{more})"
 
     def to_dict(self, *, masks: bool = True) -> dict[str, Any]:
-        """Plain JSON types, see `protomask.structures.serialise.to_dict`."""
+        """Convert to plain JSON types, see `protomask.structures.serialise.to_dict`."""
         return serialise.to_dict(self, masks=masks)
 
     def to_coco(self, image_id: int, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """COCO result rows, see `protomask.structures.serialise.to_coco`."""
+        """Convert to COCO result rows, see `protomask.structures.serialise.to_coco`."""
         return serialise.to_coco(self, image_id, category_ids)
 
     def to_geojson(self) -> dict[str, Any]:
-        """GeoJSON in image pixels, see `protomask.structures.serialise.to_geojson`."""
+        """Convert to GeoJSON in image pixels, see `protomask.structures.serialise.to_geojson`."""
         return serialise.to_geojson(self)
 
     def to_supervision(self) -> supervision.Detections:
-        """The instances as `supervision.Detections`, see `protomask.structures.serialise.to_supervision`."""
+        """Convert to `supervision.Detections`, see `protomask.structures.serialise.to_supervision`."""
         return serialise.to_supervision(self)
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A table with one row per instance, see `protomask.structures.serialise.to_pandas`."""
+        """Convert to a table with one row per instance, see `protomask.structures.serialise.to_pandas`."""
         return serialise.to_pandas(self)
 
     def label_map(self) -> NDArray[np.uint16]:
-        """(H, W) uint16, 1-based number of the instance seen at each pixel; the first one wins where they overlap."""
+        """Return (H, W) uint16: the number of each pixel's instance, from 1; where they overlap, the first one."""
         numbers = np.zeros(self.image_size, dtype=np.uint16)
         for number, (top, left, mask) in enumerate(self.windows(), start=1):
             part = numbers[top : top + mask.shape[0], left : left + mask.shape[1]]
@@ -387,14 +387,14 @@ class Instances:
         return numbers
 
     def draw(self, image: ImageSource | None = None, **options: Unpack[DrawOptions]) -> NDArray[np.uint8]:
-        """The image with masks, boxes, classes and scores drawn on it.
+        """Draw masks, boxes, classes and scores on the image.
 
         Args:
-            image: what was predicted, in any form `protomask.images.decode.read_image` takes; it is read again from
-                ``image_source`` when not given.
+            image: the image that was predicted, in any form `protomask.images.decode.read_image` takes; if not given,
+                it is read again from ``image_source``.
             options: ``masks=False`` draws no masks, ``boxes=False`` no boxes, ``labels=False`` no classes and tracks,
                 ``scores=False`` no scores. ``opacity``, 0..1, applies to the fill (0.45). ``color_by="class"`` keeps
-                the colour of a class over all images, ``"instance"`` numbers the objects of this one (or follows their
+                the colour of a class in all images, ``"instance"`` numbers the objects of this one (or follows their
                 tracks), ``"auto"`` chooses the latter if there are tracks or only one class.
 
         Returns:
@@ -408,10 +408,10 @@ class Instances:
         return overlays.draw(self, image, **options)
 
     def save(self, path: str | Path, image: ImageSource | None = None, **options: Unpack[DrawOptions]) -> Path:
-        """Write what `draw` gives to an image file, whole or not at all.
+        """Write the result of `draw` to an image file, whole or not at all.
 
         Args:
-            path: a .png, .jpg or .webp file.
+            path: .png, .jpg or .webp file.
             image: as for `draw`.
             options: as for `draw`.
 
@@ -420,14 +420,14 @@ class Instances:
 
         Raises:
             DataError: as `draw`.
-            ConfigError: as `draw`, or the file has another ending.
+            ConfigError: as `draw`, or the file has a different ending.
             ProtomaskError: the file cannot be written.
 
         """
         return overlays.save(self, path, image, **options)
 
     def show(self, image: ImageSource | None = None, **options: Unpack[DrawOptions]) -> None:
-        """Open what `draw` gives in the system's image viewer; in a notebook, below the cell.
+        """Open the result of `draw` in the system's image viewer; in a notebook, below the cell.
 
         Args:
             image: as for `draw`.

@@ -22,7 +22,7 @@ from protomask.masks.grids import (
 from protomask.masks.runs import Runs, mask_runs
 
 _MASKS_AT_ONCE = 16
-"""Computed together: enough for speed, few enough for the memory of masks that are all noise."""
+"""Masks computed together: enough for speed, few enough for the memory of masks that are all noise."""
 Chosen = NDArray[np.int64]
 """(K,) which masks, not negative."""
 
@@ -75,8 +75,8 @@ class GridMasks:
     """Mask probabilities on the prototype grid, enlarged to the original frame when asked.
 
     Kept are the cells that decide what a mask is, not whole grids. The masks are those of bilinear interpolation of the
-    whole grid (as `torch.nn.functional.interpolate` with align_corners=False) and ``> threshold``, but for pixels whose
-    interpolated value is within 1e-6 of the threshold, where the rounding of either decides.
+    whole grid (as `torch.nn.functional.interpolate` with align_corners=False) and ``> threshold``, except for pixels
+    whose interpolated value is within 1e-6 of the threshold, where the rounding of either decides.
 
     Args:
         mask_probs: (N, h, w) float32 in [0, 1], cropped to the boxes, on the prototype grid of the whole image.
@@ -99,7 +99,7 @@ class GridMasks:
         boxes: NDArray[np.float32],
         image_size: tuple[int, int],
     ) -> GridMasks:
-        """From prototypes, computed only inside the boxes; see `protomask.masks.grids.assemble_windows`."""
+        """Combine prototypes, only inside the boxes; see `protomask.masks.grids.assemble_windows`."""
         windows = assemble_windows(prototypes, mask_coefficients, boxes)
         return cls.of_windows(windows, (prototypes.shape[0], prototypes.shape[1]), image_size)
 
@@ -107,7 +107,7 @@ class GridMasks:
     def of_windows(
         cls, windows: Sequence[GridWindow], grid_size: tuple[int, int], image_size: tuple[int, int]
     ) -> GridMasks:
-        """From the cells of each mask that are not zero, on a grid (h, w)."""
+        """Build from the cells of each mask that are not zero, on a grid (h, w)."""
         masks = cls(np.zeros((0, *grid_size), dtype=np.float32), image_size)
         masks._windows = list(windows)
         return masks

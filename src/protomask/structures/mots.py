@@ -39,7 +39,7 @@ def read_mots_text(path: str | Path, class_names: Sequence[str]) -> VideoTracks:
     """Read a text file.
 
     Args:
-        path: of the file; its name without the ending becomes that of the video.
+        path: path of the file; its name without the ending becomes that of the video.
         class_names: name of each class of the file, from class 1 on.
 
     Raises:
@@ -86,14 +86,14 @@ def _read_line(line: str) -> tuple[int, int, int, tuple[int, int], Rle]:
 
 
 def read_mots_images(folder: str | Path, class_names: Sequence[str]) -> VideoTracks:
-    """Read a folder of PNG files, whose names are the numbers of the frames; the least one becomes frame 0.
+    """Read a folder of PNG files, whose names are the numbers of the frames; the lowest one becomes frame 0.
 
     Args:
-        folder: of one video.
+        folder: folder of one video.
         class_names: name of each class of the files, from class 1 on.
 
     Raises:
-        DataError: a file cannot be read, or is no such image; the message names it.
+        DataError: a file cannot be read, or is not such an image; the message names it.
 
     """
     folder = Path(folder)
@@ -208,7 +208,7 @@ def _numbered_frames(video: VideoTracks) -> Iterable[NDArray[np.uint16]]:
 
 
 def mots_ids(video: VideoTracks) -> dict[int, int]:
-    """The id of each track in MOTS files: its own where it is one of its class, else the next one of its class.
+    """The id of each track in MOTS files: its own if that is an id of its class, else the next free one of its class.
 
     Raises:
         DataError: there are more objects than ids.

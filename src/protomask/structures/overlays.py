@@ -22,7 +22,7 @@ ColorBy = Literal["auto", "class", "instance"]
 
 
 class DrawOptions(TypedDict, total=False):
-    """What `Instances.draw` can be told, as keyword arguments."""
+    """Keyword arguments of `Instances.draw`."""
 
     masks: bool
     boxes: bool
@@ -50,7 +50,7 @@ def draw(
         image = found.image_source
     if image is None:
         raise ConfigError(
-            "image: expected the image that was predicted, got none; only that of a path or an address is known"
+            "image: expected the image that was predicted, got none; only one from a path or an address is known"
         )
     pixels = read_image(image)
     if pixels.shape[:2] != found.image_size:

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 TABLE_COLUMNS = (
     "number", "label", "class_name", "score", "class_score", "mask_score", "x1", "y1", "x2", "y2", "area", "perimeter",
 )  # fmt: skip
-"""Of the rows of a table, before the columns that instances may have; in pixels of the original image."""
+"""Columns of a table, before those that instances may have themselves; in pixels of the original image."""
 
 
 def to_dict(found: Instances, *, masks: bool = True) -> dict[str, Any]:
-    """Plain JSON types: the image size, and one object per instance.
+    """Convert to plain JSON types: the image size, and one object per instance.
 
     Args:
         found: the instances of one image.
@@ -40,7 +40,7 @@ def to_dict(found: Instances, *, masks: bool = True) -> dict[str, Any]:
 
 
 def describe(found: Instances) -> list[dict[str, Any]]:
-    """One JSON object per instance, without its mask: number, label, class_name, scores, box, columns.
+    """Make one JSON object per instance, without its mask: number, label, class_name, scores, box, columns.
 
     The column ``track_ids`` becomes ``track_id``.
     """
@@ -66,7 +66,7 @@ def _singular(column: str) -> str:
 
 
 def table_rows(found: Instances) -> list[dict[str, Any]]:
-    """One row per instance, without its mask: number, class, scores, box, area and perimeter in pixels, columns."""
+    """Make one row per instance, without mask: number, class, scores, box, area and perimeter in pixels, columns."""
     rows = []
     for one, known in zip(found, describe(found), strict=True):
         x1, y1, x2, y2 = known.pop("box")
@@ -77,7 +77,7 @@ def table_rows(found: Instances) -> list[dict[str, Any]]:
 
 
 def to_pandas(found: Instances) -> pandas.DataFrame:
-    """A table with one row per instance: number, class, scores, box, area and perimeter in pixels, columns.
+    """Make a table with one row per instance: number, class, scores, box, area and perimeter in pixels, columns.
 
     Raises:
         MissingExtraError: pandas is not installed.
@@ -91,15 +91,15 @@ def to_pandas(found: Instances) -> pandas.DataFrame:
 
 
 def to_coco(found: Instances, image_id: int, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
-    """COCO result rows (https://cocodataset.org/#format-results).
+    """Convert to COCO result rows (https://cocodataset.org/#format-results).
 
     ``score`` is the final score; ``class_score`` is added where the two differ, because COCO ranks boxes by the
     class score. ``track_id`` is added where there are tracks.
 
     Args:
         found: the instances of one image.
-        image_id: id of the image in the data set: any whole number, of NumPy or PyTorch too, or a text.
-        category_ids: category id of each label; label + 1 when not given.
+        image_id: id of the image in the data set: an integer, also one of NumPy's or PyTorch's, or a string.
+        category_ids: category id of each label; label + 1 if not given.
 
     Raises:
         DataError: an id of another kind, or fewer category ids than classes.
@@ -134,7 +134,7 @@ def _plain_ids(values: Any) -> list[Any]:
 
 
 def _plain_id(name: str, value: Any) -> Any:
-    """An id as JSON has it; data sets may number with texts."""
+    """An id as JSON has it; data sets may use strings as ids."""
     if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
         value = value.item()  # of an array or tensor
     if isinstance(value, str):
@@ -145,7 +145,10 @@ def _plain_id(name: str, value: Any) -> Any:
 
 
 def to_geojson(found: Instances) -> dict[str, Any]:
-    """GeoJSON (RFC 7946) in image pixels, y downwards: a pixel (row, column) covers column..column+1, row..row+1."""
+    """Convert to GeoJSON (RFC 7946) in image pixels, y downwards.
+
+    A pixel (row, column) covers column..column+1, row..row+1.
+    """
     features = [
         {"type": "Feature", "geometry": _geometry(parts), "properties": properties}
         for parts, properties in zip(found.polygons(), describe(found), strict=True)
@@ -154,7 +157,7 @@ def to_geojson(found: Instances) -> dict[str, Any]:
 
 
 def to_supervision(found: Instances) -> supervision.Detections:
-    """The instances as `supervision.Detections`, with ``class_name`` in its data.
+    """Convert to `supervision.Detections`, with ``class_name`` in its data.
 
     Raises:
         MissingExtraError: supervision is not installed.

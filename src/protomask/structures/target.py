@@ -29,11 +29,11 @@ class Target:
         boxes: (N, 4) float32, xyxy, pixels of the frame.
         labels: (N,) int64, 0-based, background excluded.
         masks: (N, H, W) bool, same frame.
-        is_crowd: (N,) bool; crowd regions excuse detections but are no objects to learn.
+        is_crowd: (N,) bool; crowd regions excuse detections but are not objects to learn.
         image_size: (H, W) of the frame.
         image_id: id in the data set, used by messages and results.
         mask_weights: (N,) float32 in [0, 1], how much each mask teaches: 1 for one drawn with care, 0 where only the
-            box can be trusted; None where all masks have 1.
+            box can be trusted; None if all masks have 1.
 
     Raises:
         DataError: a tensor has the wrong shape or dtype.
@@ -75,11 +75,11 @@ class Target:
 
     @property
     def mask_trust(self) -> Tensor:
-        """(N,) float32, `mask_weights` also where there are none."""
+        """(N,) float32: `mask_weights`, or 1 for every mask if there are none."""
         return self.boxes.new_ones(len(self)) if self.mask_weights is None else self.mask_weights
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Target:
-        """The same truth with its tensors on another device."""
+        """Return the same truth with its tensors on another device."""
         return replace(
             self,
             boxes=self.boxes.to(device, non_blocking=non_blocking),
@@ -97,13 +97,13 @@ class Target:
         color_by: Literal["class", "instance"] = "instance",
         opacity: float = 0.45,
     ) -> NDArray[np.uint8]:
-        """The image with the annotated objects drawn on it.
+        """Draw the annotated objects on the image.
 
         Args:
             image: anything `protomask.images.decode.read_image` takes, in the frame of the target.
             class_names: name of each label, for captions; None draws none.
             color_by: what a colour stands for.
-            opacity: of the fill, 0..1.
+            opacity: opacity of the fill, 0..1.
 
         Returns:
             (H, W, 3) uint8 RGB, a new array.

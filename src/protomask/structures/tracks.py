@@ -12,7 +12,7 @@ from protomask.masks.rle import Rle
 from protomask.structures.instances import Instances
 
 MAX_FRAMES = 1_000_000
-"""Of a video in a file: nine hours at 30 frames per second."""
+"""Maximum length of a video in a file: nine hours at 30 frames per second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +21,10 @@ class Tracklet:
 
     Attributes:
         track_id: identity within the video.
-        label: of its class, 0-based.
+        label: number of its class, 0-based.
         masks: its mask in each frame in which it is seen, by the number of the frame, from 0.
-        score: in [0, 1], of the whole; 1 for truth.
-        is_crowd: a region with objects that are not told apart, or not to be judged.
+        score: score of the whole track, in [0, 1]; 1 for truth.
+        is_crowd: whether this is a region whose objects are not told apart, or which is not judged.
 
     """
 
@@ -40,12 +40,12 @@ class VideoTracks:
     """All objects of one video.
 
     Attributes:
-        name: of the video.
-        image_size: (H, W) px; None where nobody said, as in results without any mask.
+        name: name of the video.
+        image_size: (H, W) px; None if unknown, as in results without any mask.
         num_frames: length of the video.
         tracks: the objects.
-        file_names: of the frames, relative to a folder of images; empty where nobody said.
-        fps: frames per second; None where nobody said.
+        file_names: files of the frames, relative to a folder of images; empty if unknown.
+        fps: frames per second; None if unknown.
 
     """
 
@@ -57,7 +57,7 @@ class VideoTracks:
     fps: float | None = None
 
     def frames(self) -> list[list[Tracklet]]:
-        """The objects that are seen in each frame."""
+        """List the objects that are seen in each frame."""
         seen: list[list[Tracklet]] = [[] for _ in range(self.num_frames)]
         for track in self.tracks:
             for index in track.masks:
@@ -76,7 +76,7 @@ class TrackCollector:
     """Collects the tracked instances of a video, frame by frame; they are kept as run-length codes.
 
     Args:
-        name: of the video.
+        name: name of the video.
 
     """
 
@@ -91,11 +91,11 @@ class TrackCollector:
         """Add the instances of a frame.
 
         Args:
-            found: with ``track_ids``.
-            index: number of the frame; the next one when not given.
+            found: instances with ``track_ids``.
+            index: number of the frame; the next one if not given.
 
         Raises:
-            DataError: there are no ``track_ids``, or the frame has another size than those before it.
+            DataError: there are no ``track_ids``, or the frame differs in size from those before it.
 
         """
         index = self._length if index is None else index
@@ -114,7 +114,7 @@ class TrackCollector:
             track.scores.append(one.score)
 
     def collect(self) -> VideoTracks:
-        """All that was added; a track has the class of most of its scores, and their mean."""
+        """Return everything added; the class of a track has the largest sum of scores, its score is their mean."""
         return VideoTracks(
             name=self.name,
             image_size=self._image_size,

@@ -34,9 +34,9 @@ class YoutubeVis:
     """The content of a file.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
         categories: name of each category by its id, in the order of the labels.
-        videos: by their ids.
+        videos: the videos by their ids.
 
     """
 
@@ -93,7 +93,7 @@ def read_youtube_vis_results(path: str | Path, truth: YoutubeVis) -> dict[int, V
     and ``track_id`` if there is one.
 
     Args:
-        path: of the file.
+        path: path of the file.
         truth: the videos and categories that it refers to.
 
     Returns:
@@ -233,7 +233,7 @@ def write_youtube_vis(
     """Write a file of truth; videos, annotations and categories are numbered from 1.
 
     Args:
-        path: of the file.
+        path: path of the file.
         videos: each with the size of its frames.
         class_names: name of each label.
         info: what else the file should say about itself.
@@ -262,9 +262,9 @@ def write_youtube_vis_results(
     """Write a file of results.
 
     Args:
-        path: of the file.
+        path: path of the file.
         videos: what was found, by the id of the video.
-        category_ids: of each label; label + 1 when not given.
+        category_ids: category id of each label; label + 1 if not given.
 
     Raises:
         DataError: the file cannot be written.

@@ -17,13 +17,13 @@ class ZoneEvent:
     Attributes:
         event: what happens.
         region: name of the zone or line.
-        track_id: of the object.
-        class_name: of the object.
+        track_id: identity of the object.
+        class_name: class of the object.
         source: where the frame comes from.
         frame: index of the frame in its source.
         time: seconds from the beginning of the source.
         share: share of the mask's pixels inside the zone, or on the new side of the line, in [0, 1].
-        direction: of a crossing, as seen when looking along the line from its first point to its last.
+        direction: direction of a crossing, as seen when looking along the line from its first point to its last.
         dwell: seconds from entering to leaving; only for "leave".
         reason: why a zone was left: the object "moved" out, its track was "lost", or the source came to its "end".
 
@@ -42,7 +42,7 @@ class ZoneEvent:
     reason: LeaveReason | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, without what does not apply to this kind of event."""
+        """Convert to plain JSON types, without what does not apply to this kind of event."""
         values = asdict(self)
         for name, digits in (("time", 3), ("share", 4), ("dwell", 3)):
             if values[name] is not None:

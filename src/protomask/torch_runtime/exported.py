@@ -22,7 +22,7 @@ def open_exported(
     """A file of `protomask export`, ready to predict.
 
     Args:
-        path: of the file.
+        path: path of the file.
         runtime: what runs it, as `protomask.runtimes.load.load_exported` has it; auto for the files of PyTorch.
         source: what to call it; the path by default.
         precision: of the arithmetic; only OpenVINO has another than float32.

@@ -75,7 +75,7 @@ class TorchPredictor(Predictor, nn.Module):
 
     @property
     def config(self) -> ModelConfig:
-        """Of the network."""
+        """Config of the network."""
         return self.network.config
 
     @property
@@ -101,7 +101,7 @@ class TorchPredictor(Predictor, nn.Module):
         """Run the bare network, see `forward`.
 
         Raises:
-            ConfigError: this is no batch of the network's geometry, but an image perhaps.
+            ConfigError: this is not a batch in the network's geometry, but perhaps an image.
 
         """
         given = args[0] if args else next(iter(kwargs.values()), None)
@@ -143,7 +143,7 @@ class TorchPredictor(Predictor, nn.Module):
 
         Args:
             images: (H, W, 3) uint8 RGB each.
-            options: of the prediction.
+            options: options of the prediction.
 
         Returns:
             The network that predicts, and what it had inside for each image.

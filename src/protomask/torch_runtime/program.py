@@ -19,7 +19,7 @@ from protomask.runtimes.golden import GOLDEN_KEY
 from protomask.runtimes.info import METADATA_KEY, ExportInfo
 
 _COMPILED = "/data/aotinductor/"
-"""In the names of what only packages of AOTInductor have."""
+"""Part of the names of files that only AOTInductor packages have."""
 
 
 class ProgramPredictor(ExportedPredictor):

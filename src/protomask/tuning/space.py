@@ -72,7 +72,7 @@ class Space:
         """The space of a `TuneConfig`.
 
         Raises:
-            ConfigError: a name is no setting, or what is searched is no list and no range, or no value for it.
+            ConfigError: a name is not a setting, or its values are neither a list nor a range, or do not fit it.
 
         """
         axes = {name: _axis(name, values) for name, values in (config.space or DEFAULT_SPACE).items()}

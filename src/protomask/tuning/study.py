@@ -20,7 +20,7 @@ _STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNIN
 _STARTUP_TRIALS = 4
 """Complete trials before the first one may be pruned."""
 _FACTS = "protomask"
-"""Of the study: what it was begun with."""
+"""Attribute of the study that holds what it was begun with."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class TrialRow:
     """One trial.
 
     Attributes:
-        number: from 0, which has the given settings.
+        number: number of the trial, from 0; trial 0 has the given settings.
         state: complete, pruned, failed or interrupted.
         mask_ap: best mask AP of its validations, in [0, 1]; None before the first.
         epochs: last epoch that was validated.
-        values: of the settings that are searched.
+        values: values of the settings that are searched.
 
     """
 
@@ -292,7 +292,7 @@ def _optuna() -> Any:
 
 @contextmanager
 def _quiet(optuna: Any) -> Iterator[None]:
-    """Let Optuna say only what is wrong: the reporter tells the rest."""
+    """Let Optuna report only what is wrong: the reporter says the rest."""
     import warnings
 
     before = optuna.logging.get_verbosity()

@@ -134,7 +134,7 @@ def test_parents_that_are_classes() -> None:
     for data, names in (
         (used, ["things", "dog", "cat"]),  # it has objects
         (_roboflow("dog", "cat", own="thing"), ["things", "dog", "cat"]),  # it has a parent
-        (_roboflow("dog", "cat", parent="rest"), ["rest", "dog", "cat"]),  # it is no parent
+        (_roboflow("dog", "cat", parent="rest"), ["rest", "dog", "cat"]),  # it is not a parent
         (_roboflow(), ["things"]),  # there is nothing else
     ):
         schema, _ = read_schema(CocoFile(Path("a.json"), data))

@@ -289,7 +289,7 @@ def test_repairs_of_a_coco_file_are_told(tmp_path: Path) -> None:
     source = write_coco(tmp_path / "coco", {"a.jpg": objects, "b.png": [("cell", BLOB)]}, size=(6, 12))
     Image.new("RGB", (24, 12)).save(source / "images" / "train" / "b.png")
     done = convert_dataset(source, tmp_path / "out", output_format="voc")
-    phrases = ("expected at least 3 points", "not finite or absurdly large", "of another size than the JSON says")
+    phrases = ("expected at least 3 points", "not finite or absurdly large", "differ in size from the JSON")
     assert all(any(phrase in remark for remark in done.remarks) for phrase in phrases)
     with Image.open(tmp_path / "out" / "SegmentationObject" / "b.png") as numbers:
         assert numbers.size == (24, 12)

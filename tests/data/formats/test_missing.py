@@ -90,7 +90,7 @@ def test_images_in_folders_below_are_found_and_said(tmp_path: Path) -> None:
     done = convert_dataset(source, tmp_path / "out", output_format="coco")
     assert done.images == {"train": 2}
     [told] = done.remarks
-    assert told.startswith("2 images in another folder than the file says (first: ")
+    assert told.startswith("2 images in a different folder from the one listed (first: ")
     assert told.endswith("'a.jpg' is monday/a.jpg)")
 
 

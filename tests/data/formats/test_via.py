@@ -66,7 +66,7 @@ def test_a_project_beside_its_export_is_read_once(tmp_path: Path) -> None:
         (ROWS[0].replace("[1,4,4]", "[1,4]"), "expected 3 points or more with x and y each, got 2 and 3"),
         (
             ROWS[0].replace("a.png", "c.png"),
-            r"filename: no image 'c\.png' in .*is [ab]\.png meant\?; skip_missing leaves",
+            r"filename: no image 'c\.png' in .*did you mean [ab]\.png\?; skip_missing leaves",
         ),
         (ROWS[0].replace("a.png", "../"), "filename: expected the name of an image"),
     ],

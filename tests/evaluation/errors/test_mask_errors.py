@@ -54,7 +54,7 @@ def counts(faults: MaskFaults) -> dict[str, int]:
             {"merged": 1},
             id="over many",
         ),
-        # A small object on another, which has these pixels too: the mask of the large one is no merged one.
+        # A small object on another, which has these pixels too: the mask of the large one is not a merged one.
         pytest.param(scene().object(A).object((20, 20, 10, 10)).found(A), {}, id="an object on an object"),
         pytest.param(
             scene().object(A).found((10, 10, 20, 40)).found((30, 10, 20, 40), score=0.8), {"split": 2}, id="split"
@@ -92,7 +92,7 @@ def test_costs_are_those_of_perfect_masks() -> None:
     assert {name: tally.AP_cost for name, tally in faults.faults.items() if tally.AP_cost} == pytest.approx(
         {"leakage": 0.3}
     )
-    # The better half stands for the whole object, the other is no false detection any more.
+    # The better half stands for the whole object, the other is no longer a false detection.
     faults = faults_of(scene().object(A).object(B).found((10, 10, 20, 40)).found((30, 10, 20, 40)).found(B, score=0.5))
     assert faults.faults["split"].count == 2
     assert faults.AP is not None

@@ -100,7 +100,7 @@ def test_finds_what_torchvision_finds(make: Maker, reference: Maker, golden_dir:
         assert one.mask_scores is None
         masks = other["masks"][:, 0] > 0.5
         areas = masks.sum(axis=(1, 2))
-        # A corner that rounding moves over a pixel's edge moves the whole mask, and is no difference of ours.
+        # A corner that rounding moves over a pixel's edge moves the whole mask, and is not a difference of ours.
         same = (paste_windows(one.boxes[places]) == paste_windows(other["boxes"])).all(axis=1)
         assert same.mean() > 0.9
         differing = (one.masks[places] != masks).sum(axis=(1, 2))

@@ -154,7 +154,7 @@ def read_yaml(path: Path) -> Any:
     """Content of a YAML file of plain values.
 
     Raises:
-        DataError: it cannot be read, or is no such file.
+        DataError: it cannot be read, or is not such a file.
 
     """
     import yaml
@@ -210,7 +210,7 @@ class FoundImages(NamedTuple):
         files: path of each image relative to the folder.
         faults: one fault if any file is missing.
         respelled: names whose files are spelled in another way, with the file's.
-        elsewhere: names whose files lie in another folder than they say, with the file's.
+        elsewhere: names whose files lie in a different folder from the one they say, with the file's.
 
     """
 
@@ -295,7 +295,7 @@ class _Below:
         if several:
             return f" (there are {few(several)})"
         close = self.paths.close_to(name) or self._names.close_to(name)
-        return f" (is {close} meant?)" if close else ""
+        return f" (did you mean {close}?)" if close else ""
 
 
 def _files_below(folder: Path) -> Iterator[str]:

@@ -34,7 +34,7 @@ Box = tuple[float, float, float, float]
 Size = tuple[int, int]
 
 _NO_SIZE = (0, 0)
-_ROOT, _TWIN = "is the parent of all others and has", "has the name of another one and"
+_ROOT, _TWIN = "is the parent of all others and has", "has the same name as another one and"
 _MAX_MASK_BYTES = 1 << 33  # of the masks of one image, a byte per pixel
 _RLE_SCALE = 64  # an RLE may be of an image with so many times as many pixels
 _RLE_PIXELS = 1 << 22  # ... and of so many more
@@ -362,7 +362,7 @@ def _read_area(area: Any) -> tuple[float | None, list[str]]:
         return None, []
     number = finite_number(area)
     if number is None or number < 0:
-        return None, [f"area {shown(area)} is no area, taken from the mask"]
+        return None, [f"area {shown(area)} is not an area, taken from the mask"]
     return number, []
 
 
@@ -426,7 +426,7 @@ def _read_rle(segmentation: Mapping[str, Any], image_size: Size) -> tuple[dict[s
 
 
 def rle_size(size: Any) -> Size | None:
-    """(H, W) of a run-length code; None if it is no size of an image."""
+    """(H, W) of a run-length code; None if it is not the size of an image."""
     if isinstance(size, Sequence) and not isinstance(size, str) and len(size) == 2:
         height, width = map(whole_number, size)
         if height is not None and width is not None and min(height, width) > 0 and height * width <= max_pixels():

@@ -33,7 +33,7 @@ def check_annotations(split: Split, advance: Callable[[], None]) -> None:
     for note in dataset.notes:
         split.findings.add("note", "category without objects", "", note)
     for name, file in dataset.respelled:
-        split.findings.add("note", "file name spelled otherwise", name, f"the file is {file}")
+        split.findings.add("note", "file name spelled differently", name, f"the file is {file}")
     for name, file in dataset.elsewhere:
         split.findings.add("note", "file in another folder", name, f"the file is {file} in {dataset.image_dir}")
     crowds_of: Counter[int] = Counter()
@@ -73,7 +73,7 @@ def check_annotations(split: Split, advance: Callable[[], None]) -> None:
 
 
 def _check_crowds(split: Split, crowds_of: Counter[int]) -> None:
-    """Warn of crowd regions that look like objects: labelling tools export what is painted with a brush so."""
+    """Warn of crowd regions that look like objects: labelling tools export painted masks this way."""
     inventory, dataset = split.inventory, split.dataset
     total = inventory.crowds + sum(inventory.per_image)
     objects = sum(inventory.per_image)
@@ -82,7 +82,7 @@ def _check_crowds(split: Split, crowds_of: Counter[int]) -> None:
         return
     text = f"{inventory.crowds} of {total} annotations are crowd regions (iscrowd 1), from which nothing is learned"
     if lost:
-        text += f"; of {few([repr(name) for name in lost])} there is nothing else, so no such object can be learned"
+        text += f"; {few([repr(name) for name in lost])}: nothing but crowd regions, so no such object can be learned"
     split.findings.add("warning", "crowds", "", f"{text}; {_CROWD_REMEDY}")
 
 

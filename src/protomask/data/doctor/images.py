@@ -51,11 +51,11 @@ def _check_size(split: Split, index: int, read: Fingerprint) -> None:
     stated = split.dataset.image_size(index)
     if stated in (read.size, read.upright_size):
         if read.orientation != 1 and split.dataset.orientation == "auto" and stated == read.size:
-            tells = "as the size in the JSON says" if read.upright_size != read.size else "which the size cannot tell"
+            decided = "as the size in the JSON says" if read.upright_size != read.size else "which the size cannot show"
             text = (
                 f"EXIF orientation {read.orientation}: the annotations are taken to lie on the image as it is stored, "
-                f"{tells}; most programs show it turned, and predictions are made so. If they lie on the turned image, "
-                f"set exif_orientation to upright in the YAML of the data set; if not, to stored"
+                f"{decided}; most programs show it upright, and predictions are made on the upright image. If they lie "
+                f"on the upright image, set exif_orientation to upright in the YAML of the data set; if not, to stored"
             )
             split.findings.add("warning", "EXIF orientation", split.place(index), text)
         return

@@ -85,7 +85,7 @@ class Split:
 
     @property
     def name(self) -> str:
-        """Of the split."""
+        """Name of the split."""
         return str(self.findings.split)
 
     def place(self, index: int) -> str:

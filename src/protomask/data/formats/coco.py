@@ -67,11 +67,11 @@ def read(source: Path, reading: Reading) -> DatasetRecord:
         for note in dataset.notes:
             remarks.add("categories left out", f"{file.path}: {note}")
         for name, found in dataset.respelled:
-            remarks.add("file names spelled otherwise than the files", f"{file.path}: {shown(name)} is {found}")
+            remarks.add("file names spelled differently from the files", f"{file.path}: {shown(name)} is {found}")
         for problem in dataset.problems:
             remarks.add("annotations dropped or repaired", f"{file.path}: {problem}")
         for name, found in dataset.elsewhere:
-            remarks.add("images in another folder than the file says", f"{file.path}: {shown(name)} is {found}")
+            remarks.add("images in a different folder from the one listed", f"{file.path}: {shown(name)} is {found}")
         entries = {
             "images": {entry["id"]: entry for entry in file.content["images"]},
             "annotations": {entry["id"]: entry for entry in file.content["annotations"]},
@@ -155,7 +155,7 @@ def _read_image(dataset: CocoDataset, index: int, entries: dict[str, dict[int, A
     is_upright = size == header.upright_size and (size != header.size or dataset.orientation == "upright")
     name = str(entry["file_name"]).replace("\\", "/")
     if size != header.size and not is_upright:
-        remarks.add("images of another size than the JSON says, masks fitted to the file", path)
+        remarks.add("images that differ in size from the JSON, masks fitted to the file", path)
         kept, _ = dataset.encode_objects(index, header.size)
         objects = [
             ObjectRecord(

@@ -57,7 +57,7 @@ class Conversion:
         output: the folder made.
         source_format: format of the source, and ``evidence`` what it was seen by.
         output_format: format written.
-        class_names: in label order.
+        class_names: class names in label order.
         images: how many by split.
         objects: how many the source has, by the same splits; those that the output lacks are in ``remarks``.
         remarks: what was lost or guessed, one line per kind with its count and the first place.
@@ -130,7 +130,7 @@ def convert_dataset(
         image_dir: folder of the images, where they are not around the one annotation file of all.
         split: shares of train, val (and test) over all images of the source, with the sum 1 or 100; () keeps its
             splits.
-        seed: of the split.
+        seed: seed of the split.
         group_by: see :func:`split_dataset`.
         link_images: make hard links instead of copies.
         skip_missing: leave out images that are listed but missing, and count them, instead of failing.

@@ -53,7 +53,7 @@ class ImageFiles:
                 if found is not None:
                     return found
         close = next((near for folder in self._folders if (near := folder.close_to(paths[0]))), None)
-        hint = f"; is {close} meant?" if close else ""
+        hint = f"; did you mean {close}?" if close else ""
         places = " or ".join(f"{folder.path} or below" for folder in self._folders)
         self._reading.missing(where, f"no image {shown(name)} in {places}{hint}")
         return None

@@ -164,7 +164,7 @@ def _path_of(text: str) -> str:
 
 
 def _class_of(region: Mapping[str, Any]) -> str | None:
-    """The first label of a region; None if it has none, or is no region of an image."""
+    """The first label of a region; None if it has none, or is not a region of an image."""
     if not any(key in region for key in ("points", "rle", "radiusX", "imageDataURL")):
         return None
     labels = next((value for key, value in region.items() if str(key).endswith("labels") and value), None)

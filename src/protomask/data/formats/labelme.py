@@ -141,7 +141,7 @@ def _find_image(file: Path, content: dict[str, Any], root: Path, reading: Readin
     data = content.get("imageData")
     if not data:
         close = names.close_to(path.name)
-        hint = f"; is {close} meant?" if close else ""
+        hint = f"; did you mean {close}?" if close else ""
         if not choices:
             hint = f"; {shown(stated)} leads out of the data set {root}"
         reading.missing(f"{file}: imagePath", f"the image {file.parent / path.name} does not exist{hint}")

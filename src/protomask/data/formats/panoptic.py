@@ -188,7 +188,7 @@ def _read_image(
 
 
 def _read_numbers(png: Path, image: Path, sizes: tuple[tuple[int, int], tuple[int, int]]) -> NDArray[np.int64]:
-    """Numbers (H, W) of the segments; a PNG of another size than its image is not decoded."""
+    """Numbers (H, W) of the segments; a PNG that differs in size from its image is not decoded."""
     height, width = read_header(png, png).size
     if (height, width) not in sizes:
         raise DataError(f"{png}: {width}x{height} px, its image {image} is {sizes[0][1]}x{sizes[0][0]} px")

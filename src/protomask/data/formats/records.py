@@ -230,7 +230,7 @@ def read_index_map(
         image: the image it belongs to, for messages.
         sizes: (H, W) that it may have; another one is not even decoded.
 
-    Raises: DataError if it is no such image.
+    Raises: DataError if it is not such an image.
 
     """
     own_size = read_header(file, file).size
@@ -270,7 +270,7 @@ def rle_of(found: ObjectRecord, image: ImageRecord) -> Rle:
 
 
 def solid_objects(image: ImageRecord, remarks: Remarks, *, kind: str) -> list[tuple[ObjectRecord, Rle]]:
-    """Objects of an image that a format can hold, with their codes: those that have a pixel and are no crowd."""
+    """Objects of an image that a format can hold, with their codes: those that have a pixel and are not crowds."""
     kept = []
     for found in image.objects:
         code = rle_of(found, image)

@@ -57,7 +57,7 @@ def number(value: Any, where: str) -> float:
     """A coordinate or length in px.
 
     Raises:
-        DataError: it is no number, or beyond any image.
+        DataError: it is not a number, or beyond any image.
 
     """
     found = finite_number(value)
@@ -145,7 +145,7 @@ def read_patch(content: bytes, where: str, *, corner: tuple[int, int], size: tup
         size: (H, W) of the image.
 
     Raises:
-        DataError: it is no PNG, or far larger than the image; it is not decoded then.
+        DataError: it is not a PNG, or is far larger than the image; it is not decoded then.
 
     """
     try:

@@ -22,7 +22,7 @@ from protomask.storage import require_pyarrow
 from protomask.structures.coco_json import CocoFile, Fault
 
 CACHE_BYTES = 256 << 20
-"""Of image files that each process keeps: about two windows of `protomask.data.shards.order.streamed_order`."""
+"""Bytes of image files that each process keeps: about two windows of `streamed_order`."""
 
 
 class ShardedDataset(CocoDataset):

@@ -95,7 +95,7 @@ def _random_colours(count: int, hues: NDArray[np.float64] | None, rng: np.random
 
 
 def paint_background(image_size: tuple[int, int], rng: np.random.Generator) -> FloatArray:
-    """(3, H, W): a muted gradient with soft blobs, then clutter that is no object: texture, thin lines, scribbles."""
+    """(3, H, W): a muted gradient with soft blobs, then clutter without objects: texture, thin lines, scribbles."""
     height, width = image_size
     hue = (rng.uniform() + rng.normal(0, 0.09, 4)) % 1
     value = rng.uniform(0.2, 0.9) + rng.normal(0, 0.09, 4)

@@ -105,6 +105,6 @@ def _of_dead_process(error: RuntimeError) -> Exception:
     if "DataLoader worker" not in text:
         return error
     return ProtomaskError(
-        "a process that loads images was killed, perhaps for want of memory or shared memory "
+        "a process that loads images was killed, perhaps for lack of memory or shared memory "
         f"({text.splitlines()[0]}); fewer num_workers, or 0, need less"
     )

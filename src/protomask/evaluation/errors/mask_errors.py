@@ -112,7 +112,7 @@ def _areas(rows: Sequence[Row]) -> Floats:
 
 
 def _merged(objects: Sequence[Row], of_object: Floats, targets: Ints) -> Bools:
-    """(D,) which masks cover half of another object than their own; what both objects share does not count."""
+    """(D,) which masks cover half of an object other than their own; what both objects share does not count."""
     shared = overlaps_of(objects, objects, "segm", crowd=True)  # (G, G) part of the first in the second
     own = shared[:, targets].T
     beyond = of_object - own

@@ -13,9 +13,9 @@ Grouping = Literal["by_size", "by_crowding", "by_class"]
 GROUPINGS: dict[Grouping, str] = {"by_size": "size", "by_crowding": "crowding", "by_class": "class"}
 
 SIZES = ("small", "medium", "large")
-"""Of objects by their area, as in COCO: up to 32² px², up to 96², above."""
+"""Sizes of objects by area, as in COCO: up to 32² px², up to 96², above."""
 CROWDING = ("alone", "touching", "crowded")
-"""Of objects by the largest IoU of their box with that of another object: none, below 0.2, 0.2 or more."""
+"""Crowding of objects by the largest IoU of their box with another object's: none, below 0.2, 0.2 or more."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ both go; missed objects are not counted. The costs do not add up to the missing 
 Two more repairs, *false positives* (every wrong detection ranks below every right one) and *false negatives* (only
 found objects count), overlap with the six.
 
-Detections in crowd regions match nothing and are no errors.
+Detections in crowd regions match nothing and are not errors.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class Clear:
 
     Attributes:
         matched, missed, wrong: true positives, false negatives and false positives.
-        switches: how often an object was found by another track than the last time.
+        switches: how often an object was found by a different track from the last time.
         overlap: sum over the true positives of their IoU.
 
     """

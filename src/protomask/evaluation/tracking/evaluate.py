@@ -43,7 +43,7 @@ def track_videos(
 
     Args:
         predictor: finds the instances of a frame; classes that the data lack are left out, with a warning.
-        tracker: starts anew with every video.
+        tracker: starts again with every video.
         data: the videos.
         options: of the prediction; ``score_threshold`` should not be above the tracker's low score.
         on_progress: called after each frame.

@@ -71,7 +71,7 @@ class Sequence:
         return cls(frames=tuple(pairs), num_truth=len(numbers[0]), num_found=len(numbers[1]))
 
     def counts(self) -> tuple[Ids, Ids]:
-        """In how many frames each true object (N,) and each track (M,) is there."""
+        """Number of frames in which each true object (N,) and each track (M,) is there."""
         truth, found = np.zeros(self.num_truth, dtype=np.int64), np.zeros(self.num_found, dtype=np.int64)
         for frame in self.frames:
             truth[frame.truth] += 1

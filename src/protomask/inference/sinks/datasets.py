@@ -24,7 +24,7 @@ from protomask.structures.instances import Instances
 class DatasetSink(Sink):
     """Base of the sinks that write a data set, all images in one split, ``train``.
 
-    Images are copied; those with an EXIF orientation, and those that are no files, are encoded again, upright.
+    Images are copied; those with an EXIF orientation, and those that are not files, are encoded again, upright.
     Instances without a pixel are left out. A data set that is not completed is removed.
 
     Args:

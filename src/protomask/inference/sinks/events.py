@@ -16,7 +16,7 @@ from protomask.structures.frame import Frame
 from protomask.structures.zone_report import ZoneEvent
 
 EVENT_COLUMNS = tuple(field.name for field in fields(ZoneEvent))
-"""Of ``events.csv``."""
+"""Columns of ``events.csv``."""
 
 
 class ZoneSink(Sink):

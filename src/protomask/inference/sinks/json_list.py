@@ -14,7 +14,7 @@ class JsonList:
     """A JSON list that grows on disk under a temporary name and gets its own when complete.
 
     Args:
-        path: of the file.
+        path: path of the file.
         before: what stands before the list, the beginning of an object perhaps.
 
     """

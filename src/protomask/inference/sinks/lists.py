@@ -116,9 +116,9 @@ TABLE_COLUMNS = (
     "file", "frame", "time", "number", "class_name", "label", "score", "class_score", "mask_score",
     "x1", "y1", "x2", "y2", "area", "perimeter", "track_id",
 )  # fmt: skip
-"""Of a table: boxes, areas and perimeters in pixels of the original image."""
+"""Columns of a table; boxes, areas and perimeters are in pixels of the original image."""
 _ROWS_PER_GROUP = 1 << 14
-"""Of a Parquet file: every group of rows has its own index, so a group per frame would cost more than its rows."""
+"""Rows of a group in a Parquet file: each has its own index, so a group per frame would cost more than its rows."""
 
 
 class TableSink(Sink):

@@ -82,12 +82,12 @@ class Outputs(Settings):
         """The sinks for all that is to be written; their folder is made if needed.
 
         Args:
-            class_names: of the model.
+            class_names: name of each of the model's labels.
             chosen: those of them that are looked for, all by default; data sets have these classes.
             videos: how videos are written.
             draw: what is drawn on their frames; by default what is drawn on images.
             more: sinks that get every frame first.
-            earlier: the interrupted run that is gone on with. What of its lines cannot be kept is taken back.
+            earlier: the interrupted run to continue. Lines of it that cannot be kept are removed.
 
         Raises:
             ConfigError: a folder that cannot be written to as chosen.

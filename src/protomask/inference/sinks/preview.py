@@ -44,7 +44,7 @@ class PreviewSink(Sink):
 
     Args:
         draw: what is drawn.
-        port: of the page; any free one when 0.
+        port: port of the page; any free one if 0.
 
     Raises:
         ConfigError: the port is taken.

@@ -42,10 +42,10 @@ class Line(NamedTuple):
 
 
 def read_lines(path: Path, end: int | None = None) -> Iterator[Line]:
-    """The whole lines of a file; what a killed process left of another one is no line.
+    """The whole lines of a file; a partial line that a killed process left does not count.
 
     Args:
-        path: of the file.
+        path: path of the file.
         end: read no further than this many bytes.
 
     Raises:

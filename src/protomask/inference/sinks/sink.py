@@ -164,7 +164,7 @@ def check_not_among_inputs(frame: Frame, folder: Path) -> None:
     source = Path(frame.source)
     try:
         inside = source.is_file() and source.resolve().parent == folder.resolve()
-    except (OSError, ValueError):  # a source that is no path
+    except (OSError, ValueError):  # a source that is not a path
         return
     if inside:
         raise ConfigError(

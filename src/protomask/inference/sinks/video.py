@@ -107,7 +107,7 @@ class VideoSink(Sink):
         )  # fmt: skip
 
     def _complete_kept(self) -> None:
-        """Of the video that was to be gone on with, nothing was missing."""
+        """Complete the video that was to be continued, of which nothing was missing."""
         if self._keep is not None:
             Parts(self._path(self._names.next_of(self._keep[0]))).complete()
             self._keep = None

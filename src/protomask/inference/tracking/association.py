@@ -25,11 +25,11 @@ _SURE = 0.3
 """Overlap from which a pair says something about the motion of the camera."""
 _FEWEST_SURE = 3
 _AGREE = 0.06
-"""In sizes of the object, how far the motion of a pair may be from that of the camera."""
+"""How far the motion of a pair may be from that of the camera, in sizes of the object."""
 _MOST = 0.7
 """Share of the pairs that must agree."""
 _RETURN_SIZES = 0.6
-"""In sizes of the object, how far from where it should be a lost one may come back at first."""
+"""How far from its expected place a lost object may come back at first, in sizes of the object."""
 _RETURN_SPEED = 1.0
 """Sizes per second by which that grows."""
 _LEAST_RETURN = 0.2

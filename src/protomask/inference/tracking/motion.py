@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _POSITION_NOISE = 0.04
-"""Of a measured box, as a share of the object's size."""
+"""Noise of a measured box, as a share of the object's size."""
 _ACCELERATION = 4.0
 """Standard deviation of what changes the velocity, in sizes of the object per second squared."""
 _FIRST_SPEED = 2.0
@@ -28,7 +28,7 @@ class BoxMotion:
         self.place: Floats = np.zeros((0, 4))
         self.velocity: Floats = np.zeros((0, 4))
         self._variance: Floats = np.zeros((3, 0, 4))
-        """Of the place, of place and velocity together, of the velocity."""
+        """Variance of the place, covariance of place and velocity, variance of the velocity."""
 
     def __len__(self) -> int:
         return len(self.place)
@@ -82,7 +82,7 @@ class BoxMotion:
         Args:
             rows: (K,) which tracks.
             place: (K, 4) centre x, centre y, width, height, px.
-            seen: (K, 4), where False the value is no measurement.
+            seen: (K, 4), where False, the value is not a measurement.
 
         """
         own, joint, speed = self._variance[:, rows]

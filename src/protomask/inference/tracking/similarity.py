@@ -17,7 +17,7 @@ FEW_CELLS = 12.0
 
 
 class Overlaps(NamedTuple):
-    """Of N tracks with M detections.
+    """Overlaps of N tracks with M detections.
 
     Attributes:
         plain: (N, M) IoU of the masks, or of the boxes where masks are too small.

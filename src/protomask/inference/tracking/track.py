@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from protomask.masks.coarse import CoarseMask
 
 _FORGET = 0.97
-"""Of older class votes, per frame."""
+"""Weight that older class votes keep per frame."""
 
 
 @dataclass

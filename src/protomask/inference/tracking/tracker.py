@@ -35,7 +35,7 @@ class Tracker(ABC):
             The instances that belong to a track, in their order, with ``track_ids`` from 1 on.
 
         Raises:
-            DataError: the frame has another size or other classes than those before it.
+            DataError: the frame differs in size or classes from those before it.
 
         """
 

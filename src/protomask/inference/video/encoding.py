@@ -102,7 +102,7 @@ class SourceInfo(NamedTuple):
 
 
 def source_info(source: str) -> SourceInfo:
-    """What is known of a source; the usual values where it is no video file."""
+    """What is known of a source; the usual values where it is not a video file."""
     av = load_av()
     path = Path(source)
     try:

@@ -69,7 +69,7 @@ class LiveStream:
 
     @property
     def name(self) -> str:
-        """As frames and messages show it."""
+        """Name shown by frames and messages."""
         return self.address.name
 
     def stop(self) -> None:

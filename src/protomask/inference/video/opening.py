@@ -22,7 +22,7 @@ OPEN_SECONDS = 15.0
 READ_SECONDS = 10.0
 """Without data from a network."""
 _EARLY = {"analyzeduration": "1000000"}
-"""Of streams that wait for nobody: microseconds that are read before the first frame comes."""
+"""Microseconds of a live stream that are read before the first frame comes."""
 
 
 class Input:

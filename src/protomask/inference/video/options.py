@@ -67,7 +67,7 @@ def seconds(name: str, value: float | str) -> float:
     """A time in seconds, from a number or from 1:02:03.5, 02:03.5 or 3.5.
 
     Raises:
-        ConfigError: it is no such time; the message names the setting.
+        ConfigError: it is not such a time; the message names the setting.
 
     """
     if isinstance(value, str):

@@ -95,7 +95,7 @@ _AS_ENCODED = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 
 
 def _packets(path: Path, most: int | None = None, *, as_encoded: bool = False) -> Iterator[Any]:
-    """Packets of pictures that are whole, up to so many."""
+    """Packets of whole images, up to this many."""
     av = load_av()
     given = 0
     with av.open(f"file:{path}") as container:

@@ -59,7 +59,7 @@ class VideoFile:
 
     @property
     def name(self) -> str:
-        """As frames and messages show it."""
+        """Name shown by frames and messages."""
         return self.address.name
 
     def resumed(self, after: Place) -> VideoFile:

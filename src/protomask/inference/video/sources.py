@@ -146,7 +146,7 @@ class _Begun:
         self.name = StandardInput.NAME
 
     def read(self, size: int = -1) -> bytes:
-        """Up to so many bytes; all where there is no limit."""
+        """Up to this many bytes; all if there is no limit."""
         known = self._rest.read(size)
         if 0 <= size <= len(known) or (known and size > 0):
             return known

@@ -37,7 +37,7 @@ class VideoWriter:
         source: video file whose rate, clock, bit rate and sound are taken over, if it is one.
         info: of the source.
         live: write each frame at once.
-        keep: go on after so many frames of the part that is there.
+        keep: number of frames of the existing part after which to continue.
         first: time of the first of these.
 
     Raises:

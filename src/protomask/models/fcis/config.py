@@ -11,7 +11,7 @@ from protomask.models.config import ImageSide, ModelConfig, Width
 from protomask.settings import Count, NonNegative, NotEmpty, Positive, Text, Unit
 
 STRIDE = 16
-"""Of both maps, network pixels per cell."""
+"""Network pixels per cell of both maps."""
 GROUPS = 7
 """Position-sensitive groups along each axis."""
 BINS = 21
@@ -36,14 +36,14 @@ class FCISConfig(ModelConfig):
         pixel_std: likewise.
         anchor_sizes: square root of the area of the anchors, network pixels.
         anchor_aspect_ratios: HEIGHT over width.
-        rpn_candidates: the best so many anchors become proposals.
+        rpn_candidates: number of anchors, the best, that become proposals.
         rpn_iou_threshold: overlap above which a better proposal suppresses another.
-        max_proposals: the best so many are looked at, twice: as they are and corrected.
+        max_proposals: number of proposals, the best, that are looked at, twice: as they are and corrected.
         vote_iou: regions that overlap a detection that much vote on its mask.
         rpn_positive_iou: anchors from here on are positive.
         rpn_negative_iou: anchors below are background.
         rpn_samples: anchors of an image that train the RPN.
-        rpn_positive_share: at most so many of them are positive.
+        rpn_positive_share: maximum share of them that is positive.
         positive_iou: proposals from here on are positive, others are background.
         hard_regions: the regions of an image with the largest loss that train the heads (OHEM).
         crowd_overlap: share of an anchor or proposal inside a crowd above which it does not train.

@@ -27,8 +27,8 @@ MaskTargets = Callable[[Target, Tensor, Tensor], Tensor]
 class FCISCriterion(nn.Module):
     """Objectness, proposal box, class, box and mask terms, the last three of the hardest regions only.
 
-    An image without proposals, objects or positives has a finite loss. Crowds are no objects, and what lies in them is
-    no background. Every image of a batch counts the same.
+    An image without proposals, objects or positives has a finite loss. Crowds are not objects, and what lies in them is
+    not background. Every image of a batch counts the same.
 
     Args:
         network: gives the config.
@@ -173,5 +173,5 @@ def _mask_targets(objects: Target, owners: Tensor, regions: Tensor) -> Tensor:
 
 
 def _full(tensor: Tensor) -> Tensor:
-    """At least in float32."""
+    """The tensor in float32 or better."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -117,7 +117,7 @@ class FCIS(nn.Module):
         self._initialize()
 
     def _initialize(self) -> None:
-        """As the official training starts."""
+        """Initialise as the official training does."""
         layers = (self.rpn.conv, self.rpn.logits, self.rpn.box_deltas, self.narrow, self.score_maps, self.box_maps)
         for layer in layers:
             nn.init.normal_(layer.weight, std=0.01)

@@ -10,7 +10,7 @@ from protomask.ops.boxes import pairwise_iou
 from protomask.structures.target import Target
 
 MIN_SIDE = 1e-2
-"""Network pixels; thinner objects are no objects to learn."""
+"""Network pixels; thinner objects are not objects to learn."""
 _ENOUGH = 0.4
 """Least share of a mask at a cell's centre that makes the cell a part of the object (float32, as published)."""
 
@@ -95,7 +95,7 @@ def project_masks(masks: Tensor, objects: Tensor, regions: Tensor) -> Tensor:
 
 
 def _samples(sides: Tensor, object_sides: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of (P, 2) first and last pixels: (P, 21, 2) sampled pixels, their shares, and which are of the object."""
+    """Sample (P, 2) first and last pixels: (P, 21, 2) pixels, their shares, and which belong to the object."""
     first, count = sides[:, :1], sides[:, 1:] - sides[:, :1] + 1
     place = (torch.arange(BINS, device=sides.device) + 0.5).to(sides.dtype)
     place = (place * (count / BINS) - 0.5).float()

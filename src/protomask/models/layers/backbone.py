@@ -61,7 +61,7 @@ def build_backbone(
         pretrained: start from the ImageNet weights that torchvision or timm publish (downloads them).
         deformable_layers: for each stage of a ResNet (C2 to C5), how many of its blocks may have a deformable
             convolution, see `protomask.models.layers.deform_conv.deformable_blocks`.
-        deformable_interval: of those blocks, one in so many has it.
+        deformable_interval: one in this many of those blocks has it.
 
     Raises:
         ConfigError: no such backbone or level.

@@ -56,7 +56,7 @@ class Protonet(nn.Module):
         for conv in self.before:
             x = F.relu(conv(x))
         for conv in self.after:
-            # The finer level may be a pixel short of twice the size, where the image size is no multiple of 32.
+            # The finer level may be a pixel short of twice the size, where the image size is not a multiple of 32.
             size = (2 * x.shape[-2], 2 * x.shape[-1]) if detail is None else detail.shape[-2:]
             x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
             if self.detail is not None and detail is not None:

@@ -91,7 +91,7 @@ class FoldedConv(nn.Module):
         self.convs = nn.ModuleList(convs)
 
     def forward(self, x: Tensor, level: int = 0) -> Tensor:
-        """As the module that was folded."""
+        """Same as the module that was folded."""
         return F.relu(self.convs[level](self.first(x)), inplace=True)
 
 

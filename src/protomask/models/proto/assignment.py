@@ -20,7 +20,7 @@ _LEAST_OVERLAP = 1e-3
 _REACH = 0.75
 """Strides from the centre of an object within which a point counts as inside: tiny objects contain no point."""
 _LOOKED_AT = 2
-"""Masks are compared for so many times as many points as may learn an object."""
+"""Masks are compared for this many times as many points as may learn an object."""
 
 
 class Assignment(NamedTuple):
@@ -118,7 +118,7 @@ def assign_static(
     overlap = torch.where(own, 1 + pairwise_iou(truth.boxes, corners).nan_to_num(nan=0.0), 0.0)
     best, points = overlap.topk(min(config.points_per_object, len(references)), dim=-1)
     positive = (best > 0) & truth.valid[..., None]
-    # What an object has beyond its limit learns nothing, and is no background either.
+    # What an object has beyond its limit learns nothing, and is not background either.
     return Assignment(points, positive, positive.float(), (labels == NEUTRAL) | (labels > BACKGROUND))
 
 

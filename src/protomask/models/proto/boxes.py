@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from protomask.models.proto.heads import ProtoOutput
 
 _LEAST = 1e-6
-"""Of a score whose logarithm is taken."""
+"""Smallest score whose logarithm is taken."""
 
 
 def encode(config: ProtoConfig, boxes: Tensor, references: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ class ProtoConfig(PrototypeModelConfig):
             Carion et al. 2020 (DETR) have both; or "smooth_l1" on the encoded box, as in YOLACT.
         mask_loss: "dice_bce", Dice and cross entropy, or "bce", cross entropy alone; both are means over an enlarged
             box, so that each object counts alike.
-        mask_points: the mask losses look at so many times so many places in the enlarged box of an object.
+        mask_points: number of places along each side of an object's enlarged box that the mask losses look at.
         masks_per_object: maximum number of predictions of an object that take part in the mask losses, the best ones.
         objects_to_train: maximum number of objects of an image that take part in the mask losses.
         loss_weight_box: weight of the box term.
@@ -147,7 +147,7 @@ class ProtoConfig(PrototypeModelConfig):
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Of each pyramid level, finest first."""
+        """Stride of each pyramid level, finest first."""
         strides = [STRIDES.get(level, 8) for level in self.backbone_levels[1:]]
         while len(strides) < self.num_levels:
             strides.append(2 * strides[-1])

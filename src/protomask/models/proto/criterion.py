@@ -28,7 +28,7 @@ _SMOOTH = 1.0
 """Places added to both halves of the Dice fraction: without them a missed tiny object would have no gradient."""
 
 _PLACES_COMPARED = 3
-"""Masks of all points that may learn an object are compared at one in so many places."""
+"""Masks of all points that may learn an object are compared at one in this many places."""
 
 _L1 = 0.5
 """Weight of the distance of encoded boxes beside their GIoU."""
@@ -256,7 +256,7 @@ def _take(values: Tensor, points: Tensor) -> Tensor:
 
 
 def _some(valid: Tensor, most: int) -> Tensor:
-    """(B, G) bool: up to so many random ones of each row."""
+    """(B, G) bool: up to this many random ones of each row."""
     if valid.shape[1] <= most:
         return valid
     chance = torch.where(valid, torch.rand(valid.shape, device=valid.device), -1.0)

@@ -79,7 +79,7 @@ def choose(
         boxes: (A, 4).
         masks: (h, w, k) prototypes and (A, m) mask parameters.
         rule: thresholds and NMS.
-        options: of the prediction.
+        options: options of the prediction.
 
     """
     threshold = max(rule.candidate_threshold, options.score_threshold)

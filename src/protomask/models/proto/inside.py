@@ -26,7 +26,7 @@ def look_inside(
 ) -> list[Inside]:
     """Say of each of B images what competed, what was kept and what its masks are made of; arguments as of `detect`.
 
-    Masks of dynamic kernels are no sums of prototypes, so these show none.
+    Masks of dynamic kernels are not sums of prototypes, so these show none.
     """
     config = network.config
     rule = rule_of(config).settle(options)

@@ -8,7 +8,7 @@ from torch import Tensor
 from protomask.models.proto.config import ProtoConfig
 
 MIN_HALF_SIDE = 1e-3
-"""Of a box, relative to the image: places are measured in half sides."""
+"""Smallest half side of a box, relative to the image: places are measured in half sides."""
 
 
 def mask_logits(

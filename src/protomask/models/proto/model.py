@@ -21,7 +21,7 @@ from protomask.models.proto.heads import PointHead, ProtoOutput
 from protomask.ops.anchors import pyramid_anchors
 
 _MASK_STD = {"linear": 0.02, "dynamic": 0.05}
-"""Of the weights that make mask parameters, before training: the logits of all masks begin near zero."""
+"""Spread of the weights that make mask parameters, before training: the logits of all masks begin near zero."""
 _SEMANTIC_BIAS = -3.0
 """Before training: most of an image is of no class."""
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _POINTS = 32
 """Points of each image whose boxes and masks are taught: those that the teacher scores highest."""
 _LEAST_SCORE = 0.05
-"""Of the teacher: what scores less is not taught as an object."""
+"""Score of the teacher below which nothing is taught as an object."""
 
 Teaching = Callable[["ProtoOutput", "ProtoOutput"], dict[str, Tensor]]
 
@@ -87,7 +87,7 @@ def _terms(own: ProtoConfig, other: ProtoConfig, output: ProtoOutput, taught: Pr
 
 
 def _class(logs: Tensor, wanted: Tensor) -> Tensor:
-    """Of (B, A, C + 1) logarithms of scores and the scores of the teacher, background first."""
+    """Class loss of (B, A, C + 1) logarithms of scores and the teacher's scores, background first."""
     distance = ((wanted - logs.detach().exp()) ** 2).sum(dim=-1) / 2
     scores = wanted[..., 1:]
     total = -((wanted * logs).sum(dim=-1) * distance).sum()

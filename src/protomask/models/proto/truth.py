@@ -65,7 +65,7 @@ class Places(NamedTuple):
 
 
 def choose_places(truth: BatchTruth, objects: Sequence[Target], side: int, grid_size: tuple[int, int]) -> Places:
-    """One random place in each cell of a grid of so many by so many over the enlarged box of each object.
+    """One random place in each cell of a grid of ``side`` x ``side`` over the enlarged box of each object.
 
     Small objects are looked at as finely as large ones, and at the precision of their annotation: what is expected of
     the losses is what they would be over all pixels (Kirillov et al. 2020, PointRend).

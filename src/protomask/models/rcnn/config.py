@@ -28,18 +28,18 @@ class RCNNConfig(ModelConfig):
         conventions: what weights of different origins mean.
         anchor_sizes: square root of the area of the anchors, one for each pyramid level, network pixels.
         anchor_aspect_ratios: HEIGHT over width.
-        rpn_candidates: of each level, the best so many anchors become proposals.
+        rpn_candidates: number of anchors of each level, the best, that become proposals.
         rpn_iou_threshold: overlap above which a better proposal suppresses another of its level.
-        max_proposals: the best so many over all levels are looked at.
+        max_proposals: number of proposals over all levels, the best, that are looked at.
         training_rpn_candidates: in the place of ``rpn_candidates`` while training.
         training_max_proposals: likewise.
         rpn_positive_iou: anchors above are positive.
         rpn_negative_iou: anchors below are background.
         rpn_samples: anchors of an image that train the RPN.
-        rpn_positive_share: at most so many of them are positive.
+        rpn_positive_share: maximum share of them that is positive.
         positive_iou: proposals from here on are positive, others are background.
         roi_samples: proposals of an image that train the heads.
-        roi_positive_share: at most so many of them are positive.
+        roi_positive_share: maximum share of them that is positive.
         crowd_overlap: share of an anchor or proposal inside a crowd above which it does not train.
         loss_weight_objectness: weight of a term of the loss.
         loss_weight_rpn_box: likewise.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from protomask.models.rcnn.model import MaskRCNN, RCNNOutput
 
 MIN_SIDE = 1e-2
-"""Network pixels; thinner objects are no objects to learn."""
+"""Network pixels; thinner objects are not objects to learn."""
 _RPN_BETA = 1 / 9
 
 MaskTargets = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
@@ -34,8 +34,8 @@ class RCNNCriterion(nn.Module):
     """Objectness, proposal box, class, box and mask terms, and mask IoU where the network has that head.
 
     The network's heads are run here, on the proposals that are chosen to train them. A batch without proposals,
-    objects or positives has a finite loss. Crowds are no objects, and what lies in them is no background. Mask and mask
-    IoU count as much as the target's ``mask_weights`` say.
+    objects or positives has a finite loss. Crowds are not objects, and what lies in them is not background. Mask and
+    mask IoU count as much as the target's ``mask_weights`` say.
 
     Args:
         network: gives the config and the heads.

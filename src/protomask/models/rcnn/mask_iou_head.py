@@ -36,7 +36,7 @@ class MaskIoUHead(nn.Module):
         self.initialize()
 
     def initialize(self) -> None:
-        """As the official training starts: Kaiming for the layers with a ReLU, small values for the last."""
+        """Initialise as the official training does: Kaiming for layers with a ReLU, small values for the last."""
         for conv in self.convs:
             assert isinstance(conv, nn.Conv2d)
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")

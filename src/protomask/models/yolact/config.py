@@ -29,7 +29,7 @@ class YolactConfig(PrototypeModelConfig):
         backbone_levels: which of its levels feed the pyramid, finest first; "C3" has stride 8.
         deformable_layers: for each ResNet stage C2 to C5, how many of its blocks may be deformable (YOLACT++); empty
             for none, see `protomask.models.layers.deform_conv.deformable_blocks`.
-        deformable_interval: of those blocks, one in so many is.
+        deformable_interval: one in this many of those blocks is.
         fpn_channels: width of the pyramid and of the prediction head.
         fpn_relu: rectify the levels that the backbone feeds, as the official code does.
         fpn_extra_from: the coarser levels are made from "P5", the pyramid's coarsest of the others, or from "C5", the
@@ -54,15 +54,15 @@ class YolactConfig(PrototypeModelConfig):
         negative_iou: anchors below are background.
         crowd_overlap: share of an anchor inside a crowd above which it is neutral.
         negatives_per_positive: hard negatives per positive anchor.
-        masks_to_train: at most so many positives of an image take part in the mask loss.
-        rescoring_min_area: masks of at most so many prototype pixels do not train the rescoring network.
+        masks_to_train: maximum number of positives of an image in the mask loss.
+        rescoring_min_area: masks of this many prototype pixels or fewer do not train the rescoring network.
         loss_weight_box: weight of the box term.
         loss_weight_class: weight of the class term.
         loss_weight_mask: weight of the mask term.
         loss_weight_semantic: weight of the semantic term; 0 leaves the semantic head out of the loss.
         loss_weight_rescoring: weight of the mask rescoring term.
         candidate_threshold: anchors whose best class score is not above this are never looked at.
-        max_size_ratio: the sides of a box are at most so many times, and at least the same part of, its anchor's; None
+        max_size_ratio: limit on how many times larger or smaller than its anchor's a box's sides may be; None
             for no limit.
 
     """
