@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from measuring import milliseconds, positive
+from measuring import Lines, milliseconds, note, positive
 from protomask.bench.machine import describe_machine
 from protomask.checkpoints.sources import load_network
 from protomask.data.coco.dataset import CocoDataset
@@ -273,26 +272,6 @@ def compared_rows(
 # Short trainings
 
 
-class _Lines:
-    """Tells of a training on the error stream: standard output is for the table."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def on_step(self, metrics: Mapping[str, Any]) -> None:
-        loss = metrics["loss_total"]
-        self.message(
-            f"iteration {metrics['iteration']}/{metrics['max_iterations']}  "
-            f"loss {'-' if loss is None else format(loss, '.3f')}  {metrics['images_per_second']:.1f} images/s"
-        )
-
-    def on_validation(self, metrics: Mapping[str, Any]) -> None:
-        self.message(f"mask AP {cell('AP', metrics['mask_AP'])}  ({metrics['seconds']:.0f} s)")
-
-    def message(self, text: str) -> None:
-        note(f"{self._name}: {text}")
-
-
 def fine_tune(
     options: argparse.Namespace, data: Path, *, run: str, iterations: int, seed: int, **settings: Any
 ) -> tuple[Network, CocoMetrics]:
@@ -332,7 +311,7 @@ def fine_tune(
             **settings,
         }
     )
-    result = train(config, reporter=_Lines(run))
+    result = train(config, reporter=Lines(run))
     if result.interrupted:
         raise SystemExit("stopped; the same command continues")
     network = load(result.last_weights)
@@ -348,11 +327,6 @@ def _fingerprint(weights: str) -> str:
 
 
 # Results
-
-
-def note(text: str) -> None:
-    """A line about the work itself."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def cell(column: str, value: Any) -> str:

@@ -24,12 +24,11 @@ from ablation import (
     load_yolact,
     measure,
     new_figure,
-    note,
     prepare,
     publish,
     time_networks,
 )
-from measuring import positive
+from measuring import note, positive
 from protomask.checkpoints.io import load_exactly
 from protomask.models.network import Network
 from protomask.models.yolact.model import Yolact

@@ -30,8 +30,8 @@ import torch
 import yaml
 
 import budget
-from budget import Judge, averaged, markdown, note, prepared_data, read_facts, time_ours, train_ours, write_facts
-from measuring import argument_parser
+from budget import Judge, averaged, markdown, prepared_data, read_facts, time_ours, train_ours, write_facts
+from measuring import argument_parser, note
 from protomask.bench.machine import describe_machine
 
 NESTED = ("model_options", "augmentation")

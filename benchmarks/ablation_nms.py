@@ -26,11 +26,11 @@ from ablation import (
     medians,
     network_outputs,
     new_figure,
-    note,
     prepare,
     publish,
     validation_images,
 )
+from measuring import note
 from protomask.detection.options import NMS_MODES, NmsMode
 from protomask.detection.prototypes import detect
 from protomask.models.families import read_output

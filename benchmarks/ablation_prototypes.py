@@ -19,12 +19,11 @@ from ablation import (
     fine_tune,
     load_yolact,
     new_figure,
-    note,
     prepare,
     publish,
     time_networks,
 )
-from measuring import positive
+from measuring import note, positive
 from protomask.checkpoints.io import load_matching, save_weights
 from protomask.models.build import build_network
 from protomask.models.network import Network

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -19,7 +18,7 @@ from typing import Any
 import yaml
 
 import protomask
-from measuring import positive
+from measuring import Lines, note, positive
 from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.layout import open_dataset
 from protomask.detection.options import PredictOptions
@@ -182,31 +181,6 @@ def time_ours(
         f"{name} ms": time_predictor(protomask.load(file, threads=options.threads), images, options.rounds)
         for name, file in files.items()
     }
-
-
-class Lines:
-    """Tells of a training on the error stream: standard output is for the table."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def on_step(self, metrics: Mapping[str, Any]) -> None:
-        loss = metrics["loss_total"]
-        self.message(
-            f"iteration {metrics['iteration']}/{metrics['max_iterations']}  "
-            f"loss {'-' if loss is None else format(loss, '.3f')}  {metrics['images_per_second']:.1f} images/s"
-        )
-
-    def on_validation(self, metrics: Mapping[str, Any]) -> None:
-        self.message(f"mask AP {metrics['mask_AP']}")
-
-    def message(self, text: str) -> None:
-        note(f"{self._name}: {text}")
-
-
-def note(text: str) -> None:
-    """A line about the work itself."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def write_facts(folder: Path, **facts: Any) -> None:

@@ -30,9 +30,10 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from measuring import positive, report
+from protomask.runtimes.shipped import SAMPLES
 
 ROOT = Path(__file__).resolve().parents[1]
-SCENES = sorted((ROOT / "src/protomask/samples").glob("*.jpg"))
+SCENES = sorted(SAMPLES.glob("*.jpg"))
 SIDE = 128
 BROKEN_EVERY = 1000
 ENGINES = ("local", "ray")

@@ -20,8 +20,8 @@ from protomask.images.decode import Pixels
 from protomask.inference.predictor import Predictor
 from protomask.inference.sources import open_source
 from protomask.runtimes.info import Form
+from protomask.runtimes.shipped import SAMPLES
 
-SAMPLES = Path(protomask.__file__).parent / "samples"
 FORMS: tuple[Form, ...] = ("detections", "candidates")
 
 

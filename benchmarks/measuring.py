@@ -1,4 +1,4 @@
-"""What the benchmarks of this folder share: interleaved timing, the environment line, a table and JSON.
+"""What the benchmarks of this folder share: interleaved timing, the environment line, a table and JSON, progress.
 
 Every benchmark compares candidates that do the same work. They take turns, round after round, so that a change in the
 machine's load meets all of them, and the median of the rounds is reported.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -66,3 +67,28 @@ def report(title: str, rows: Sequence[Mapping[str, Any]], *, json_file: Path | N
 
 def _cell(value: Any) -> str:
     return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+class Lines:
+    """Reports a training on the error stream: standard output is for the table."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def on_step(self, metrics: Mapping[str, Any]) -> None:
+        loss = metrics["loss_total"]
+        self.message(
+            f"iteration {metrics['iteration']}/{metrics['max_iterations']}  "
+            f"loss {'-' if loss is None else format(loss, '.3f')}  {metrics['images_per_second']:.1f} images/s"
+        )
+
+    def on_validation(self, metrics: Mapping[str, Any]) -> None:
+        self.message(f"mask AP {metrics['mask_AP']}  ({metrics['seconds']:.0f} s)")
+
+    def message(self, text: str) -> None:
+        note(f"{self._name}: {text}")
+
+
+def note(text: str) -> None:
+    """A line about the work itself."""
+    print(text, file=sys.stderr, flush=True)

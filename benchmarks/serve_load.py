@@ -33,10 +33,10 @@ from PIL import Image
 
 from measuring import positive
 from protomask.api import load
+from protomask.runtimes.shipped import SAMPLES
 from protomask.serve.answers import as_json
 
-ROOT = Path(__file__).resolve().parents[1]
-SCENES = sorted((ROOT / "src/protomask/samples").glob("*.jpg"))
+SCENES = sorted(SAMPLES.glob("*.jpg"))
 
 
 class Reply(NamedTuple):

@@ -22,13 +22,14 @@ from protomask.inference.sinks.lists import CocoSink, JsonLinesSink
 from protomask.inference.sinks.pictures import OverlaySink
 from protomask.inference.sinks.sink import Sinks
 from protomask.inference.sources import StillImages
+from protomask.runtimes.shipped import SAMPLES
 
 OPTIONS = PredictOptions(score_threshold=0.3)
 
 
 def make_folder(folder: Path, images: int, size: tuple[int, int]) -> list[Path]:
     """The sample scenes of the package, enlarged and each a little different."""
-    scenes = iter_image_paths([Path(protomask.__file__).parent / "samples"])
+    scenes = iter_image_paths([SAMPLES])
     rng = np.random.default_rng(0)
     for number in range(images):
         with Image.open(scenes[number % len(scenes)]) as scene:

@@ -21,13 +21,12 @@ from ablation import (
     measure,
     medians,
     new_figure,
-    note,
     prepare,
     publish,
     time_networks,
     validation_images,
 )
-from measuring import positive
+from measuring import note, positive
 from protomask.evaluation.quality import QualityMeter
 
 NARROW: dict[str, Any] = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from fractions import Fraction
-from importlib.resources import files
 from pathlib import Path
 
 import av
@@ -13,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from protomask.images.decode import Pixels
+from protomask.runtimes.shipped import SAMPLES
 
 SIZE = (720, 1280)
 RATE = 30
@@ -21,7 +21,7 @@ RATE = 30
 def gliding(frames: int, size: tuple[int, int] = SIZE) -> Iterator[Pixels]:
     """Frames (H, W, 3) of a camera that glides over the shipped scenes, forth and back."""
     height, width = size
-    scenes = sorted(Path(str(files("protomask") / "samples")).glob("*.jpg"))
+    scenes = sorted(SAMPLES.glob("*.jpg"))
     side = height * 5 // 4
     tiles = [np.asarray(Image.open(path).convert("RGB").resize((side, side))) for path in scenes]
     canvas = np.concatenate((tiles * 4)[: math.ceil(2 * width / side) + 1], axis=1)

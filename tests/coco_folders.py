@@ -12,6 +12,7 @@ from PIL import Image
 
 from drawn_masks import drawn
 from protomask.data.coco.dataset import CocoDataset
+from protomask.data.formats.convert import Conversion, convert_dataset
 from protomask.masks.rle import encode_rle
 
 Objects = Mapping[str, Sequence[tuple[str, Any]]]
@@ -73,3 +74,15 @@ def read_coco(folder: Path, split: str = "train") -> Found:
 RING = drawn("............", ".#####......", ".#...#......", ".#.#.#...##.", ".#...#...##.", ".#####......")
 """A ring around an island, and a part beside it."""
 BLOB = drawn("............", "......###...", ".......##...", "............", "............", "............")
+
+
+def convert(folder: Path, **options: Any) -> Conversion:
+    """Converts a data set of another format to COCO, in ``out`` beside its folder."""
+    return convert_dataset(folder, folder.parent / "out", output_format="coco", **options)
+
+
+def written(folder: Path) -> list[dict[str, Any]]:
+    """The annotations that `convert` wrote."""
+    content = json.loads((folder.parent / "out" / "annotations" / "train.json").read_text())
+    found: list[dict[str, Any]] = content["annotations"]
+    return found

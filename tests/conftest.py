@@ -44,15 +44,25 @@ def data_dir() -> Path:
     return path
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """PyTorch with one thread, as processes that a test starts have it; see `two_threads`."""
+    yield from _threads(1)
+
+
 @pytest.fixture(scope="module")
 def two_threads() -> Iterator[None]:
     """PyTorch with two threads, whatever the machine has: another number adds up, and rounds, in another way."""
+    yield from _threads(2)
+
+
+def _threads(count: int) -> Iterator[None]:
     import torch
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
     yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(before)
 
 
 @pytest.hookimpl(optionalhook=True)

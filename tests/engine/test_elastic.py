@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from engine.test_processes import ENVIRONMENT, losses, settings
 from protomask.checkpoints.io import load_weights
 from protomask.data.synthetic.write import write_dataset
 from protomask.engine import sharing
@@ -25,33 +25,16 @@ from protomask.engine.folder import RunFolder
 from protomask.engine.run import train
 from protomask.errors import CheckpointError
 
-TINY = {"backbone": "shufflenet_v2_x1_0", "fpn_channels": 16, "protonet_channels": 8, "num_prototypes": 4}
-ENVIRONMENT = {
-    **os.environ,
-    "OMP_NUM_THREADS": "1",
-    "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-    # Otherwise PyTorch 2.15 does not tell the machine that comes back where the others meet.
-    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
-}
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+# Otherwise PyTorch 2.15 does not tell the machine that comes back where the others meet.
+ELASTIC_ENVIRONMENT = {**ENVIRONMENT, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 STEPS = 24
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the other processes: sums in another order differ in the last digit
-    yield
-    torch.set_num_threads(before)
-
-
-def settings(data: Path, output: Path, **changes: Any) -> TrainConfig:
-    values: dict[str, Any] = {
-        "data": str(data), "output": str(output), "model": "yolact_nano", "image_size": 64, "model_options": TINY,
-        "pretrained_backbone": False, "batch_size": 2, "freeze_bn": True, "log_every": 1, "num_workers": 0,
-        "device": "cpu", "iterations": STEPS, "warmup_iterations": 2, "clip_gradient": 5.0, "trackers": (),
-        "validate_every": 100,
-    }  # fmt: skip
-    return TrainConfig(**{**values, **changes})
+def elastic(data: Path, output: Path, **changes: Any) -> TrainConfig:
+    values = {"iterations": STEPS, "clip_gradient": 5.0, "trackers": (), "validate_every": 100, **changes}
+    return settings(data, output, **values)
 
 
 class Machine:
@@ -70,7 +53,7 @@ class Machine:
         self.log = folder / f"{time.monotonic()}.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                command, env=ENVIRONMENT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                command, env=ELASTIC_ENVIRONMENT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
 
     def lose(self) -> None:
@@ -103,14 +86,6 @@ def steps_in(*folders: Path) -> int:
     return max(sum('"train"' in line for line in own) for own in lines)
 
 
-def losses(output: Path) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    return [
-        {key: value for key, value in line.items() if key.startswith("loss_")}
-        for line in lines if line["kind"] == "train"
-    ]  # fmt: skip
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("folders", ["shared", "separate"])
 def test_a_machine_that_is_lost_and_comes_back_changes_nothing(tmp_path: Path, folders: str) -> None:
@@ -118,7 +93,7 @@ def test_a_machine_that_is_lost_and_comes_back_changes_nothing(tmp_path: Path, f
         pytest.skip("the processes of an agent cannot be found on this system")
     write_dataset(tmp_path / "set", images=8, val_images=2, seed=0, image_size=(64, 64))
     outputs = [tmp_path / "run", tmp_path / ("run" if folders == "shared" else "other")]
-    configs = [settings(tmp_path / "set", output, checkpoint_minutes=1e-4) for output in outputs]
+    configs = [elastic(tmp_path / "set", output, checkpoint_minutes=1e-4) for output in outputs]
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -138,7 +113,7 @@ def test_a_machine_that_is_lost_and_comes_back_changes_nothing(tmp_path: Path, f
                 machine.lose()
     assert "continuing " in first.said() + again.said()
     two = next(output for output in outputs if steps_in(output) == STEPS)
-    alone = train(settings(tmp_path / "set", tmp_path / "alone", batch_size=4))
+    alone = train(elastic(tmp_path / "set", tmp_path / "alone", batch_size=4))
     for step, expected in zip(losses(two), losses(alone.output), strict=True):
         assert step == pytest.approx(expected, rel=1e-3, abs=1e-5)
     weights = load_weights(two / "last.safetensors").state_dict()

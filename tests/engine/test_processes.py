@@ -20,6 +20,8 @@ from protomask.data.synthetic.write import write_dataset
 from protomask.engine.config import TrainConfig
 from protomask.engine.run import train
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY = {"backbone": "shufflenet_v2_x1_0", "fpn_channels": 16, "protonet_channels": 8, "num_prototypes": 4}
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
@@ -29,14 +31,6 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes") / "shapes"
     write_dataset(folder, images=8, val_images=3, seed=0, image_size=(64, 64))
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the other processes: sums in another order differ in the last digit
-    yield
-    torch.set_num_threads(before)
 
 
 def settings(data: Path, output: Path, **changes: Any) -> TrainConfig:

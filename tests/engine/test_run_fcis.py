@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 
 import protomask
-from engine.test_run import Recorder, settings, write_split
+from engine.test_run import Recorder, settings, shapes
 from protomask.engine.config import TrainConfig
 from protomask.engine.recipes import with_recipe
 from protomask.engine.result import TrainResult
 from protomask.engine.run import train
 from protomask.models.zoo import zoo_entry
 
+__all__ = ["shapes"]
 NARROW: dict[str, Any] = {
     "backbone": "shufflenet_v2_x1_0",
     "rpn_channels": 8,
@@ -23,14 +24,6 @@ NARROW: dict[str, Any] = {
     "hard_regions": 8,
     "max_image_size": 90,
 }
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shapes")
-    write_split(folder, "train", 5, ("box", "slab"))
-    write_split(folder, "val", 2, ("box", "slab"))
-    return folder
 
 
 def fcis(data: Path, output: Path, **changes: Any) -> TrainConfig:

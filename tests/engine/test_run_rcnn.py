@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from engine.test_run import Recorder, assert_same, settings, tensors, write_split
+from engine.test_run import Recorder, assert_same, settings, shapes, tensors
 from protomask.engine.config import TrainConfig
 from protomask.engine.result import TrainResult
 from protomask.engine.run import train
 from protomask.errors import ConfigError
 
+__all__ = ["shapes"]
 LOSSES = {"loss_objectness", "loss_rpn_box", "loss_class", "loss_box", "loss_mask", "loss_total"}
 NARROW: dict[str, Any] = {
     "backbone": "shufflenet_v2_x1_0",
@@ -23,14 +24,6 @@ NARROW: dict[str, Any] = {
     "training_max_proposals": 20,
     "max_image_size": 90,
 }
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shapes")
-    write_split(folder, "train", 5, ("box", "slab"))
-    write_split(folder, "val", 2, ("box", "slab"))
-    return folder
 
 
 def two_stage(data: Path, output: Path, **changes: Any) -> TrainConfig:

@@ -10,6 +10,7 @@ import torch
 
 import protomask
 from graph_predictor import graph_of
+from padded_images import some_image
 from protomask.detection.options import PredictOptions
 from protomask.detection.voting import VotingRows, VotingRule, elect
 from protomask.errors import ConfigError
@@ -20,7 +21,7 @@ from protomask.ops.psroi import bin_cells, pool_groups, pool_groups_by_sums
 from protomask.ops.voting import count_votes
 from protomask.structures.instances import Instances
 from protomask.torch_runtime.predictor import TorchPredictor, ready
-from tiny_fcis import some_image, tiny_fcis
+from tiny_fcis import tiny_fcis
 
 EVERYTHING = PredictOptions(score_threshold=0)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from graph_predictor import graph_of
+from padded_images import some_image
 from protomask.detection.options import PredictOptions
 from protomask.errors import ConfigError
 from protomask.exporting.files import export
@@ -24,7 +25,7 @@ from protomask.models.rcnn.model import MaskRCNN
 from protomask.runtimes.load import load_exported
 from protomask.structures.instances import Instances
 from protomask.torch_runtime.predictor import TorchPredictor
-from tiny_rcnn import some_image, tiny_rcnn
+from tiny_rcnn import tiny_rcnn
 
 EVERYTHING = PredictOptions(score_threshold=0)
 SIZES = ((96, 128), (60, 200), (333, 100), (97, 97), (1, 1))

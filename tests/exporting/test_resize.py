@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from padded_images import some_image
 from protomask.exporting.resize import (
     interpolate_as_torch,
     resize_as_opencv,
@@ -22,7 +23,6 @@ from protomask.exporting.resize import (
 )
 from protomask.images.resize import resize_opencv, resize_pillow
 from protomask.ops.geometry import ShortSideGeometry
-from tiny_rcnn import some_image
 
 GEOMETRIES = {
     rounding: ShortSideGeometry(

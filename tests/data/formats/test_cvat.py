@@ -1,17 +1,14 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from coco_folders import read_coco
+from coco_folders import convert, read_coco, written
 from drawn_masks import drawn
 from exports import cvat_runs, mask_of
-from protomask.data.formats.convert import Conversion, convert_dataset
 from protomask.errors import DataError
 
 SQUARE = (
@@ -32,16 +29,6 @@ def write(
     text = f'<?xml version="1.0" encoding="utf-8"?>\n<annotations><version>1.1</version>{meta}{body}</annotations>'
     (folder / "annotations.xml").write_text(text)
     return folder
-
-
-def convert(folder: Path, **options: Any) -> Conversion:
-    return convert_dataset(folder, folder.parent / "out", output_format="coco", **options)
-
-
-def written(folder: Path) -> list[dict[str, Any]]:
-    content = json.loads((folder.parent / "out" / "annotations" / "train.json").read_text())
-    found: list[dict[str, Any]] = content["annotations"]
-    return found
 
 
 def test_polygons_masks_and_attributes(tmp_path: Path) -> None:

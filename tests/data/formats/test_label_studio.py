@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from PIL import Image
 
+from coco_folders import convert, written
 from drawn_masks import Bitmap, bitmaps, drawn
 from exports import brush_code, mask_of, png
-from protomask.data.formats.convert import Conversion, convert_dataset
 from protomask.errors import DataError
 from protomask.masks.brush import decode_brush
 
@@ -40,16 +40,6 @@ def write(folder: Path, *tasks: Any, image: str = "a.png", size: tuple[int, int]
     Image.new("RGB", size).save(folder / image)
     (folder / "export.json").write_text(json.dumps(list(tasks)))
     return folder
-
-
-def convert(folder: Path, **options: Any) -> Conversion:
-    return convert_dataset(folder, folder.parent / "out", output_format="coco", **options)
-
-
-def written(folder: Path) -> list[dict[str, Any]]:
-    content = json.loads((folder.parent / "out" / "annotations" / "train.json").read_text())
-    found: list[dict[str, Any]] = content["annotations"]
-    return found
 
 
 @given(bitmaps)

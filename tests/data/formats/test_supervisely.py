@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from coco_folders import convert, written
 from drawn_masks import drawn
 from exports import mask_of, png
-from protomask.data.formats.convert import Conversion, convert_dataset
 from protomask.errors import DataError
 
 SQUARE = [[1, 1], [6, 1], [6, 5], [1, 5]]
@@ -45,13 +45,8 @@ def write(folder: Path, *objects: Any, size: tuple[int, int] = (6, 8), split: st
     return folder
 
 
-def convert(folder: Path, **options: Any) -> Conversion:
-    return convert_dataset(folder, folder.parent / "out", output_format="coco", **options)
-
-
 def masks(folder: Path) -> list[np.ndarray]:
-    content = json.loads((folder.parent / "out" / "annotations" / "train.json").read_text())
-    return [mask_of(entry["segmentation"], (6, 8)) for entry in content["annotations"]]
+    return [mask_of(entry["segmentation"], (6, 8)) for entry in written(folder)]
 
 
 def expected(*, holes: bool = False) -> np.ndarray:

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 import torch
 
+from padded_images import SIZES, train_output
 from protomask.models.fcis.criterion import FCISCriterion
 from protomask.models.fcis.targets import label_anchors, pixel_boxes, project_masks
 from protomask.structures.target import Target
 from targets import target_of_boxes
-from tiny_fcis import SIZES, tiny_fcis, train_output
+from tiny_fcis import tiny_fcis
 
 TERMS = ("loss_objectness", "loss_rpn_box", "loss_class", "loss_box", "loss_mask")
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 import protomask
+from padded_images import make_batch, some_image
 from protomask.detection.options import PredictOptions
 from protomask.models.families import FCIS as FAMILY
 from protomask.models.fcis.inside import look_inside
 from protomask.torch_runtime.predictor import TorchPredictor, ready
-from tiny_fcis import make_batch, some_image, tiny_fcis
+from tiny_fcis import tiny_fcis
 
 SIZES = [(64, 85), (64, 64)]
 

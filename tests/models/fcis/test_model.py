@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import nn
 
+from padded_images import SIZES, make_batch, train_output
 from protomask.detection.options import PredictOptions
 from protomask.errors import ConfigError
 from protomask.models.families import FCIS as FAMILY
 from protomask.models.families import read_output
 from protomask.models.fcis.model import FCIS
 from protomask.models.layers.backbone import build_backbone, dilate_last_stage
-from tiny_fcis import SIZES, make_batch, tiny_fcis, train_output
+from tiny_fcis import tiny_fcis
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50", "efficientnet_lite0"])

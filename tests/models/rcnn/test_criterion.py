@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from padded_images import SIZES, make_batch, train_output
 from protomask.models.rcnn.criterion import RCNNCriterion, project_masks
 from protomask.models.rcnn.mask_iou_head import inside_shares, mask_iou_loss, mask_iou_targets
 from protomask.models.rcnn.model import MaskRCNN
 from protomask.ops.matching import sample_balanced
 from protomask.structures.target import Target
 from targets import target_of_boxes
-from tiny_rcnn import SIZES, make_batch, tiny_rcnn, train_output
+from tiny_rcnn import tiny_rcnn
 
 TERMS = ("loss_objectness", "loss_rpn_box", "loss_class", "loss_box", "loss_mask", "loss_mask_iou")
 

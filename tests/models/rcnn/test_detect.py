@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from padded_images import SIZES, Sizes, make_batch, some_image, train_output
 from protomask.detection.options import NMS_MODES, NmsMode, PredictOptions
 from protomask.errors import ConfigError
 from protomask.models.families import read_output
@@ -19,7 +20,7 @@ from protomask.models.rcnn.model import MaskRCNN, RCNNOutput
 from protomask.models.rcnn.proposals import select_proposals
 from protomask.structures.instances import Instances
 from targets import target_of_boxes
-from tiny_rcnn import CONFIG, SIZES, Sizes, make_batch, some_image, tiny_rcnn, train_output
+from tiny_rcnn import CONFIG, tiny_rcnn
 
 
 @pytest.fixture(scope="module")
