@@ -85,19 +85,20 @@ def load(
     Args:
         source: name of a shipped model; zoo name (its published weights are downloaded once); weights file of this
             package (.safetensors) or of another codebase (.pth, .pkl, .params); run folder; file written by
-            `protomask export` (.onnx, .xml, .pt2, .tflite, .pte); or ``hf://owner/repository/file``, any of these files
-            on the Hugging Face hub. The shipped default if not given.
+            `protomask export` (.onnx, .xml, .pt2, .tflite, .pte, .param); or ``hf://owner/repository/file``, any of
+            these files on the Hugging Face hub. The shipped default if not given.
         runtime: what runs the network. "auto" runs shipped models and .onnx files in ONNX Runtime, .xml files in
-            OpenVINO, and everything else in PyTorch. A shipped model also runs in PyTorch if a device, a precision or
-            compilation is asked for; without PyTorch installed, "cpu" means ONNX Runtime.
+            OpenVINO, .tflite files in LiteRT, .param files in ncnn, and everything else in PyTorch. A shipped model
+            also runs in PyTorch if a device, a precision or compilation is asked for; without PyTorch installed, "cpu"
+            means ONNX Runtime.
         model: zoo name of the network in a file from another codebase, if it cannot be recognised.
         class_names: class names of a file from another codebase that was trained on classes other than the zoo model's.
         device: auto, cpu, cuda, cuda:1, mps; auto chooses the best one available.
         precision: number type of the network's arithmetic: float32, bf16 or fp16. Below float32, scores differ in the
             third digit.
         compile: compile the network with `torch.compile` at the first prediction.
-        threads: maximum number of threads of ONNX Runtime or OpenVINO, their own choice by default; PyTorch has
-            `torch.set_num_threads` for all models together.
+        threads: maximum number of threads of ONNX Runtime, OpenVINO, LiteRT or ncnn, their own choice by default;
+            PyTorch has `torch.set_num_threads` for all models together.
 
     Raises:
         CheckpointError: weights cannot be found, read, or do not fit.
@@ -336,8 +337,8 @@ def export(
 
     Args:
         model: a predictor, or what `load` takes; a shipped model is exported from its weights.
-        output: file to write, .onnx, .xml (OpenVINO, with a .bin beside it), .pt2 (PyTorch), .tflite (LiteRT) or
-            .pte (ExecuTorch); it appears whole, or not at all.
+        output: file to write, .onnx, .xml (OpenVINO, with a .bin beside it), .pt2 (PyTorch), .tflite (LiteRT),
+            .pte (ExecuTorch) or .ncnn.param (ncnn, with a .bin beside it); it appears whole, or not at all.
         images: images that show what the model knows, to verify the file with; those of ``data`` by default, or else
             the sample images.
         data: annotated data set, as for `train`; the AP of the model and of the file are compared on its val split.

@@ -26,7 +26,7 @@ from tiny_yolact import block_images, tiny_yolact
 
 EVERYTHING = PredictOptions(score_threshold=0)
 IMAGES = block_images((64, 64), (50, 91), (120, 300))
-PACKAGES = {"litert": "litert_torch", "executorch": "executorch"}
+PACKAGES = {"litert": "litert_torch", "executorch": "executorch", "ncnn": "pnnx"}
 
 
 @pytest.mark.parametrize("name", PACKAGES)
@@ -35,7 +35,7 @@ def test_models_whose_rows_depend_on_the_image_are_refused_at_once(name: str, ma
     model = TorchPredictor(make())
     path = tmp_path / f"a{FORMATS[name].suffix}"
     with pytest.raises(ConfigError, match=rf"format: .*got {name}; there are onnx, openvino, pt2, aotinductor"):
-        export(model, path, images=IMAGES)
+        export(model, path, images=IMAGES, form=FORMATS[name].forms[0])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -56,7 +56,7 @@ def test_missing_packages_are_named(name: str, tmp_path: Path) -> None:
     model = tiny_yolact()
     path = tmp_path / f"a{FORMATS[name].suffix}"
     with pytest.raises(MissingExtraError, match=rf"pip install 'protomask\[{name}\]'"):
-        export(model, path, images=IMAGES, options=EVERYTHING)
+        export(model, path, images=IMAGES, options=EVERYTHING, form=FORMATS[name].forms[0])
     path.write_bytes(b"weights")
     add_texts(path, {METADATA_KEY: "{}"})
     with pytest.raises((MissingExtraError, CheckpointError)):
@@ -80,8 +80,7 @@ def test_batch_norms_become_products_and_sums_in_a_copy() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PACKAGES)
-@pytest.mark.parametrize("form", ["detections", "candidates"])
+@pytest.mark.parametrize(("name", "form"), [(name, form) for name in PACKAGES for form in FORMATS[name].forms])
 def test_a_file_does_what_the_model_does(name: str, form: Any, tmp_path: Path) -> None:
     pytest.importorskip(PACKAGES[name], reason=f"{name} is an extra that tests have not")
     model = tiny_yolact()
@@ -93,6 +92,8 @@ def test_a_file_does_what_the_model_does(name: str, form: Any, tmp_path: Path) -
         np.testing.assert_allclose(found.scores, wanted.scores, rtol=0, atol=1e-4)
     done = protomask.verify(path)
     assert (done.passed, done.batches) == (True, (1,))
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match=path.name):
+    files = sorted(tmp_path.iterdir())
+    assert files == sorted({path, path.with_suffix(".bin")} if name == "ncnn" else {path})
+    files[0].write_bytes(files[0].read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=files[0].name):
         protomask.load(path)

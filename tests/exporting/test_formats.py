@@ -21,7 +21,7 @@ from protomask.runtimes.info import AnyInput, FixedInput
 
 def test_every_format_is_known_everywhere() -> None:
     assert list(FORMATS) == list(SUFFIXES)
-    assert {one.suffix for one in FORMATS.values()} == set(EXPORTED_SUFFIXES)
+    assert {Path(f"a{one.suffix}").suffix for one in FORMATS.values()} == set(EXPORTED_SUFFIXES)
     assert get_args(get_type_hints(verb.run)["format"]) == (*FORMATS, "web")
     assert verb.run.__doc__ is not None
     for name in FORMATS:
@@ -44,6 +44,7 @@ def test_every_writer_takes_the_same(name: str) -> None:
         ("a.pt2", None, "pt2"),
         ("a.pt2", "pt2", "pt2"),
         ("a.pt2", "aotinductor", "aotinductor"),
+        ("a.ncnn.param", None, "ncnn"),
     ],
 )
 def test_formats_are_found_by_ending_or_name(file: str, name: str | None, found: str) -> None:
@@ -55,6 +56,7 @@ def test_formats_are_found_by_ending_or_name(file: str, name: str | None, found:
     [
         ("a.engine", None, r"output: expected a file name ending in \.onnx or \.xml or \.pt2.*, got a\.engine"),
         ("a.onnx", "pt2", r"output: expected a file name ending in \.pt2 for pt2, got a\.onnx"),
+        ("a.param", "ncnn", r"output: expected a file name ending in \.ncnn\.param for ncnn, got a\.param"),
         ("a.onnx", "tensorrt", "format: expected one of onnx, openvino, pt2, .*, got 'tensorrt'"),
     ],
 )
@@ -70,10 +72,12 @@ def test_other_formats_are_refused(file: str, name: str | None, message: str) ->
         ("pt2", {"precision": "float16", "form": "candidates"}, "precision: expected float32"),
         ("pt2", {"int8": True}, "int8: expected the format onnx or openvino, got pt2"),
         ("onnx", {"int8": True, "dynamic_batch": True}, "dynamic_batch: expected none in 8 bits"),
+        ("ncnn", {"form": "detections"}, "form: expected candidates for ncnn, got detections"),
     ],
 )
 def test_files_that_a_format_has_not_are_refused(name: str, asked: dict[str, Any], message: str) -> None:
-    settings: dict[str, Any] = {"form": "detections", "precision": "float32", "int8": False, "dynamic_batch": False}
+    settings: dict[str, Any] = {"precision": "float32", "int8": False, "dynamic_batch": False}
+    settings["form"] = FORMATS[name].forms[0]
     check_format(FORMATS[name], **settings)
     with pytest.raises(ConfigError, match=message):
         check_format(FORMATS[name], **{**settings, **asked})

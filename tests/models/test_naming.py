@@ -76,8 +76,8 @@ def test_a_run_folder_stands_for_its_best_weights() -> None:
         (".", r"expected the folder of a training run, found no weights in it$"),
         (
             "notes.txt",
-            r"expected a \.safetensors, \.pth, \.pt, \.pkl, \.params, \.onnx, \.xml, \.pt2, \.tflite or \.pte file, "
-            "or a run folder",
+            r"expected a \.safetensors, \.pth, \.pt, \.pkl, \.params, \.onnx, \.xml, \.pt2, \.tflite, \.pte or \.param "
+            "file, or a run folder",
         ),
         ("hf://o/r/f.bin", r"expected a \.safetensors, "),
         ("a\0b.pth", "no such file"),
@@ -111,11 +111,14 @@ def test_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(naming, "fetch_url", from_url)
     assert find_model("yolact_nano").fetched().path is None  # in the package
     assert find_model("hf://o/r@v1/nano.xml").fetched().path == Path("cache/nano.xml")
+    assert find_model("hf://o/r/nano.ncnn.param").fetched().path == Path("cache/nano.ncnn.param")
     assert find_model("yolact_resnet101").fetched().path == Path("cache/yolact_base_54_800000.pth")
     assert find_model("mask_rcnn_resnet50_fpn").fetched().path == Path("cache/url")
     assert asked == [
         ("o/r", "nano.xml", "v1"),
         ("o/r", "nano.bin", "v1"),
+        ("o/r", "nano.ncnn.param", None),
+        ("o/r", "nano.ncnn.bin", None),
         ("dbolya/yolact-base", "yolact_base_54_800000.pth", None),
         ("maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth", "bf2d0c1e"),
     ]

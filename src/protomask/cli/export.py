@@ -16,7 +16,7 @@ POSITIONAL = ("model",)
 def run(
     model: str,
     *,
-    format: Literal["onnx", "openvino", "pt2", "aotinductor", "litert", "executorch", "web"] = "onnx",
+    format: Literal["onnx", "openvino", "pt2", "aotinductor", "litert", "executorch", "ncnn", "web"] = "onnx",
     output: str | None = None,
     weights: str | None = None,
     form: Literal["detections", "candidates"] | None = None,
@@ -50,9 +50,9 @@ def run(
         model: zoo name, weights file, run folder or hf:// address. With --weights, the zoo name of the network in that
             file.
         format: kind of file: onnx (also for TensorRT), openvino (an .xml and a .bin), pt2 (a program of torch.export),
-            aotinductor (the same, compiled for processors like this one; needs a C++ compiler), litert or executorch
-            (for phones and small devices), or web: a folder for any static host with a page that runs the model in the
-            browser. It takes exported .onnx files, too.
+            aotinductor (the same, compiled for processors like this one; needs a C++ compiler), litert, executorch
+            or ncnn (for phones and small devices; ncnn only in the form candidates), or web: a folder for any static
+            host with a page that runs the model in the browser. It takes exported .onnx files, too.
         output: file to write; the model's name with the ending of the format by default, the folder site for web.
         weights: file of another codebase that does not say which network it holds: the model does.
         form: where the graph ends: detections goes from the pixels of an image to masks, for any runtime; candidates
@@ -98,7 +98,7 @@ def run(
     if runtime_files is not None and format != "web":
         raise ConfigError(f"runtime_files: expected none for {format}, which has no page")
     target = Path(output or _default_output(weights or model, format, int8=int8))
-    if format != "web" and target.suffix != SUFFIXES[format]:
+    if format != "web" and not target.name.endswith(SUFFIXES[format]):
         raise ConfigError(f"output: expected a file name ending in {SUFFIXES[format]} for {format}, got {target}")
     if format == "web" and dynamic_batch:
         raise ConfigError("dynamic_batch: expected none for web, whose page looks at one image at a time")
@@ -150,7 +150,7 @@ def _report(path: Path, name: str, agreement: Agreement | None, *, int8: bool, j
         dump_json({"file": str(path), "agreement": agreement.to_dict() if agreement else None})
         return
     parts = [part for part in path.rglob("*") if part.is_file()] if path.is_dir() else [path]
-    if path.suffix == ".xml":
+    if path.suffix in (".xml", ".param"):
         parts.append(path.with_suffix(".bin"))
     size = sum(part.stat().st_size for part in parts)
     print(f"{path}: {name}, {size / 2**20:.1f} MiB")

@@ -15,6 +15,7 @@ from protomask.exporting.executorch import write_executorch
 from protomask.exporting.graphs import export_graph
 from protomask.exporting.job import WriteJob
 from protomask.exporting.litert import write_litert
+from protomask.exporting.ncnn import annotate_ncnn, write_ncnn
 from protomask.exporting.onnx import annotate_onnx, write_onnx
 from protomask.exporting.openvino import annotate_openvino, write_openvino
 from protomask.exporting.program import annotate_archive, write_program
@@ -54,6 +55,7 @@ class Format:
         half: whether weights can be in half precision, in the form "candidates".
         int8: whether it can compute in 8 bits.
         is_static: it takes one image of the network's size, and no size in it can depend on the image.
+        forms: that it has.
 
     """
 
@@ -64,6 +66,7 @@ class Format:
     half: bool = False
     int8: bool = False
     is_static: bool = False
+    forms: tuple[Form, ...] = ("detections", "candidates")
 
     @property
     def suffix(self) -> str:
@@ -81,6 +84,15 @@ FORMATS: dict[str, Format] = {
         Format(name="aotinductor", write=write_compiled, annotate=annotate_archive, has_probe=False),
         Format(name="litert", write=write_litert, annotate=annotate_archive, has_probe=False, is_static=True),
         Format(name="executorch", write=write_executorch, annotate=annotate_archive, has_probe=False, is_static=True),
+        # Its converter crashes on the operators of NMS (pnnx 20261020).
+        Format(
+            name="ncnn",
+            write=write_ncnn,
+            annotate=annotate_ncnn,
+            has_probe=False,
+            is_static=True,
+            forms=("candidates",),
+        ),
     )
 }
 """Formats by name."""
@@ -95,13 +107,13 @@ def find_format(path: Path, name: str | None) -> Format:
     """
     if name is None:
         for known in FORMATS.values():
-            if path.suffix == known.suffix:
+            if path.name.endswith(known.suffix):
                 return known
         endings = " or ".join(dict.fromkeys(known.suffix for known in FORMATS.values()))
         raise ConfigError(f"output: expected a file name ending in {endings}, got {path}")
     if name not in FORMATS:
         raise ConfigError(f"format: expected one of {', '.join(FORMATS)}, got {name!r}")
-    if path.suffix != FORMATS[name].suffix:
+    if not path.name.endswith(FORMATS[name].suffix):
         raise ConfigError(f"output: expected a file name ending in {FORMATS[name].suffix} for {name}, got {path}")
     return FORMATS[name]
 
@@ -121,6 +133,8 @@ def check_static(format: Format, config: ModelConfig, form: Form) -> None:
 
 def check_format(format: Format, *, form: Form, precision: str, int8: bool, dynamic_batch: bool) -> None:
     """Raises: ConfigError where a format has no such file."""
+    if form not in format.forms:
+        raise ConfigError(f"form: expected {' or '.join(format.forms)} for {format.name}, got {form}")
     if precision == "float16" and (form != "candidates" or not format.half):
         raise ConfigError("precision: expected float32, or an .onnx file in the form candidates, got float16")
     if int8 and not format.int8:

@@ -19,7 +19,7 @@ from protomask.models.zoo import ZOO, zoo_entry
 
 OWN_SUFFIXES = (".safetensors",)
 FOREIGN_SUFFIXES = (".pth", ".pt", ".pkl", ".params")
-EXPORTED_SUFFIXES = (".onnx", ".xml", ".pt2", ".tflite", ".pte")
+EXPORTED_SUFFIXES = (".onnx", ".xml", ".pt2", ".tflite", ".pte", ".param")
 _SUFFIXES = (*OWN_SUFFIXES, *FOREIGN_SUFFIXES, *EXPORTED_SUFFIXES)
 _HUB = "hf://"
 _RUN_WEIGHTS = ("best.safetensors", "last.safetensors")
@@ -34,7 +34,8 @@ class ModelSource:
     Attributes:
         name: as the caller gave it; of a run folder the path of its weights.
         kind: "zoo" for a name of the zoo, "published" for a name of `protomask.models.published.PUBLISHED`; of a file
-            "own" (.safetensors), "foreign" (of another codebase) or "exported" (.onnx, .xml, .pt2, .tflite, .pte).
+            "own" (.safetensors), "foreign" (of another codebase) or "exported" (.onnx, .xml, .pt2, .tflite, .pte,
+            .param).
         path: file on this machine; None for names, and for files of the hub, until they are `fetched`.
         hub: repository, file and revision of a file of the hub.
 
@@ -74,8 +75,8 @@ def find_model(name: str | Path) -> ModelSource:
     Args:
         name: zoo name; publisher's name of `protomask.models.published.PUBLISHED`; file of ours (.safetensors), of
             another codebase (.pth, .pt, .pkl, .params), or of `protomask export` (.onnx, .xml, .pt2, .tflite,
-            .pte); run folder of a training, which stands for its best weights; or ``hf://owner/repository/file`` with
-            any of these files, with ``@revision`` behind the repository to pin it to a commit or tag.
+            .pte, .param); run folder of a training, which stands for its best weights; or ``hf://owner/repository/file``
+            with any of these files, with ``@revision`` behind the repository to pin it to a commit or tag.
 
     Raises:
         CheckpointError: there is no such file; the message says what is spelled almost like it.
@@ -155,8 +156,8 @@ def _find_on_hub(address: str) -> ModelSource:
 
 def _fetch_hub_file(repository: str, filename: str, revision: str | None) -> Path:
     path = fetch_from_hub(repository, filename, revision=revision)
-    if filename.endswith(".xml"):  # OpenVINO keeps the weights beside it
-        fetch_from_hub(repository, f"{filename.removesuffix('.xml')}.bin", revision=revision)
+    if filename.endswith((".xml", ".param")):  # OpenVINO and ncnn keep the weights beside it
+        fetch_from_hub(repository, f"{filename.rpartition('.')[0]}.bin", revision=revision)
     return path
 
 

@@ -9,6 +9,7 @@ SUFFIXES = {
     "aotinductor": ".pt2",
     "litert": ".tflite",
     "executorch": ".pte",
+    "ncnn": ".ncnn.param",
 }
 """By the name of the format, as `protomask export` takes it; of two with one ending the first is meant by it."""
 TORCH_SUFFIXES = (".pt2", ".pte")

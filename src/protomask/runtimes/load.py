@@ -22,8 +22,9 @@ def load_exported(
     """A file of `protomask export`, ready to predict.
 
     Args:
-        path: .onnx, .xml or .tflite file.
-        runtime: what runs it; auto is ONNX Runtime for .onnx, OpenVINO for .xml and LiteRT for .tflite.
+        path: .onnx, .xml, .tflite or .ncnn.param file.
+        runtime: what runs it; auto is ONNX Runtime for .onnx, OpenVINO for .xml, LiteRT for .tflite, ncnn for
+            .param.
         source: what to call it; the path by default.
         precision: of the arithmetic; only OpenVINO has another than float32.
         threads: maximum number of threads; the runtime's own choice (all cores) by default.
@@ -34,13 +35,17 @@ def load_exported(
         MissingExtraError: the runtime is not installed.
 
     """
-    if Path(path).suffix == ".tflite":
-        from protomask.runtimes.litert import LiteRtPredictor
-
+    if Path(path).suffix in (".tflite", ".param"):
         if runtime != "auto" or precision != "float32":
             raise ConfigError(
                 f"runtime, precision: expected auto and float32 for {path}, got {runtime} and {precision}"
             )
+        if Path(path).suffix == ".param":
+            from protomask.runtimes.ncnn import NcnnPredictor
+
+            return NcnnPredictor(path, source=source, threads=threads)
+        from protomask.runtimes.litert import LiteRtPredictor
+
         return LiteRtPredictor(path, source=source, threads=threads)
     is_openvino_file = Path(path).suffix == ".xml"
     if runtime == "openvino" or (runtime == "auto" and is_openvino_file):
