@@ -21,7 +21,7 @@ NEEDED = (
     "protomask/__init__.py", "protomask/py.typed", "protomask/weights/everyday.onnx",
     "protomask/weights/everyday.safetensors", "protomask/weights/yolact_nano.onnx",
     "protomask/weights/yolact_nano.safetensors", "protomask/weights/nuclei.onnx",
-    "protomask/weights/nuclei.safetensors",
+    "protomask/weights/nuclei.safetensors", "protomask/weights/shapes.onnx", "protomask/weights/shapes.safetensors",
     "protomask/weights/NOTICE", "protomask/weights/LICENSE-APACHE-2.0", "protomask/samples/photo_1.jpg",
     "protomask/samples/scene_1.jpg", "protomask/samples/CREDITS.md",
     "protomask/serve/page/index.html", "protomask/recipes/modern.yaml",

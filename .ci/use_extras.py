@@ -15,7 +15,7 @@ import protomask
 SCENE = str(files("protomask") / "samples" / "scene_1.jpg")
 PHOTO = str(files("protomask") / "samples" / "photo_1.jpg")
 COMMAND = str(Path(sys.executable).with_name("protomask"))
-SHAPES = "yolact_nano"  # what finds something in the scene
+SHAPES = "shapes"  # what finds something in the scene
 SHORT = ["--iterations", "2", "--image-size", "128", "--batch-size", "2", "--num-workers", "0", "--no-report"]
 
 

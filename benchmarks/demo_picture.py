@@ -11,7 +11,7 @@ from PIL import Image
 import protomask
 from protomask.runtimes.shipped import SAMPLES
 
-SHOWN = {"everyday": ("photo_1.jpg", "photo_2.jpg"), "yolact_nano": ("scene_2.jpg", "scene_4.jpg")}
+SHOWN = {"everyday": ("photo_1.jpg", "photo_2.jpg"), "shapes": ("scene_2.jpg", "scene_4.jpg")}
 
 
 def main() -> None:

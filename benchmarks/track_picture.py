@@ -25,7 +25,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     painter, moments = TrackPainter(), []
-    for frame in protomask.load().track(arguments.video):
+    for frame in protomask.load("shapes").track(arguments.video):
         drawn = painter.draw(frame)
         if frame.index in arguments.frames:
             height = round(drawn.shape[0] * arguments.width / drawn.shape[1])

@@ -32,5 +32,5 @@ def test_offline_for_real(tmp_path: Path) -> None:
     assert "not in the cache" in done.stdout
     assert str(tmp_path) in done.stdout
     assert "yolact_resnet50_54_800000.pth on another machine" in done.stdout
-    assert done.stdout.endswith("Models that need no download: everyday, yolact_nano, nuclei\n")
+    assert done.stdout.endswith("Models that need no download: everyday, shapes, nuclei, yolact_nano\n")
     assert done.stderr == ""

@@ -31,7 +31,7 @@ def test_demo(run: Run, tmp_path: Path) -> None:
 def test_demo_json(run: Run, tmp_path: Path) -> None:
     told = run("demo", "--save-dir", tmp_path / "demo", "--images", 2, "--json").json
     assert told["fresh"]["num_images"] == 2
-    assert set(told["milliseconds"]) == {"everyday", "yolact_nano"}
+    assert set(told["milliseconds"]) == {"everyday", "shapes"}
     for stages in told["milliseconds"].values():
         assert {"decode", "preprocess", "network", "postprocess"} <= set(stages)
     assert all(row["instances"] > 0 for row in told["found"])

@@ -28,6 +28,7 @@ from protomask.exporting.job import WriteJob
 from protomask.exporting.verify import parts_of
 from protomask.runtimes.exported import ExportedPredictor
 from protomask.runtimes.formats import SUFFIXES as SUFFIXES_OF
+from protomask.runtimes.info import Form
 from protomask.runtimes.load import load_exported
 from protomask.structures.instances import Instances
 from protomask.torch_runtime.predictor import TorchPredictor
@@ -244,10 +245,9 @@ def in_place_of_writers(monkeypatch: pytest.MonkeyPatch, seen: Seen, runs: Expor
     monkeypatch.setattr(files, "store_golden", lambda *_, **__: None)
 
 
-@pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize("options", [{}, {"form": "candidates"}], ids=["detections", "candidates"])
+@pytest.mark.parametrize(("name", "form"), [(name, form) for name, record in FORMATS.items() for form in record.forms])
 def test_exporters_get_contiguous_weights_and_the_model_keeps_its_own(
-    model: TorchPredictor, name: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: TorchPredictor, name: str, form: Form, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def layouts(network: Any) -> list[tuple[int, ...]]:
         return [tensor.stride() for tensor in (*network.parameters(), *network.buffers())]
@@ -257,7 +257,7 @@ def test_exporters_get_contiguous_weights_and_the_model_keeps_its_own(
     seen = Seen()
     in_place_of_writers(monkeypatch, seen, Runs(model))
     monkeypatch.setattr(files, "compare_parts", lambda *_: {})
-    export(model, tmp_path / f"tiny{SUFFIXES_OF[name]}", format=name, images=IMAGES[:1], **options)
+    export(model, tmp_path / f"tiny{SUFFIXES_OF[name]}", format=name, images=IMAGES[:1], form=form)
     for tensor in (*seen.graph.parameters(), *seen.graph.buffers()):
         assert tensor.stride() == torch.empty(tensor.shape).stride()
     assert layouts(model.network) == before

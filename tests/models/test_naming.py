@@ -65,7 +65,7 @@ def test_a_run_folder_stands_for_its_best_weights() -> None:
         ("mask_rcnn_r50_fpn_1x", r"did you mean mask_rcnn_r50_fpn_1x_coco"),
         (
             "zzz",
-            r"^zzz: no such file or folder, and no model of that name; known models: everyday, yolact_nano, nuclei, ",
+            r"^zzz: no such file or folder, and no model of that name; known models: everyday, shapes, nuclei, ",
         ),
         ("runs/shape/best.safetensors", r"no such file; did you mean runs/shapes/best\.safetensors\?$"),
         ("run/shapes", r"^run/shapes: no such file or folder; did you mean runs/shapes\?$"),
@@ -130,7 +130,7 @@ def test_a_failed_download_names_models_that_need_none(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(naming, "fetch_from_hub", fail)
     with pytest.raises(
-        CheckpointError, match=r"^no network\nModels that need no download: everyday, yolact_nano, nuclei$"
+        CheckpointError, match=r"^no network\nModels that need no download: everyday, shapes, nuclei, yolact_nano$"
     ):
         find_model("hf://o/r/a.pth").fetched()
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from networks import build_yolact
+from protomask.data.synthetic.shapes import CLASS_NAMES
 from protomask.errors import ConfigError
 from protomask.models.build import build_criterion, build_network
 from protomask.models.rcnn.criterion import RCNNCriterion
@@ -121,3 +122,7 @@ def test_the_criterion_of_a_network() -> None:
     assert criterion.config.masks_to_train == 7
     with torch.device("meta"):
         assert isinstance(build_criterion(build_network("ms_rcnn_resnet50_fpn")), RCNNCriterion)
+
+
+def test_shapes_are_those_of_synthetic_scenes() -> None:
+    assert ZOO["shapes"].class_names == CLASS_NAMES

@@ -54,7 +54,9 @@ def images(name: str, request: pytest.FixtureRequest) -> list[Path]:
 
 
 def check_same(found: Instances, wanted: Instances) -> None:
-    """The same detections: scores within 1e-4, boxes within 0.01 px, IoU of masks at least 0.99 above 0.3."""
+    """The same detections: scores within 3e-4 (calibration can be steep), boxes within 0.01 px, IoU of masks at least
+    0.99 above 0.3.
+    """
     assert len(found) == len(wanted)
     assert found.class_names == wanted.class_names
     # Those that score alike may change places.
@@ -64,7 +66,7 @@ def check_same(found: Instances, wanted: Instances) -> None:
             other
             for other in free
             if found.labels[other] == wanted.labels[one]
-            and abs(found.scores[other] - wanted.scores[one]) <= 1e-4
+            and abs(found.scores[other] - wanted.scores[one]) <= 3e-4
             and np.abs(found.boxes[other] - wanted.boxes[one]).max() <= 0.01
         ]
         assert partners, wanted[one]

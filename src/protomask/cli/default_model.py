@@ -56,5 +56,5 @@ def _advice() -> str:
     needs = "" if find_spec("torch") else ", which needs pip install 'protomask[torch]'"
     return (
         f"for COCO's 80 classes use --model yolact_resnet50{needs}, for cell nuclei --model nuclei, "
-        "for drawn shapes --model yolact_nano"
+        "for drawn shapes --model shapes"
     )

@@ -26,8 +26,8 @@ def run(
 
     Args:
         save_dir: folder to write to.
-        images: also render this many fresh scenes and measure the AP of yolact_nano, which needs the extra torch.
-        seed: seed of the fresh scenes; yolact_nano was trained on seed 0.
+        images: also render this many fresh scenes and measure the AP of shapes, which needs the extra torch.
+        seed: seed of the fresh scenes; shapes was trained on seed 0.
         score_threshold: show only instances that score above this.
         json: print one JSON document instead of tables.
     """
@@ -44,7 +44,7 @@ def run(
 
     if images < 0:
         raise ConfigError(f"images: expected at least 0, got {images}")
-    photographs, scenes = load(), load("yolact_nano")
+    photographs, scenes = load(), load("shapes")
     folder = Path(save_dir)
     options = PredictOptions(score_threshold=score_threshold)
     found, stages = [], {}

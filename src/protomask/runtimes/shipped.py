@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from importlib.resources import as_file, files
 from pathlib import Path
 
-SHIPPED = {"everyday": "everyday.onnx", "yolact_nano": "yolact_nano.onnx", "nuclei": "nuclei.onnx"}
+SHIPPED = {name: f"{name}.onnx" for name in ("everyday", "shapes", "nuclei", "yolact_nano")}
 """File in the folder ``weights`` of the package, by the name of the model."""
 
 

@@ -47,7 +47,8 @@ class Instances:
         masks: (N, H, W) bool, or a `MaskSource` that makes them on demand.
         image_size: (H, W) of the original image.
         class_names: name of each label.
-        mask_scores: (N,) float32 in [0, 1], estimate of the mask's IoU; None if the model does not estimate it.
+        mask_scores: (N,) float32 in [0, 1], estimate of the mask's IoU; None if the model does not estimate it, or
+            has it in the class scores already.
         columns: additional arrays of N rows, by name, which are indexed along with the rest. ``track_ids`` are (N,)
             int64.
         image_source: path or address from which the image can be read again, for drawing; None if there is none. A path

@@ -146,6 +146,11 @@ class ProtoConfig(PrototypeModelConfig):
         )
 
     @property
+    def scores_masks(self) -> bool:
+        """Whether the scores of the network are the expected IoU of its masks."""
+        return self.score != "class"
+
+    @property
     def strides(self) -> tuple[int, ...]:
         """Stride of each pyramid level, finest first."""
         strides = [STRIDES.get(level, 8) for level in self.backbone_levels[1:]]
