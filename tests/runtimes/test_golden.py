@@ -53,6 +53,18 @@ def test_large_outputs_keep_what_is_not_zero_first() -> None:
     assert (np.diff(full.places) > 0).all()
 
 
+def test_detections_that_score_alike_may_change_places() -> None:
+    outputs = {
+        "boxes": RNG.random((5, 4)).astype(np.float32),
+        "class_scores": np.array([0.9, 0.5, 0.500004, 0.2, 0.0], dtype=np.float32),
+    }
+    stored = Golden.of(IMAGE, outputs).outputs
+    swapped, wrong = outputs["boxes"][[0, 2, 1, 3, 4]], outputs["boxes"][[0, 1, 2, 4, 3]]
+    assert stored["boxes"].compare(swapped, 1e-3)[1]
+    assert not stored["boxes"].compare(wrong, 1e-3)[1]
+    assert len(stored["class_scores"].places) == 5
+
+
 @pytest.mark.parametrize(
     ("found", "difference", "fits"),
     [

@@ -41,7 +41,7 @@ class Bright(ExportedPredictor):
         return {name: np.stack([one[name] for one in each]) for name in each[0]}
 
     def _one(self, image: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-        scores = np.array([image[0, 0, 0] / 256, 0.0, 0.0], dtype=np.float32)
+        scores = np.array([image[0, 0, 0] / 256, 0.2, 0.0], dtype=np.float32)
         masks = np.ones((3, 2, 2), dtype=np.float32)
         return {"boxes": np.eye(3, 4), "labels": np.array([1, 0, 0]), "class_scores": scores, "masks": masks}
 
