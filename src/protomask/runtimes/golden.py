@@ -26,10 +26,10 @@ MOST_VALUES = 1024
 """Stored of each output."""
 TOLERANCE = 1e-3
 """Allowed difference of a number, divided by 1 plus its size."""
-NEAR_TIE = 1e-5
-"""Detections whose scores differ by no more may change places, where another processor rounds in another way."""
 TOLERANCE_IN_8_BITS = 0.05
 """Likewise; processors round sums of 8-bit numbers in their own ways."""
+NEAR_TIE = 1e-5
+"""Detections whose scores differ by no more may change places, where another processor rounds in another way."""
 Source = Literal["pytorch", "file"]
 _DAMAGE = (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError)
 
