@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -58,9 +59,11 @@ class Machine:
 
     def lose(self) -> None:
         """Everything on it ends at once, as when a machine loses its power."""
+        children = self.children  # have process groups of their own, and no longer this parent once it is gone
         os.killpg(self.process.pid, signal.SIGKILL)
-        for child in self.children:  # which have process groups of their own
-            os.kill(child, signal.SIGKILL)
+        for child in children:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
         self.process.wait()
 
     @property
