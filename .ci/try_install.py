@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 USE = Path(__file__).with_name("use_extras.py")
 GROUPS = (
     "", "serve", "supervision,tables,pandas", "video,trackers", "openvino", "torch,timm,sbd,tune", "onnx,openvino,int8",
-    "ray", "wandb,mlflow,trackio",
+    "ray", "wandb,mlflow,trackio", "executorch", "ncnn,litert",
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ SCENE = str(files("protomask") / "samples" / "scene_1.jpg")
 PHOTO = str(files("protomask") / "samples" / "photo_1.jpg")
 COMMAND = str(Path(sys.executable).with_name("protomask"))
 SHAPES = "shapes"  # what finds something in the scene
-SHORT = ["--iterations", "2", "--image-size", "128", "--batch-size", "2", "--num-workers", "0", "--no-report"]
+SHORT = ["--iterations", "2", "--image-size", "128", "--batch-size", "2", "--num-workers", "0"]
 
 
 def run(*arguments: str) -> None:
@@ -124,6 +124,22 @@ def use_int8() -> None:
 
 def use_timm() -> None:
     protomask.build(SHAPES, num_classes=2, backbone="timm:resnet18", pretrained_backbone=False)
+
+
+def use_executorch() -> None:
+    run("export", SHAPES, "--format", "executorch", "--output", "shapes.pte")
+    run("predict", SCENE, "--model", "shapes.pte", "--save-dir", "on-executorch")
+
+
+def use_ncnn() -> None:
+    run("export", SHAPES, "--format", "ncnn", "--form", "candidates", "--output", "shapes.ncnn.param")
+    run("predict", SCENE, "--model", "shapes.ncnn.param", "--save-dir", "on-ncnn")
+
+
+def use_litert() -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    assert Interpreter  # what writes its files, litert-torch, has an environment of its own
 
 
 def use_sbd() -> None:

@@ -1,7 +1,10 @@
 """Bulk prediction against `predict` in one run: images/s, memory, and what kills cost.
 
     uv run --extra dev --extra ray python benchmarks/bulk.py --images 2000               some minutes
-    uv run --extra dev --extra ray python benchmarks/bulk.py --images 50000 --shard-size 500
+    uv run --extra dev --extra ray python benchmarks/bulk.py --images 50000 --shard-size 500 --model small.onnx
+
+where small.onnx is yolact_nano for images of 128 px: `protomask convert yolact_nano small.safetensors --model-options
+'{"image_size": 128}'`, then `protomask export small.safetensors --form candidates --output small.onnx`.
 
 Parts, in turn, each the command line in processes of its own: `predict` (JSON lines with run-length codes, no drawings)
 over a folder of small images, before and after all else, since machines drift; `bulk` with the local engine and with
@@ -60,6 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=positive, default=2000)
     parser.add_argument("--shard-size", type=positive, default=100)
+    parser.add_argument("--model", default="yolact_nano", help="name or exported file")
     parser.add_argument("--workers", type=positive, default=os.cpu_count())
     parser.add_argument("--kills", type=int, default=3, help="of each engine; 0 leaves that part out")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
@@ -74,9 +78,9 @@ def main() -> None:
 
 def measure(folder: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     images = write_images(folder / "images", arguments.images, arguments.seed)
-    rows = [predicted(folder, images, arguments.images)]
+    rows = [predicted(folder, images, arguments)]
     rows += [bulk(folder, images, engine, arguments) for engine in arguments.engines]
-    rows.append(predicted(folder, images, arguments.images))
+    rows.append(predicted(folder, images, arguments))
     reference = median([rows[0]["images/s"], rows[-1]["images/s"]])
     for row in rows:
         row["of predict"] = row["images/s"] / reference
@@ -101,13 +105,14 @@ def write_images(folder: Path, count: int, seed: int) -> Path:
     return folder
 
 
-def predicted(folder: Path, images: Path, count: int) -> dict[str, Any]:
+def predicted(folder: Path, images: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     output = folder / "predicted"
     shutil.rmtree(output, ignore_errors=True)
     # A broken image is failed work of `predict`: its exit code is 1.
     command = ["predict", str(images), "--recursive", "--save-dir", str(output), "--save-jsonl", "--no-save-overlay"]
-    done = run([*command, "--model", "yolact_nano"], output / "predictions.jsonl", count, codes=(0, 1))
-    return row_of("predict", done, count, exact=True)
+    command += ["--model", arguments.model]
+    done = run(command, output / "predictions.jsonl", arguments.images, codes=(0, 1))
+    return row_of("predict", done, arguments.images, exact=True)
 
 
 def bulk(folder: Path, images: Path, engine: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -150,7 +155,7 @@ def killed(folder: Path, images: Path, engine: str, seconds: float, arguments: a
 def bulk_command(images: Path, output: Path, engine: str, arguments: argparse.Namespace) -> list[str]:
     return [
         "bulk", str(images), "--recursive", "--output", str(output), "--engine", engine, "--workers",
-        str(arguments.workers), "--shard-size", str(arguments.shard_size), "--model", "yolact_nano", "--json",
+        str(arguments.workers), "--shard-size", str(arguments.shard_size), "--model", arguments.model, "--json",
     ]  # fmt: skip
 
 
