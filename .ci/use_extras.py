@@ -159,7 +159,7 @@ def use_ray() -> None:
 def use_trackers_of_runs(name: str) -> None:
     if not Path("shapes").is_dir():
         use_torch()
-    run("train", "--data", "shapes", "--weights", SHAPES, "--output", f"runs/{name}", "--trackers", name, *SHORT)
+    run("train", "--data", "shapes", "--weights", SHAPES, "--output", f"runs/{name}", "--trackers", f"[{name}]", *SHORT)
 
 
 def main() -> int:

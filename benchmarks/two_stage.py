@@ -75,10 +75,12 @@ def main() -> None:
     parser.add_argument("--backbone-weights", help="file with ImageNet weights to start from; random without")
     parser.add_argument("--batch-size", type=positive, default=4, help="images per step")
     parser.add_argument("--learning-rate", type=float, default=0.025, help="at batch size 8, of YOLACT")
-    parser.add_argument("--rcnn-learning-rate", type=float, default=0.01, help="at batch size 8, of the others")
+    parser.add_argument("--rcnn-learning-rate", type=float, default=0.01, help="of those with regions")
+    parser.add_argument("--fcis-learning-rate", type=float, default=0.03, help="of FCIS")
     parser.add_argument("--workers", type=int, default=1, help="processes that load training images")
     options = parser.parse_args()
     data = prepare(options)
+    rates = {"YOLACT": options.learning_rate, "FCIS": options.fcis_learning_rate}
     runs: dict[str, dict[str, Any]] = {}
     steps: dict[str, int] = {}
     for title, (model, fields) in ((title, MODELS[title]) for title in options.models):
@@ -89,7 +91,7 @@ def main() -> None:
             "backbone_weights": options.backbone_weights,
             "image_size": options.image_size,
             "model_options": {**fields, "backbone": options.backbone},
-            "learning_rate": options.learning_rate if model == "yolact_nano" else options.rcnn_learning_rate,
+            "learning_rate": rates.get(title, options.rcnn_learning_rate),
             "warmup_init": 0.002,
             "freeze_bn": False,
             "log_every": 10,

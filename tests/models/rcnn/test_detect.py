@@ -235,3 +235,14 @@ def test_wanted_classes_are_found_as_with_all(plain: MaskRCNN, output: RCNNOutpu
             np.testing.assert_array_equal(getattr(chosen, field), getattr(expected, field))
             np.testing.assert_array_equal(getattr(one, field), getattr(expected, field)[:1])
         assert (chosen.masks != expected.masks).mean() < 1e-3
+
+
+@pytest.mark.parametrize("classes", [1, 80])
+def test_an_untrained_network_is_undecided(classes: int) -> None:
+    network = MaskRCNN(replace(CONFIG, num_classes=classes), [f"class {number}" for number in range(classes)])
+    # Larger than what a pretrained backbone gives.
+    masks = network.mask_predictor(20 * torch.rand(2, CONFIG.fpn_channels, 14, 14))
+    class_logits, box_deltas = network.box_predictor(20 * torch.rand(2, CONFIG.head_channels))
+    assert masks.shape[1] == classes + 1
+    for tensor, most in ((masks, 0.5), (class_logits, 5), (box_deltas, 0.5)):
+        assert 0 < tensor.detach().abs().max() < most

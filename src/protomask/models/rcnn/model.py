@@ -93,6 +93,16 @@ class MaskRCNN(nn.Module):
         self.box_predictor = FastRCNNPredictor(config.head_channels, config.num_classes + 1)
         self.mask_head = MaskRCNNHeads(width, [width] * 4, 1, norm)
         self.mask_predictor = MaskRCNNPredictor(width, width, config.num_classes + 1)
+        # torchvision's masks begin with weights as large as the classes are few: with one class, training diverges.
+        layers = {
+            "box_predictor.cls_score": 0.01,
+            "box_predictor.bbox_pred": 0.001,
+            "mask_predictor.mask_fcn_logits": 0.001,
+        }
+        for name, std in layers.items():
+            layer = self.get_submodule(name)
+            nn.init.normal_(layer.get_parameter("weight"), std=std)
+            nn.init.zeros_(layer.get_parameter("bias"))
         self.mask_iou_head = (
             MaskIoUHead(width, config.num_classes, channels=width, hidden=config.head_channels)
             if config.mask_iou
