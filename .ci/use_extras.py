@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -157,6 +158,7 @@ def use_ray() -> None:
 
 
 def use_trackers_of_runs(name: str) -> None:
+    os.environ.setdefault("WANDB_MODE", "offline")  # there is no account here
     if not Path("shapes").is_dir():
         use_torch()
     run("train", "--data", "shapes", "--weights", SHAPES, "--output", f"runs/{name}", "--trackers", f"[{name}]", *SHORT)
