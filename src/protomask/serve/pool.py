@@ -134,9 +134,9 @@ class ModelPool:
         with self._changed:
             former, self._workers = self._workers, workers
             self.about = abouts[0]
+            for worker in workers:  # before anyone can end one: who ends a worker waits for its threads
+                self._serve(worker)
             self._changed.notify_all()
-        for worker in workers:
-            self._serve(worker)
         for worker in former:
             threading.Thread(target=worker.end, daemon=True).start()
         return abouts[0]
@@ -298,7 +298,7 @@ class ModelPool:
                 if self._closing or len(self._workers) >= self._options.workers:
                     break
                 self._workers.append(worker)
-            self._serve(worker)
+                self._serve(worker)
             return
         worker.kill()
 
