@@ -134,7 +134,7 @@ class ModelPool:
         with self._changed:
             former, self._workers = self._workers, workers
             self.about = abouts[0]
-            for worker in workers:  # before anyone can end one: who ends a worker waits for its threads
+            for worker in workers:
                 self._serve(worker)
             self._changed.notify_all()
         for worker in former:
@@ -204,6 +204,7 @@ class ModelPool:
             self._queue = deque(job for job in self._queue if job.is_wanted())
 
     def _serve(self, worker: _Worker) -> None:
+        """Start the threads of a worker; under the lock, because who ends a worker waits for them."""
         worker.feeders = [
             threading.Thread(target=self._feed, args=(worker, pipe), daemon=True) for pipe in worker.pipes
         ]

@@ -16,6 +16,7 @@ from protomask.models.fcis.config import BINS, BOX_STDS, GROUPS, STRIDE, FCISCon
 from protomask.models.fcis.geometry import image_geometry
 from protomask.models.fcis.proposals import ProposalHead, ProposalMaps, select_proposals
 from protomask.models.layers.backbone import build_backbone, dilate_last_stage, use_caffe_pooling, use_caffe_strides
+from protomask.models.layers.initial import begin_small
 from protomask.ops.boxes import clip_to_image, decode_deltas
 from protomask.ops.geometry import PaddedImages
 from protomask.ops.psroi import PoolGroups, bin_cells, pool_groups
@@ -120,9 +121,7 @@ class FCIS(nn.Module):
         """Initialise as the official training does."""
         layers = (self.rpn.conv, self.rpn.logits, self.rpn.box_deltas, self.narrow, self.score_maps, self.box_maps)
         for layer in layers:
-            nn.init.normal_(layer.weight, std=0.01)
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
+            begin_small(layer, std=0.01)
 
     def forward(self, images: PaddedImages) -> FCISOutput:
         """Predict; regions only in evaluation mode.

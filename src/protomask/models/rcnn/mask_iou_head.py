@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from protomask.models.layers.initial import begin_small
 from protomask.ops.losses import shared_count
 
 
@@ -45,8 +46,7 @@ class MaskIoUHead(nn.Module):
         for layer in (self.fc1, self.fc2):
             nn.init.kaiming_uniform_(layer.weight, a=1)
             nn.init.zeros_(layer.bias)
-        nn.init.normal_(self.iou.weight, mean=0, std=0.01)
-        nn.init.zeros_(self.iou.bias)
+        begin_small(self.iou, std=0.01)
 
     def forward(self, roi_features: Tensor, mask_probs: Tensor) -> Tensor:
         """Estimate.

@@ -17,6 +17,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from protomask.detection.calibration import Calibration
 from protomask.models.class_layers import ClassLayer
 from protomask.models.layers.backbone import build_backbone, use_caffe_strides
+from protomask.models.layers.initial import begin_small
 from protomask.models.rcnn.config import RCNNConfig
 from protomask.models.rcnn.geometry import image_geometry
 from protomask.models.rcnn.mask_iou_head import MaskIoUHead
@@ -100,9 +101,7 @@ class MaskRCNN(nn.Module):
             "mask_predictor.mask_fcn_logits": 0.001,
         }
         for name, std in layers.items():
-            layer = self.get_submodule(name)
-            nn.init.normal_(layer.get_parameter("weight"), std=std)
-            nn.init.zeros_(layer.get_parameter("bias"))
+            begin_small(self.get_submodule(name), std)
         self.mask_iou_head = (
             MaskIoUHead(width, config.num_classes, channels=width, hidden=config.head_channels)
             if config.mask_iou
