@@ -4,8 +4,8 @@ The rows are data: a YAML list of a name and settings of `protomask train`, by d
 script. Each row has the settings of the row before and its own on top (``model_options`` and ``augmentation`` are added
 to; a row that names a ``model`` begins without the options of the one before). What stands ``apart`` is not handed on.
 A data set may bring settings, too, as JSON behind its path; they come last. Every row is trained on every data set with
-every seed; the table has means over the seeds. Finished trainings are kept in the output folder, so the same command
-continues.
+every seed; the table has means over the seeds, and times of the first. Finished trainings are kept in the output
+folder, so the same command continues.
 
 example:
   python benchmarks/ablation_modern.py --minutes 20 --seeds 0 1 2 --start imagenet \\
@@ -68,9 +68,9 @@ def measure(name: str, settings: Mapping[str, Any], data: Path, folder: Path, op
     for seed in options.seeds:
         run = folder / f"{file_name(name)}_{seed}"
         results = train_ours(data, run, options, seed=seed, **settings)
-        if "ms" not in read_facts(run) and options.timed_images:
+        if seed == options.seeds[0] and options.timed_images and "ms" not in read_facts(run):
             images = judge.images(options.timed_images)
-            write_facts(run, ms=time_ours(run / "last.safetensors", data, run, images, options))
+            write_facts(run, ms=time_ours(run / "last.safetensors", run, images, options))
         facts = read_facts(run)
         rows.append({**judge.columns(results), "steps": facts["steps"], **facts.get("ms", {})})
         note(f"{run}: {json.dumps(rows[-1])}")

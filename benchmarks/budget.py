@@ -33,6 +33,8 @@ from protomask.inference.predictor import Predictor
 
 RUNTIMES = {"ONNX Runtime": "onnx", "OpenVINO": "xml"}
 """Ending of the file that each runs."""
+VALIDATED = 4
+"""Images in the validation at the end of each training; `Judge` looks at all."""
 SCORED = PredictOptions(score_threshold=0.3)
 """What is found while times are measured."""
 
@@ -50,7 +52,9 @@ def add_budget_options(parser: argparse.ArgumentParser) -> None:
 
 
 def prepared_data(data: str, classes: str | None, folder: Path) -> Path:
-    """A YAML that names the data set, and the only classes if any are chosen."""
+    """A YAML that names the data set, and the only classes if any are chosen. Beside it a ``training.yaml`` whose
+    validation is short: the minutes are for training.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths = open_dataset(data, classes=None if classes is None else classes.split(","))
     content: dict[str, Any] = {"exif_orientation": paths.orientation}
@@ -60,6 +64,14 @@ def prepared_data(data: str, classes: str | None, folder: Path) -> Path:
         content["classes"] = list(paths.classes)
     file = folder / "data.yaml"
     file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    few = json.loads(Path(content["val_annotations"]).read_text(encoding="utf-8"))
+    few["images"] = few["images"][:VALIDATED]
+    kept = {image["id"] for image in few["images"]}
+    few["annotations"] = [one for one in few["annotations"] if one["image_id"] in kept]
+    short = folder / "few.json"
+    short.write_text(json.dumps(few), encoding="utf-8")
+    training = yaml.safe_dump({**content, "val_annotations": str(short.resolve())})
+    (folder / "training.yaml").write_text(training, encoding="utf-8")
     return file
 
 
@@ -84,7 +96,9 @@ def train_ours(data: Path, folder: Path, options: argparse.Namespace, *, seed: i
             **settings,
         }
         started = perf_counter()
-        result = protomask.train(str(data), output=folder, reporter=Lines(folder.name), **config)
+        result = protomask.train(
+            str(data.with_name("training.yaml")), output=folder, reporter=Lines(folder.name), **config
+        )
         if result.interrupted:
             raise SystemExit("stopped; the same command continues")
         save_results(result.last_weights, data, results, config["max_detections"])
@@ -139,13 +153,13 @@ class Judge:
         return [self.dataset.image_path(index) for index in range(min(count, len(self.dataset)))]
 
 
-def export_ours(weights: Path, data: Path, folder: Path) -> dict[str, Path]:
+def export_ours(weights: Path, images: Sequence[Path], folder: Path) -> dict[str, Path]:
     """The exported file that each runtime runs; one that does not agree with the model is left out, and said."""
     files = {name: folder / f"model.{ending}" for name, ending in RUNTIMES.items()}
     for file in files.values():
         if not file.is_file():
             try:
-                protomask.export(weights, file, data=data, verify_images=4)
+                protomask.export(weights, file, images=images[:4])
             except ExportError as error:
                 note(f"{file}: no times, {error}")
     return {name: file for name, file in files.items() if file.is_file()}
@@ -172,11 +186,9 @@ def time_files(run: Callable[[Path], None], images: Sequence[Path], rounds: int)
     return median(spent)
 
 
-def time_ours(
-    weights: Path, data: Path, folder: Path, images: Sequence[Path], options: argparse.Namespace
-) -> dict[str, float]:
+def time_ours(weights: Path, folder: Path, images: Sequence[Path], options: argparse.Namespace) -> dict[str, float]:
     """Milliseconds per image in each runtime."""
-    files = export_ours(weights, data, folder)
+    files = export_ours(weights, images, folder)
     return {
         f"{name} ms": time_predictor(protomask.load(file, threads=options.threads), images, options.rounds)
         for name, file in files.items()

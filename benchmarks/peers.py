@@ -71,7 +71,7 @@ class Peers:
         settings = {"recipe": self.options.recipe, **json.loads(more or "{}"), "model": name}
         results = train_ours(self.data, folder, self.options, seed=seed, **settings)
         if "ms" not in read_facts(folder):
-            write_facts(folder, ms=time_ours(folder / "last.safetensors", self.data, folder, self.images, self.options))
+            write_facts(folder, ms=time_ours(folder / "last.safetensors", folder, self.images, self.options))
         return results
 
     def torchvision(self, seed: int, folder: Path) -> Path:
