@@ -47,7 +47,6 @@ def test_every_pixel_is_that_of_the_interpolated_grid(
 ) -> None:
     if chunks:
         monkeypatch.setattr(fine, "_STRIP", 3 * size[0])
-        monkeypatch.setattr(fine, "_PIXELS_AT_ONCE", 5)
     logits = np.random.default_rng(size[0]).normal(0, 3, (9, 11)).astype(np.float32)
     dense = matrix(9, size[0]) @ logits.astype(np.float64) @ matrix(11, size[1]).T
     found = pixels_of(logits, size, (0, 0, size[1], size[0]))
@@ -74,3 +73,12 @@ def test_full_and_empty_masks() -> None:
     assert pixels_of(full, (10, 10), (0, 0, 10, 10)).all()
     assert not pixels_of(-full, (10, 10), (0, 0, 10, 10)).any()
     assert not pixels_of(full, (10, 10), (5, 5, 5, 9)).any()
+
+
+def test_what_a_diverged_network_gives_stays_where_it_is() -> None:
+    logits = np.full((20, 20), -1, dtype=np.float32)
+    logits[2, 2], logits[2, 3], logits[3, 2] = np.nan, np.inf, -np.inf
+    logits[12:16, 12:16] = 9
+    found = pixels_of(logits, (20, 20), (0, 0, 20, 20))
+    assert found[12:16, 12:16].all()
+    assert not found[6:10].any()

@@ -3,7 +3,7 @@
 Probabilities level off at 0 and 1, so a straight line between two of them crosses a half too near to the uncertain one.
 Logits do not: a linear combination of prototypes can be interpolated before the sigmoid as if the prototypes had been
 evaluated at every pixel. Here they are interpolated bicubically (Keys 1981, a = -0.5), which follows curved outlines
-between the cells. Only the squares between cells in which the sign can change are looked at, a few pixels at a time.
+between the cells. The weights of a row of pixels do not depend on its column, so two products of matrices do it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from protomask.masks.runs import Runs, mask_runs, move_runs
 
 REACH = 2
 """Cells beyond a pixel, on each side, that decide about it."""
-_PIXELS_AT_ONCE = 1 << 16
-"""Evaluated together."""
+_FAR = 1e38
+"""What stands for an infinite logit."""
 _STRIP = 1 << 20
 """Pixels of a mask that are held as an array at a time."""
 
@@ -41,14 +41,14 @@ def fine_runs(
     left, top, right, bottom = crop
     if right <= left or bottom <= top or window.probs.size == 0:
         return np.zeros((0, 2), dtype=np.int64)
-    logits = np.pad(window.probs, REACH, mode="edge").astype(np.float64)
-    y = np.clip(rows.positions[top:bottom] - window.top, -1, window.probs.shape[0]) + REACH
-    x = np.clip(columns.positions[left:right] - window.left, -1, window.probs.shape[1]) + REACH
-    states = _states(logits)
+    # A network that has diverged gives anything, and a product would spread it over the whole mask.
+    logits = np.nan_to_num(window.probs.astype(np.float64), posinf=_FAR, neginf=-_FAR)
+    down = _interpolation(rows.positions[top:bottom] - window.top, logits.shape[0]) @ logits
+    x = columns.positions[left:right] - window.left
     step = max(1, _STRIP // (bottom - top))
     parts = []
     for start in range(0, len(x), step):
-        mask = _strip(logits, states, y, x[start : start + step])
+        mask = down @ _interpolation(x[start : start + step], logits.shape[1]).T > 0
         parts.append(move_runs(mask_runs(mask), bottom - top, left=left + start, top=top, frame_height=height))
     runs = np.concatenate(parts)
     # Strips may touch where the mask is as high as the frame.
@@ -56,35 +56,15 @@ def fine_runs(
     return np.stack([np.delete(runs[:, 0], joined + 1), np.delete(runs[:, 1], joined)], axis=1)
 
 
-def _states(logits: NDArray[np.float64]) -> NDArray[np.int8]:
-    """State of each square between four cells: 1 if all cells that decide are above zero, 0 if none is, else -1."""
-    low, high = logits, logits
-    for axis in (0, 1):
-        shifted = [np.roll(low, -shift, axis=axis) for shift in (-1, 0, 1, 2)]
-        low = np.minimum.reduce(shifted)
-        high = np.maximum.reduce([np.roll(high, -shift, axis=axis) for shift in (-1, 0, 1, 2)])
-    return np.where(low > 0, 1, np.where(high > 0, -1, 0)).astype(np.int8)
-
-
-def _strip(
-    logits: NDArray[np.float64], states: NDArray[np.int8], y: NDArray[np.float32], x: NDArray[np.float32]
-) -> NDArray[np.bool_]:
-    """(len(y), len(x)) bool mask."""
-    cell_y, cell_x = np.floor(y).astype(np.int64), np.floor(x).astype(np.int64)
-    state = states[cell_y[:, None], cell_x]
-    mask = state > 0
-    open_y, open_x = np.nonzero(state < 0)
-    weights_y, weights_x = _weights(y - cell_y), _weights(x - cell_x)
-    for start in range(0, len(open_y), _PIXELS_AT_ONCE):
-        at_y, at_x = open_y[start : start + _PIXELS_AT_ONCE], open_x[start : start + _PIXELS_AT_ONCE]
-        value = np.zeros(len(at_y))
-        for down in range(4):
-            line = np.zeros(len(at_y))
-            for across in range(4):
-                line += weights_x[at_x, across] * logits[cell_y[at_y] + down - 1, cell_x[at_x] + across - 1]
-            value += weights_y[at_y, down] * line
-        mask[at_y, at_x] = value > 0
-    return mask
+def _interpolation(positions: NDArray[np.float32], cells: int) -> NDArray[np.float64]:
+    """(P, cells) weights of the cells for P positions; beyond the edge, its cell is repeated."""
+    positions = positions.clip(-1, cells)
+    before = np.floor(positions).astype(np.int64)
+    weights = np.zeros((len(positions), cells))
+    line = np.arange(len(positions))
+    for place, share in enumerate(_weights(positions - before).T):
+        weights[line, (before + place - 1).clip(0, cells - 1)] += share
+    return weights
 
 
 def _weights(share: NDArray[np.floating]) -> NDArray[np.float64]:

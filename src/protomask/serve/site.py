@@ -100,7 +100,7 @@ def _metadata(path: Path) -> dict[str, Any]:
     rule = None if info.rule is None else info.rule.settle(PredictOptions())
     if rule is not None and rule.nms not in _NMS:
         raise ConfigError(f"nms: expected {', '.join(_NMS)} for a page, {path} has {rule.nms}")
-    plain = {"overlap": "box_iou", "crop": "box", "crop_margin": 0.0, "edges": "grid"}
+    plain = {"overlap": "box_iou", "crop": "box", "crop_margin": 0.0}
     for name, value in plain.items() if rule is not None else ():
         if getattr(rule, name) != value:
             raise ConfigError(f"{name}: expected {value} for a page, {path} has {getattr(rule, name)}")

@@ -1,6 +1,8 @@
 /** From the outputs of an exported file to an answer like the server's. */
 import { calibrated, rawThreshold } from "./calibration.js";
-import { assemble, cut, interpolateRuns, PASTE_THRESHOLDS, regionLine, resizedLine } from "./masks.js";
+import {
+  assemble, assembleLogits, cropPixels, cut, fineRuns, interpolateRuns, PASTE_THRESHOLDS, REACH, regionLine, resizedLine,
+} from "./masks.js";
 import { suppress } from "./nms.js";
 import { codeOf } from "./rle.js";
 
@@ -48,6 +50,13 @@ function ofCandidates(outputs, { rule, class_names: names }, [height, width], sc
   const grid = prototypes.dims.slice(1);
   const [rows, columns] = [resizedLine(grid[0], height), resizedLine(grid[1], width)];
   const count = grid[2];
+  const coarse = (weights, box) => interpolateRuns(assemble(prototypes.data, grid, weights, box), rows, columns, height);
+  const fine = (weights, box) => {
+    const [left, right] = cropPixels(box[0], box[2], grid[1], width);
+    const [top, bottom] = cropPixels(box[1], box[3], grid[0], height);
+    const window = assembleLogits(prototypes.data, grid, weights, box, 1 + REACH);
+    return fineRuns(window, rows, columns, [left, top, right, bottom], height);
+  };
   return suppress(found.boxes, found.scores, names.length, rule, scoreThreshold).map(({ label, box, score }) => {
     const anchor = found.anchors[box];
     const relative = found.boxes.subarray(4 * box, 4 * box + 4);
@@ -57,7 +66,7 @@ function ofCandidates(outputs, { rule, class_names: names }, [height, width], sc
       score,
       maskScore: null,
       box: relative.map((side, place) => side * (place % 2 ? height : width)),
-      runs: () => interpolateRuns(assemble(prototypes.data, grid, weights, relative), rows, columns, height),
+      runs: () => (rule.edges === "pixels" ? fine : coarse)(weights, relative),
     };
   });
 }

@@ -66,12 +66,19 @@ function continuousLine(low, high, cells, pixels) {
  * @param {ArrayLike<number>} weights (count,)
  * @param {ArrayLike<number>} box relative to the image
  */
-export function assemble(grid, [height, width, count], weights, box) {
+export function assemble(grid, shape, weights, box) {
+  const window = assembleLogits(grid, shape, weights, box, 1);
+  window.probs = window.probs.map((logit) => 1 / (1 + Math.exp(-logit)));
+  return window;
+}
+
+/** The same before the sigmoid, with so many cells beyond the box. */
+export function assembleLogits(grid, [height, width, count], weights, box, padding) {
   const edge = (value, limit) => (Number.isNaN(value) ? 0 : Math.min(Math.max(Math.ceil(value), 0), limit));
   const [x1, y1, x2, y2] = [fround(box[0] * width), fround(box[1] * height), fround(box[2] * width), fround(box[3] * height)];
-  const [left, top] = [edge(fround(Math.min(x1, x2) - 1), width), edge(fround(Math.min(y1, y2) - 1), height)];
-  const right = Math.max(left, edge(fround(Math.max(x1, x2) + 1), width));
-  const bottom = Math.max(top, edge(fround(Math.max(y1, y2) + 1), height));
+  const [left, top] = [edge(fround(Math.min(x1, x2) - padding), width), edge(fround(Math.min(y1, y2) - padding), height)];
+  const right = Math.max(left, edge(fround(Math.max(x1, x2) + padding), width));
+  const bottom = Math.max(top, edge(fround(Math.max(y1, y2) + padding), height));
   const probs = new Float32Array((bottom - top) * (right - left));
   let cell = 0;
   for (let row = top; row < bottom; row += 1) {
@@ -79,7 +86,7 @@ export function assemble(grid, [height, width, count], weights, box) {
       let sum = 0;
       const place = (row * width + column) * count;
       for (let index = 0; index < count; index += 1) sum += grid[place + index] * weights[index];
-      probs[cell++] = 1 / (1 + Math.exp(-sum));
+      probs[cell++] = sum;
     }
   }
   return { top, left, height: bottom - top, width: right - left, probs };
@@ -143,6 +150,69 @@ export function interpolateRuns(window, rows, columns, frameHeight, threshold = 
     }
   }
   return runs;
+}
+
+/** Cells beyond a pixel, on each side, that decide about it in `fineRuns`. */
+export const REACH = 2;
+
+/**
+ * Pixels whose logit, interpolated bicubically (Keys 1981, a = -0.5), is above zero.
+ * @param {object} window logits of `assembleLogits`; beyond it they are those of its edge
+ * @param {{first: number, positions: Float32Array}} rows
+ * @param {{first: number, positions: Float32Array}} columns
+ * @param {number[]} crop left, top, right and bottom of the pixels that may belong to the mask
+ * @param {number} frameHeight of the image, pixels
+ * @returns {number[]} runs, see rle.js
+ */
+export function fineRuns({ top, left, height, width, probs }, rows, columns, [first, from, last, to], frameHeight) {
+  const runs = [];
+  if (height === 0 || width === 0 || to <= from) return runs;
+  const down = taps(rows.positions.subarray(from, to), top, height);
+  const across = taps(columns.positions.subarray(first, last), left, width);
+  const line = new Float64Array(height);
+  for (let column = 0; column < last - first; column += 1) {
+    for (let row = 0; row < height; row += 1) line[row] = sumOf(across, column, probs, row * width);
+    const start = (first + column) * frameHeight + from;
+    for (let row = 0; row < to - from; row += 1) {
+      if (sumOf(down, row, line, 0) > 0) addRun(runs, start + row, start + row + 1);
+    }
+  }
+  return runs;
+}
+
+function sumOf({ cells, shares }, place, values, offset) {
+  let sum = 0;
+  for (let tap = 4 * place; tap < 4 * place + 4; tap += 1) sum += shares[tap] * values[offset + cells[tap]];
+  return sum;
+}
+
+/** The four cells that decide about each position, with their shares; beyond the edge, its cell is repeated. */
+function taps(positions, first, count) {
+  const cells = new Int32Array(4 * positions.length);
+  const shares = new Float64Array(4 * positions.length);
+  positions.forEach((position, index) => {
+    const inside = Math.min(Math.max(position - first, -1), count);
+    const before = Math.floor(inside);
+    const t = inside - before;
+    shares.set(
+      [
+        -0.5 * t + t ** 2 - 0.5 * t ** 3,
+        1 - 2.5 * t ** 2 + 1.5 * t ** 3,
+        0.5 * t + 2 * t ** 2 - 1.5 * t ** 3,
+        -0.5 * t ** 2 + 0.5 * t ** 3,
+      ],
+      4 * index,
+    );
+    for (let tap = 0; tap < 4; tap += 1) cells[4 * index + tap] = Math.min(Math.max(before + tap - 1, 0), count - 1);
+  });
+  return { cells, shares };
+}
+
+/** Pixels on one axis between two sides of a box, relative to the image, and half a cell beyond. */
+export function cropPixels(low, high, cells, pixels) {
+  const [near, far] = [Math.min(low, high) || 0, Math.max(low, high) || 0];
+  const limit = (value) => Math.min(Math.max(value, 0), pixels);
+  return [limit(Math.floor((near - 0.5 / cells) * pixels)), limit(Math.ceil((far + 0.5 / cells) * pixels))];
 }
 
 function addRun(runs, start, stop) {

@@ -45,29 +45,44 @@ function roundHalfEven(value) {
 
 const METHODS = { pillow, opencv, bilinear };
 
-/** Pillow's filter BILINEAR: whole numbers, columns first, each pass rounded. */
-function pillow({ width, height, data, step }, newHeight, newWidth) {
-  const wide = new Uint8Array(height * newWidth * 3);
+/** Pillow's filter BILINEAR: whole numbers, each pass rounded. The order of the passes is that of Pillow 13. */
+function pillow(image, newHeight, newWidth) {
+  const { width, height } = image;
+  const columnsFirst = newHeight < height && height - newHeight > 2 * (width - newWidth);
+  if (columnsFirst) return resizeRows(resizeColumns(image, newHeight), newWidth);
+  return resizeColumns(resizeRows(image, newWidth), newHeight);
+}
+
+/** Every row to another width. */
+function resizeRows({ width, height, data, step }, newWidth) {
+  const done = new Uint8Array(height * newWidth * 3);
   eachTap(width, newWidth, (target, first, weights) => {
     for (let row = 0; row < height; row += 1) {
       for (let channel = 0; channel < 3; channel += 1) {
         let sum = 1 << 21;
         let place = (row * width + first) * step + channel;
         for (let tap = 0; tap < weights.length; tap += 1, place += step) sum += data[place] * weights[tap];
-        wide[(row * newWidth + target) * 3 + channel] = sum >> 22;
+        done[(row * newWidth + target) * 3 + channel] = sum >> 22;
       }
     }
   });
-  const done = new Uint8Array(newHeight * newWidth * 3);
-  const line = newWidth * 3;
+  return { width: newWidth, height, data: done, step: 3 };
+}
+
+/** Every column to another height. */
+function resizeColumns({ width, height, data, step }, newHeight) {
+  const done = new Uint8Array(newHeight * width * 3);
   eachTap(height, newHeight, (target, first, weights) => {
-    for (let column = 0; column < line; column += 1) {
-      let sum = 1 << 21;
-      for (let tap = 0; tap < weights.length; tap += 1) sum += wide[(first + tap) * line + column] * weights[tap];
-      done[target * line + column] = sum >> 22;
+    for (let column = 0; column < width; column += 1) {
+      for (let channel = 0; channel < 3; channel += 1) {
+        let sum = 1 << 21;
+        let place = (first * width + column) * step + channel;
+        for (let tap = 0; tap < weights.length; tap += 1, place += width * step) sum += data[place] * weights[tap];
+        done[(target * width + column) * 3 + channel] = sum >> 22;
+      }
     }
   });
-  return { width: newWidth, height: newHeight, data: done };
+  return { width, height: newHeight, data: done, step: 3 };
 }
 
 /** For each target pixel the first source pixel and the weights from there on, in 2^-22. */
