@@ -39,6 +39,7 @@ REMEDIES: dict[str, dict[str, Any]] = {
     "crop_margin=0.1": {"crop_margin": 0.1},
     "crop=component crop_margin=0.1": {"crop": "component", "crop_margin": 0.1},
     "crop=none": {"crop": "none"},
+    "edges=grid": {"edges": "grid"},
     "edges=pixels": {"edges": "pixels"},
     "edges=pixels crop=component": {"edges": "pixels", "crop": "component"},
     "score_threshold=0.3": {"score_threshold": 0.3},

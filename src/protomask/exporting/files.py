@@ -99,6 +99,8 @@ def export(
     )  # fmt: skip
     _check(predictor, images, calibration)
     network, int8 = predictor.network, calibration is not None
+    if form == "detections" and options.edges is None and getattr(network.config, "edges", "grid") != "grid":
+        options = options.replace(edges="grid")  # its masks are grids
     config = family_of(network.config).settle(network.config, options)
     record = export_graph(config)
     check_static(kind, config, form)

@@ -141,14 +141,15 @@ def everyday() -> ProtoConfig:
 
 def shapes() -> ProtoConfig:
     """`protomask_n` for the scenes of `protomask data synth`; trained on parts of 256 px of enlarged scenes."""
-    return protomask_n().replace(name="shapes", num_classes=len(SHAPE_CLASS_NAMES), image_size=512)
+    return protomask_n().replace(name="shapes", num_classes=len(SHAPE_CLASS_NAMES), image_size=512, edges="pixels")
 
 
 def nuclei() -> ProtoConfig:
     """`protomask_n` for microscopy images with hundreds of small nuclei; trained on parts of 320 px."""
     return protomask_n().replace(
-        name="nuclei", num_classes=1, image_size=640, nms="batched", max_candidates=2000, max_detections=400
-    )
+        name="nuclei", num_classes=1, image_size=832, nms="batched", max_candidates=2000, max_detections=400,
+        edges="pixels",
+    )  # fmt: skip
 
 
 def protomask_s() -> ProtoConfig:
