@@ -142,7 +142,7 @@ def test_every_option_works_without_pytorch_as_it_does_with_it(
     assert in_onnx.limits(settled) == in_torch.limits(settled)
     expected = in_torch.predict(strips, settled)
     for one, other in zip(in_onnx.predict(strips, settled), expected, strict=True):
-        if name != "nuclei":  # the lowest scores are all the same number, and their order a matter of rounding
+        if name in ("everyday", "shapes"):  # the lowest scores are one number, and their order a matter of rounding
             one, other = one[one.scores > 0.05], other[other.scores > 0.05]
         check_same(one, other)
     if name != "everyday":
