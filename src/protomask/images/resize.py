@@ -20,7 +20,7 @@ _COEFFICIENT_ONE = 1 << 11  # OpenCV's INTER_RESIZE_COEF_SCALE: shares of a pixe
 
 
 def resize_pillow(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize by Pillow with its ``BILINEAR`` filter, which antialiases when it shrinks an image.
+    """Resize by Pillow with its ``BILINEAR`` filter, which antialiases when it shrinks an image; rows first.
 
     Args:
         image: (H, W, 3) uint8, any order of channels.
@@ -40,7 +40,9 @@ def resize_pillow(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np
         return image
     # Pillow calls any three channels RGB.
     picture = Image.fromarray(np.ascontiguousarray(image))
-    return np.array(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    # In two calls, because the order is Pillow's own choice since 13, and each pass rounds.
+    wide = picture.resize((size[1], picture.height), Image.Resampling.BILINEAR)
+    return np.array(wide.resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 
 def resize_opencv(image: NDArray[np.uint8], size: tuple[int, int], *, scale: float | None = None) -> NDArray[np.uint8]:

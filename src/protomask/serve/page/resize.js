@@ -45,11 +45,8 @@ function roundHalfEven(value) {
 
 const METHODS = { pillow, opencv, bilinear };
 
-/** Pillow's filter BILINEAR: whole numbers, each pass rounded. The order of the passes is that of Pillow 13. */
+/** Pillow's filter BILINEAR: whole numbers, rows first, each pass rounded. */
 function pillow(image, newHeight, newWidth) {
-  const { width, height } = image;
-  const columnsFirst = newHeight < height && height - newHeight > 2 * (width - newWidth);
-  if (columnsFirst) return resizeRows(resizeColumns(image, newHeight), newWidth);
   return resizeColumns(resizeRows(image, newWidth), newHeight);
 }
 
