@@ -301,6 +301,15 @@ def test_every_kind_of_graph_can_be_written(
 
 
 @pytest.mark.slow
+def test_outlines_of_a_file_of_detections_come_from_the_grid(tmp_path: Path) -> None:
+    model, path = tiny_yolact(edges="pixels"), tmp_path / "tiny.onnx"
+    with pytest.raises(ConfigError, match=r"edges: expected grid in an exported file of detections, got pixels"):
+        export(model, path, images=IMAGES, options=PredictOptions(edges="pixels"))
+    export(model, path, images=IMAGES)
+    check_close(load_exported(path).predict(IMAGES[1]), model.predict(IMAGES[1], PredictOptions(edges="grid")))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_eight_bits_find_nearly_the_same(model: TorchPredictor, suffix: str, tmp_path: Path) -> None:
     pytest.importorskip("nncf")

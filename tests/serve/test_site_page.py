@@ -23,6 +23,7 @@ from playwright.sync_api import Browser, Page, expect
 import protomask
 from onnx_files import CANDIDATES, DETECTIONS, RULE, SIDE, detections, write_candidates, write_detections
 from protomask.detection.calibration import Calibration, ScoreCurve
+from protomask.detection.options import NMS_MODES
 from protomask.masks.rle import decode_rle
 from protomask.runtimes.info import FixedInput, ShortSideInput
 from protomask.runtimes.shipped import SAMPLES
@@ -69,7 +70,7 @@ def detection_files(folder: Path) -> dict[str, Path]:
         DETECTIONS.replace(input=fixed, calibration=calibration),
         detections((SIDE, SIDE), masks=soft, **scores),
     )
-    for nms in ("fast", "cross_class_fast", "batched"):
+    for nms in NMS_MODES:
         by_name[nms] = write_candidates(
             folder / f"{nms}.onnx",
             CANDIDATES.replace(rule=RULE.replace(nms=nms, clip_boxes=nms == "batched")),
@@ -140,9 +141,7 @@ def test_samples_give_what_python_gives(page: Page, record_property: Callable[[s
 
 
 @pytest.mark.parametrize("size", [(32, 32), (75, 100), (300, 41)])
-@pytest.mark.parametrize(
-    "name", ["grid", "region", "continuous", "pixels", "calibrated", "fast", "cross_class_fast", "batched", "edges"]
-)
+@pytest.mark.parametrize("name", ["grid", "region", "continuous", "pixels", "calibrated", *NMS_MODES, "edges"])
 def test_every_form_gives_what_python_gives(
     page: Page, models: dict[str, Path], name: str, size: tuple[int, int]
 ) -> None:

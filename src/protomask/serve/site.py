@@ -28,7 +28,6 @@ WEBGPU_FILES = ("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "or
 _SITE = "page/site.json"
 _SHOWN = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
 _MOST_SAMPLES = 12
-_NMS = ("fast", "cross_class_fast", "batched")
 
 
 def write_site(
@@ -98,8 +97,6 @@ def _metadata(path: Path) -> dict[str, Any]:
     """What the page must know of a file, with every default settled."""
     info = read_info(path)
     rule = None if info.rule is None else info.rule.settle(PredictOptions())
-    if rule is not None and rule.nms not in _NMS:
-        raise ConfigError(f"nms: expected {', '.join(_NMS)} for a page, {path} has {rule.nms}")
     plain = {"overlap": "box_iou", "crop": "box", "crop_margin": 0.0}
     for name, value in plain.items() if rule is not None else ():
         if getattr(rule, name) != value:

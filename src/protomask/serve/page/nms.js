@@ -1,6 +1,8 @@
 /** Non-maximum suppression as the package's Python does it. Boxes are Float32Array, four numbers each. */
 
 const { fround } = Math;
+const SOFT_MIN_SCORE = 0.001;
+const SOFT_SIGMA = 0.5;
 
 /**
  * Pairs (class, box) by falling score; ties go to the lower class, then to the lower box.
@@ -16,7 +18,12 @@ function ranked(scores, classes, threshold) {
       if (score > threshold) pairs.push({ label, box, score });
     }
   }
-  return pairs.sort((one, other) => other.score - one.score || one.label - other.label || one.box - other.box);
+  return pairs.sort(order);
+}
+
+/** Negative if a pair comes before another: by score, then the lower class, then the lower box. */
+function order(one, other) {
+  return other.score - one.score || one.label - other.label || one.box - other.box;
 }
 
 /** IoU of two boxes; NaN where both are empty. */
@@ -43,6 +50,7 @@ export function suppress(boxes, scores, classes, rule, scoreThreshold) {
   if (rule.nms === "fast") return fast(boxes, scores, classes, rule, scoreThreshold);
   if (rule.nms === "cross_class_fast") return crossClassFast(boxes, scores, classes, rule);
   if (rule.nms === "batched") return greedy(boxes, scores, classes, rule, scoreThreshold);
+  if (rule.nms === "soft_linear" || rule.nms === "soft_gaussian") return soft(boxes, scores, classes, rule, scoreThreshold);
   throw new Error(`This page cannot run NMS of the kind ${rule.nms}.`);
 }
 
@@ -101,4 +109,40 @@ function greedy(boxes, scores, classes, rule, scoreThreshold) {
     if (kept.length >= rule.max_detections) break;
   }
   return kept;
+}
+
+/** Each class by itself; what overlaps a better one loses score. In pixels of the network, and in double precision. */
+function soft(boxes, scores, classes, rule, scoreThreshold) {
+  const pixels = boxes.map((side) => fround(side * rule.input_side));
+  const threshold = Math.max(rule.candidate_threshold, scoreThreshold);
+  const remaining = Array.from({ length: classes }, () => []);
+  for (const pair of ranked(scores, classes, fround(threshold))) remaining[pair.label].push(pair);
+  const kept = [];
+  while (kept.length < rule.max_detections) {
+    let best = null;
+    for (const pair of remaining.flat()) {
+      if (best === null || order(pair, best) < 0) best = pair;
+    }
+    if (best === null || best.score < SOFT_MIN_SCORE) break;
+    kept.push({ ...best, score: fround(best.score) });
+    const others = remaining[best.label].filter((pair) => pair !== best);
+    for (const pair of others) pair.score *= decay(overlap(pixels, best.box, pair.box), rule);
+    remaining[best.label] = others;
+  }
+  return kept.filter((pair) => pair.score > fround(scoreThreshold));
+}
+
+function decay(common, rule) {
+  if (rule.nms === "soft_gaussian") return Math.exp(-(common ** 2) / SOFT_SIGMA);
+  return common > rule.iou_threshold ? 1 - common : 1;
+}
+
+/** IoU of two boxes in double precision; 0 where both are empty. */
+function overlap(boxes, one, other) {
+  const [a, b] = [boxes.subarray(4 * one, 4 * one + 4), boxes.subarray(4 * other, 4 * other + 4)];
+  const width = Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0]));
+  const height = Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));
+  const area = (box) => (box[2] - box[0]) * (box[3] - box[1]);
+  const union = area(a) + area(b) - width * height;
+  return union > 0 ? (width * height) / union : 0;
 }
