@@ -201,8 +201,11 @@ def test_mask_scores_are_shown_and_filtered(browser: Browser, address: str) -> N
 
 def test_a_broken_image_is_named(browser: Browser, address: str, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no image")
-    page = browser.new_page()
-    page.goto(address)
+    page, held = browser.new_page(), []
+    page.route("**/site.json", lambda route: held.append(route))
+    with page.expect_request("**/site.json"):
+        page.goto(address)
     page.locator("#files").set_input_files(tmp_path / "broken.jpg")
+    held[0].continue_()  # even a page that was not ready when the file was chosen
     expect(page.get_by_role("alert")).to_have_text("broken.jpg: this browser cannot read the image.", timeout=60_000)
     page.close()

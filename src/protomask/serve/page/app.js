@@ -18,6 +18,8 @@ let pointed = null; // an instance under the pointer
 let pinned = null; // an instance that was clicked
 let announcing = 0;
 let announced = "";
+let begin;
+const begun = new Promise((resolve) => (begin = resolve)); // the models are known
 
 const panel = new Panel(refresh, focusOn);
 const viewer = new Viewer(byId("frame"), byId("canvas"), draw, pointAt);
@@ -306,16 +308,20 @@ function complain(text) {
 
 // Controls
 
-function take(files) {
+async function take(files) {
   const images = [...files].filter((file) => file.type.startsWith("image/") || /\.(jpe?g|png|tiff?|webp|bmp|jp2)$/i.test(file.name));
+  await begun;
   if (images.length === 0) complain("Expected image files.");
   else addItems(images);
 }
 
-byId("files").addEventListener("change", (event) => {
-  take(event.target.files);
-  event.target.value = "";
-});
+function takeChosen() {
+  take(byId("files").files);
+  byId("files").value = "";
+}
+
+byId("files").addEventListener("change", takeChosen);
+if (byId("files").files.length) takeChosen(); // by somebody who was faster than this script
 document.addEventListener("paste", (event) => {
   if (event.clipboardData.files.length) take(event.clipboardData.files);
 });
@@ -413,3 +419,4 @@ for (const address of site.samples) {
   byId("items").append(entry);
 }
 document.documentElement.dataset.ready = "true";
+begin();
