@@ -25,6 +25,7 @@ from protomask.structures.instances import Instances
 
 Floats = NDArray[np.float32]
 NAMES = ("a", "b", "c")
+ARRAYS = ("rows", "boxes", "labels", "class_scores")
 RULE = PrototypeRule(max_detections=30, max_candidates=80, input_side=64)
 
 
@@ -44,12 +45,12 @@ def softmax(logits: Floats) -> Floats:
 
 
 def assert_same(got: Kept, wanted: Kept) -> None:
-    for name, one, other in zip(Kept._fields, got, wanted, strict=True):
-        np.testing.assert_array_equal(one, other, err_msg=name)
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(got, name), getattr(wanted, name), err_msg=name)
 
 
 def some_of(kept: Kept, chosen: Any) -> Kept:
-    return Kept(*(field[chosen] for field in kept))
+    return Kept(**{name: getattr(kept, name)[chosen] for name in ARRAYS})
 
 
 # What the caller chooses, and what follows from it
@@ -183,7 +184,7 @@ def test_nothing_found(nms: NmsMode) -> None:
     logits, boxes = candidates()
     logits[:, 0] = 60
     for kept in (detect(logits, boxes, rule), detect(logits[:0], boxes[:0], rule)):
-        assert [len(field) for field in kept] == [0, 0, 0, 0]
+        assert [len(getattr(kept, name)) for name in ARRAYS] == [0, 0, 0, 0]
         assert kept.boxes.shape == (0, 4)
 
 

@@ -84,7 +84,7 @@ def test_a_file_says_what_it_is(exported: ExportedPredictor) -> None:
     assert info.protomask_version == protomask.__version__
     assert json.loads(info.to_json())["thresholds"] == {
         "nms": "fast", "overlap": "box_iou", "iou_threshold": 0.5, "candidate_threshold": 0.0, "max_detections": 100,
-        "crop": "box", "crop_margin": 0.0, "edges": "grid",
+        "duplicates": "drop", "crop": "box", "crop_margin": 0.0, "edges": "grid",
     }  # fmt: skip
 
 
@@ -301,12 +301,19 @@ def test_every_kind_of_graph_can_be_written(
 
 
 @pytest.mark.slow
-def test_outlines_of_a_file_of_detections_come_from_the_grid(tmp_path: Path) -> None:
-    model, path = tiny_yolact(edges="pixels"), tmp_path / "tiny.onnx"
-    with pytest.raises(ConfigError, match=r"edges: expected grid in an exported file of detections, got pixels"):
-        export(model, path, images=IMAGES, options=PredictOptions(edges="pixels"))
+@pytest.mark.parametrize(("name", "refused", "plain"), [("edges", "pixels", "grid"), ("duplicates", "average", "drop")])
+def test_a_file_of_detections_leaves_out_what_graphs_cannot_do(
+    name: str, refused: str, plain: Any, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {name: refused}
+    model, path = tiny_yolact(**changes), tmp_path / "tiny.onnx"
+    with pytest.raises(
+        ConfigError, match=rf"{name}: expected {plain} in an exported file of detections, got {refused}"
+    ):
+        export(model, path, images=IMAGES, options=PredictOptions(**changes))
     export(model, path, images=IMAGES)
-    check_close(load_exported(path).predict(IMAGES[1]), model.predict(IMAGES[1], PredictOptions(edges="grid")))
+    asked = PredictOptions().replace(**{name: plain})
+    check_close(load_exported(path).predict(IMAGES[1]), model.predict(IMAGES[1], asked))
 
 
 @pytest.mark.slow

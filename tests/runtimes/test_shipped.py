@@ -104,6 +104,8 @@ OPTIONS: list[dict[str, Any]] = [
     {"crop": "component", "crop_margin": 0.1},
     {"crop": "none", "score_threshold": 0.6},
     {"edges": "pixels"},
+    {"duplicates": "average"},
+    {"duplicates": "drop", "nms": "batched"},
     {"exclusive": "depth"},
     {"nms": "batched", "iou_threshold": 0.8},
     {"max_detections": 3},

@@ -48,7 +48,7 @@ def test_the_page_knows_the_rule_of_a_model(runtime: Path, tmp_path: Path) -> No
     content = json.loads((folder / "page" / "site.json").read_text())
     info = content["models"][0]["info"]
     assert (info["form"], info["class_names"], info["rule"]["max_detections"]) == ("candidates", ["nucleus"], 400)
-    assert info["input"] == {"kind": "fixed", "size": [832, 832], "method": "pillow", "any_size": False}
+    assert info["input"] == {"kind": "fixed", "size": [960, 960], "method": "pillow", "any_size": False}
     assert info["rule"]["edges"] == "pixels"
     assert content["samples"] == []  # it knows nothing in them
 

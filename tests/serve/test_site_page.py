@@ -75,6 +75,8 @@ def detection_files(folder: Path) -> dict[str, Path]:
             folder / f"{nms}.onnx",
             CANDIDATES.replace(rule=RULE.replace(nms=nms, clip_boxes=nms == "batched")),
         )
+    averaging = RULE.replace(duplicates="average", nms="batched", candidate_threshold=0.01)
+    by_name["average"] = write_candidates(folder / "average.onnx", CANDIDATES.replace(rule=averaging))
     by_name["edges"] = write_candidates(folder / "edges.onnx", CANDIDATES.replace(rule=RULE.replace(edges="pixels")))
     return by_name
 
@@ -141,7 +143,9 @@ def test_samples_give_what_python_gives(page: Page, record_property: Callable[[s
 
 
 @pytest.mark.parametrize("size", [(32, 32), (75, 100), (300, 41)])
-@pytest.mark.parametrize("name", ["grid", "region", "continuous", "pixels", "calibrated", *NMS_MODES, "edges"])
+@pytest.mark.parametrize(
+    "name", ["grid", "region", "continuous", "pixels", "calibrated", *NMS_MODES, "average", "edges"]
+)
 def test_every_form_gives_what_python_gives(
     page: Page, models: dict[str, Path], name: str, size: tuple[int, int]
 ) -> None:

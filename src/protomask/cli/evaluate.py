@@ -31,6 +31,7 @@ def run(
     crop: Literal["box", "component", "none"] | None = None,
     crop_margin: float | None = None,
     edges: Literal["grid", "pixels"] | None = None,
+    duplicates: Literal["drop", "average"] | None = None,
     exclusive: Literal["score", "depth"] | None = None,
     batch_size: int = 1,
     tile: int | None = None,
@@ -70,6 +71,7 @@ def run(
         crop: how masks are cut out, as for predict; the model's own by default.
         crop_margin: how much wider than the box they are cut, as for predict; the model's own by default.
         edges: how outlines are made, as for predict; the model's own by default.
+        duplicates: what becomes of what NMS suppresses, as for predict; the model's own by default.
         exclusive: give every pixel to one instance, as for predict; not by default.
         batch_size: images, or tiles, that go through the network together.
         tile: cut images into tiles with sides of this many pixels, as predict does; not by default.
@@ -116,7 +118,8 @@ def run(
     asked.check()
     options = PredictOptions(
         max_detections=max_detections, nms=nms, overlap=overlap, iou_threshold=iou_threshold, crop=crop,
-        crop_margin=crop_margin, edges=edges, exclusive=exclusive, batch_size=batch_size, tile=tile,
+        crop_margin=crop_margin, edges=edges, duplicates=duplicates, exclusive=exclusive, batch_size=batch_size,
+        tile=tile,
         tile_overlap=tile_overlap, image_size=image_size, classes=None if classes is None else tuple(classes),
     )  # fmt: skip
 

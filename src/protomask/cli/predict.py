@@ -22,9 +22,8 @@ POSITIONAL = ("inputs",)
 GROUPS = {
     "what matters most": ("model", "weights", "score_threshold", "threshold_for", "classes", "save_dir", "show"),
     "what is found": (
-        "iou_threshold", "max_detections", "nms", "overlap", "candidate_threshold", "crop", "crop_margin", "edges",
-        "exclusive", "batch_size", "tile",
-        "tile_overlap", "image_size",
+        "iou_threshold", "max_detections", "nms", "overlap", "duplicates", "candidate_threshold", "crop",
+        "crop_margin", "edges", "exclusive", "batch_size", "tile", "tile_overlap", "image_size",
     ),
     "what is written": (
         "save_overlay", "overlay_format", "color_by", "save_json", "annotations", "save_jsonl", "save_polygons",

@@ -19,7 +19,7 @@ GROUPS = {
     "what matters most": ("model", "weights", "save_dir", "tracker", "zones", "every", "fps", "start", "end", "show"),
     "what is found": (
         "score_threshold", "threshold_for", "classes", "iou_threshold", "max_detections", "nms", "overlap",
-        "candidate_threshold", "crop", "crop_margin", "edges",
+        "duplicates", "candidate_threshold", "crop", "crop_margin", "edges",
         "exclusive", "batch_size", "tile", "tile_overlap", "image_size",
     ),
     "how it is followed": (

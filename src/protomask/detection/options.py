@@ -19,9 +19,10 @@ NmsMode = Literal["fast", "cross_class_fast", "batched", "soft_linear", "soft_ga
 Overlap = Literal["box_iou", "mask_iou", "mask_smaller"]
 Crop = Literal["box", "component", "none"]
 Edges = Literal["grid", "pixels"]
+Duplicates = Literal["drop", "average"]
 Owner = Literal["score", "depth"]
 NMS_MODES: tuple[str, ...] = get_args(NmsMode)
-PROTOTYPE_OPTIONS = ("overlap", "crop", "crop_margin", "edges")
+PROTOTYPE_OPTIONS = ("overlap", "duplicates", "crop", "crop_margin", "edges")
 """Options that only models with prototypes have."""
 MIN_TILE = 32
 """Least side of a tile, pixels."""
@@ -39,6 +40,7 @@ class PredictChanges(TypedDict, total=False):
     max_detections: int | None
     nms: NmsMode | None
     overlap: Overlap | None
+    duplicates: Duplicates | None
     candidate_threshold: float | None
     crop: Crop | None
     crop_margin: float | None
@@ -66,6 +68,8 @@ class PredictOptions(Settings):
         nms: kind of non-maximum suppression; the model's own by default.
         overlap: what NMS compares: boxes by their IoU, masks by their IoU, or masks by the part of the smaller one that
             both share; the model's own (box_iou) by default. Only models with prototypes have masks before NMS.
+        duplicates: what becomes of what NMS suppresses: nothing (drop), or boxes and masks are averaged with those that
+            are kept where the boxes have an IoU above 0.7 (average); the model's own (drop) by default.
         candidate_threshold: anchors with a lower class score are ignored; the model's own (0.05) by default.
         crop: how masks, which the prototypes give for the whole image, are cut: at the box, at the box keeping only the
             connected part at its centre (component), or not at all (none); the model's own (box) by default.
@@ -95,6 +99,7 @@ class PredictOptions(Settings):
     max_detections: Count | None = None
     nms: NmsMode | None = None
     overlap: Overlap | None = None
+    duplicates: Duplicates | None = None
     candidate_threshold: Unit | None = None
     crop: Crop | None = None
     crop_margin: NonNegative | None = None

@@ -9,10 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from protomask.detection.averaging import Votes, find_votes
 from protomask.detection.mask_nms import best_pairs, mask_overlaps, nms_by_overlaps
 from protomask.detection.mask_shape import MaskShape
 from protomask.detection.nms import batched_nms, cross_class_fast_nms, fast_nms
-from protomask.detection.options import Crop, Edges, NmsMode, Overlap, PredictOptions
+from protomask.detection.options import Crop, Duplicates, Edges, NmsMode, Overlap, PredictOptions
 from protomask.detection.rows import instances_of
 from protomask.detection.soft_nms import batched_soft_nms
 from protomask.errors import ConfigError
@@ -39,6 +40,7 @@ class PrototypeRule(Settings):
         threshold_detections: ``candidate_threshold`` also holds for each detection of fast NMS.
         clip_boxes: clip boxes to the image before NMS and before masks are cropped.
         empty_boxes_suppress: in fast NMS, a better box without area suppresses another one without area.
+        duplicates: what becomes of what NMS suppresses, see `protomask.detection.averaging`.
         crop: how masks are cut, see `protomask.detection.mask_shape.MaskShape`.
         crop_margin: by what share of its sides the box is widened that cuts them.
         edges: how their outlines are made.
@@ -57,6 +59,7 @@ class PrototypeRule(Settings):
     threshold_detections: bool = False
     clip_boxes: bool = False
     empty_boxes_suppress: bool = True
+    duplicates: Duplicates = "drop"
     crop: Crop = "box"
     crop_margin: NonNegative = 0.0
     edges: Edges = "grid"
@@ -67,10 +70,20 @@ class PrototypeRule(Settings):
         """How masks are cut out."""
         return MaskShape(self.crop, self.crop_margin, self.edges)
 
+    def least_candidate(self, score_threshold: float) -> float:
+        """The class score above which anchors are candidates where only those above a threshold are wanted.
+
+        What is averaged must not depend on what is wanted.
+        """
+        return (
+            self.candidate_threshold if self.duplicates == "average" else max(self.candidate_threshold, score_threshold)
+        )
+
     def settle(self, options: PredictOptions) -> PrototypeRule:
         """The rule with what the caller chose, and with what follows from it."""
         names = (
-            "nms", "overlap", "iou_threshold", "candidate_threshold", "max_detections", "crop", "crop_margin", "edges",
+            "nms", "overlap", "iou_threshold", "candidate_threshold", "max_detections", "duplicates", "crop",
+            "crop_margin", "edges",
         )  # fmt: skip
         given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
         rule = self.replace(**given)
@@ -111,12 +124,22 @@ class PrototypeMasks(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What NMS kept: (N,) rows of the candidates, (N, 4) relative boxes, (N,) labels and class scores."""
+    """What NMS kept: (N,) rows of the candidates, (N, 4) relative boxes, (N,) labels and class scores.
+
+    ``votes`` says which rows the boxes and masks are means of; None where each is its own.
+    """
 
     rows: NDArray[np.int64]
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
     class_scores: NDArray[np.float32]
+    votes: Votes | None = None
+
+    def means(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, n) values of what was kept, averaged where boxes are, of (K, n) values of all candidates."""
+        if self.votes is None:
+            return values[self.rows]
+        return self.votes.average(values[self.votes.rows], len(self.rows))
 
 
 def detect(
@@ -143,7 +166,7 @@ def detect(
         masks: of the K rows, for a rule whose NMS compares masks.
 
     """
-    threshold = max(rule.candidate_threshold, score_threshold)
+    threshold = rule.least_candidate(score_threshold)
     with np.errstate(over="ignore", invalid="ignore"):  # a network that diverged gives anything
         candidates, class_scores = _candidates(class_logits, threshold, rule, anchors)
         boxes = boxes[candidates]
@@ -153,13 +176,16 @@ def detect(
         finite = np.isfinite(boxes).all(axis=1)
         candidates, boxes, class_scores = candidates[finite], boxes[finite], class_scores[finite]
         own = None if masks is None else PrototypeMasks(masks.prototypes, masks.coefficients[candidates])
-        kept, found, scores = _suppress_wanted(
-            boxes, np.ascontiguousarray(class_scores.T), own, rule, score_threshold, labels
-        )
+        by_class = np.ascontiguousarray(class_scores.T)
+        kept, found, scores = _suppress_wanted(boxes, by_class, own, rule, score_threshold, labels)
     if score_threshold > 0:
         above = scores > np.float32(score_threshold)
         kept, found, scores = kept[above], found[above], scores[above]
-    return Kept(candidates[kept], boxes[kept], found, scores)
+    if rule.duplicates == "drop":
+        return Kept(candidates[kept], boxes[kept], found, scores)
+    votes = find_votes(boxes, by_class, kept, found)
+    averaged = votes.average(boxes[votes.rows], len(kept))
+    return Kept(candidates[kept], averaged, found, scores, votes._replace(rows=candidates[votes.rows]))
 
 
 def paint(

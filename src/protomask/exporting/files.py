@@ -99,8 +99,8 @@ def export(
     )  # fmt: skip
     _check(predictor, images, calibration)
     network, int8 = predictor.network, calibration is not None
-    if form == "detections" and options.edges is None and getattr(network.config, "edges", "grid") != "grid":
-        options = options.replace(edges="grid")  # its masks are grids
+    if form == "detections":
+        options = _as_graphs_do(network.config, options)
     config = family_of(network.config).settle(network.config, options)
     record = export_graph(config)
     check_static(kind, config, form)
@@ -178,6 +178,14 @@ def export(
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error}") from error
     return agreement
+
+
+def _as_graphs_do(config: ModelConfig, options: PredictOptions) -> PredictOptions:
+    """The options with what a file of detections does instead of what the model does by itself."""
+    for name, value in {"edges": "grid", "duplicates": "drop"}.items():
+        if getattr(options, name) is None and getattr(config, name, value) != value:
+            options = options.replace(**{name: value})
+    return options
 
 
 def _check(predictor: TorchPredictor, images: Sequence[Pixels], calibration: Sequence[Pixels] | None) -> None:

@@ -93,12 +93,16 @@ class PrototypeGraph(nn.Module):
             raise ConfigError(
                 f"search_depth: expected at least max_detections ({config.max_detections}), got {search_depth}"
             )
-        if config.crop == "component" or config.edges != "grid":
-            name, expected = ("edges", "grid") if config.edges != "grid" else ("crop", "box or none")
-            raise ConfigError(
-                f"{name}: expected {expected} in an exported file of detections, got {getattr(config, name)}; a file "
-                "of candidates leaves it to its reader"
-            )
+        for name, refused, expected in (
+            ("edges", "pixels", "grid"),
+            ("duplicates", "average", "drop"),
+            ("crop", "component", "box or none"),
+        ):
+            if getattr(config, name) == refused:
+                raise ConfigError(
+                    f"{name}: expected {expected} in an exported file of detections, got {refused}; a file of "
+                    "candidates leaves it to its reader"
+                )
         self.network: Any = network
         self.config = config
         self.reading = reading

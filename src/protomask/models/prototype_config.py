@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from protomask.detection.options import PROTOTYPE_OPTIONS, Crop, Edges, NmsMode, Overlap
+from protomask.detection.options import PROTOTYPE_OPTIONS, Crop, Duplicates, Edges, NmsMode, Overlap
 from protomask.models.config import ModelConfig
 from protomask.settings import Count, NonNegative
 
@@ -24,8 +24,8 @@ class PrototypeModelConfig(ModelConfig, ABC):
 
     Attributes:
         nms: one of fast, cross_class_fast, batched, soft_linear, soft_gaussian.
-        overlap: what NMS compares, see `protomask.detection.options.PredictOptions`; ``crop``, ``crop_margin`` and
-            ``edges``, how masks are made, likewise.
+        overlap: what NMS compares, see `protomask.detection.options.PredictOptions`; ``duplicates``,
+            ``crop``, ``crop_margin`` and ``edges``, how boxes and masks are made, likewise.
         max_candidates: anchors per class that enter fast NMS.
         candidates_per_level: maximum number of anchors of each pyramid level, the best, that are looked at;
             None for no limit.
@@ -43,6 +43,7 @@ class PrototypeModelConfig(ModelConfig, ABC):
     threshold_detections: bool = False
     clip_boxes: bool = False
     empty_boxes_suppress: bool = True
+    duplicates: Duplicates = "drop"
     crop: Crop = "box"
     crop_margin: NonNegative = 0.0
     edges: Edges = "grid"
@@ -74,6 +75,7 @@ def rule_of(config: PrototypeModelConfig) -> PrototypeRule:
         threshold_detections=config.threshold_detections,
         clip_boxes=config.clip_boxes,
         empty_boxes_suppress=config.empty_boxes_suppress,
+        duplicates=config.duplicates,
         crop=config.crop,
         crop_margin=config.crop_margin,
         edges=config.edges,
@@ -98,6 +100,7 @@ def settle(config: _Config, options: PredictOptions) -> _Config:
         candidate_threshold=rule.candidate_threshold,
         max_detections=rule.max_detections,
         max_candidates=rule.max_candidates,
+        duplicates=rule.duplicates,
         crop=rule.crop,
         crop_margin=rule.crop_margin,
         edges=rule.edges,

@@ -147,8 +147,8 @@ def shapes() -> ProtoConfig:
 def nuclei() -> ProtoConfig:
     """`protomask_n` for microscopy images with hundreds of small nuclei; trained on parts of 320 px."""
     return protomask_n().replace(
-        name="nuclei", num_classes=1, image_size=832, nms="batched", max_candidates=2000, max_detections=400,
-        edges="pixels",
+        name="nuclei", num_classes=1, image_size=960, nms="batched", max_candidates=2000, max_detections=400,
+        duplicates="average", edges="pixels",
     )  # fmt: skip
 
 

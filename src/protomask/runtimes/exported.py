@@ -217,7 +217,7 @@ class ExportedPredictor(Predictor):
                 boxes=kept.boxes,
                 labels=kept.labels,
                 class_scores=kept.class_scores,
-                masks=prototypes.PrototypeMasks(grid, coefficients[kept.rows]),
+                masks=prototypes.PrototypeMasks(grid, kept.means(coefficients)),
             )
             size = (image.shape[0], image.shape[1])
             found.append(scoring.finish(prototypes.paint(rows, size, self.class_names, rule.shape)))
@@ -282,7 +282,9 @@ class ExportedPredictor(Predictor):
             options = options.replace(crop=None)
         elif options.crop == "component" and own.crop == "box":
             options = options.replace(crop=None)  # any mask that is cropped can be cut further
-        for name in ("nms", "overlap", "iou_threshold", "candidate_threshold", "crop", "crop_margin", "edges"):
+        for name in (
+            "nms", "overlap", "iou_threshold", "candidate_threshold", "duplicates", "crop", "crop_margin", "edges",
+        ):  # fmt: skip
             value, settled = getattr(options, name), getattr(own, name)
             if value is not None and value != settled:
                 raise ConfigError(

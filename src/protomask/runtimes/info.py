@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protomask.detection.calibration import Calibration
-from protomask.detection.options import Crop, Edges, NmsMode, Overlap
+from protomask.detection.options import Crop, Duplicates, Edges, NmsMode, Overlap
 from protomask.detection.prototypes import PrototypeRule
 from protomask.errors import CheckpointError
 from protomask.images.resize import Rounding, resize_bilinear, resize_opencv, resize_pillow, short_side_size
@@ -108,6 +108,7 @@ class Thresholds(Settings):
     candidate_threshold: Unit
     max_detections: Count
     overlap: Overlap = "box_iou"
+    duplicates: Duplicates = "drop"
     crop: Crop = "box"
     crop_margin: NonNegative = 0.0
     edges: Edges = "grid"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from protomask.detection.options import NMS_MODES, Crop, Edges, Overlap, Owner, PredictOptions
+from protomask.detection.options import NMS_MODES, Crop, Duplicates, Edges, Overlap, Owner, PredictOptions
 from protomask.serve.problems import PROBLEM_TYPE
 from protomask.serve.reading import FORMATS, MASK_FORMATS, SETTINGS
 
@@ -28,6 +28,7 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
     "max_detections": {"type": "integer", "minimum": 1},
     "nms": {"type": "string", "enum": list(NMS_MODES)},
     "overlap": {"type": "string", "enum": list(get_args(Overlap))},
+    "duplicates": {"type": "string", "enum": list(get_args(Duplicates))},
     "crop": {"type": "string", "enum": list(get_args(Crop))},
     "crop_margin": {"type": "number", "minimum": 0},
     "edges": {"type": "string", "enum": list(get_args(Edges))},

@@ -135,6 +135,8 @@ class ProtoConfig(PrototypeModelConfig):
         inputs = len(self.backbone_levels) - 1
         self._expect("backbone_levels", 1 <= inputs <= self.num_levels, "1 to num_levels names after C2")
         self._expect("num_levels", self.neck == "fpn" or inputs == self.num_levels, f"{inputs} with the neck pafpn")
+        averages = self.duplicates == "average" and not self.sums_prototypes
+        self._expect("duplicates", not averages, f"drop with mask_head={self.mask_head}")
         if self.head == "anchors":
             self._expect(
                 "anchor_scales",

@@ -13,6 +13,7 @@ from protomask.detection.prototypes import Kept, PrototypeMasks, PrototypeRows, 
 from protomask.models.proto.boxes import boxes_of, logits_of
 from protomask.models.proto.masks import grid_positions, mask_logits
 from protomask.models.prototype_config import rule_of
+from protomask.models.prototype_means import means, numbered
 from protomask.ops.masks import crop_masks
 from protomask.structures.instances import Instances
 
@@ -82,7 +83,7 @@ def choose(
         options: options of the prediction.
 
     """
-    threshold = max(rule.candidate_threshold, options.score_threshold)
+    threshold = rule.least_candidate(options.score_threshold)
     lead = logits[:, 1:].amax(dim=-1) - logits[:, 0]
     possible = (lead.sigmoid() > threshold - 1e-4).nonzero()[:, 0]  # only these leave the device
     by_masks = None
@@ -98,12 +99,12 @@ def choose(
         labels=options.labels(network.class_names),
         masks=by_masks,
     )
-    return kept, possible[torch.from_numpy(kept.rows).to(possible.device)]
+    return numbered(kept, possible)
 
 
 def rows_of(network: ProtoNetwork, output: ProtoOutput, image: int, kept: Kept, points: Tensor) -> PrototypeRows:
     """What was kept of one image with its masks; ``kept`` and ``points`` are those of `choose`."""
-    parameters = output.mask_parameters[image, points].float()
+    parameters = means(output.mask_parameters[image], kept, points)
     grid = output.prototypes[image].float()
     if network.config.mask_head == "linear":
         made = PrototypeMasks(grid.cpu().numpy(), parameters.cpu().numpy())

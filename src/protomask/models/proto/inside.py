@@ -13,6 +13,7 @@ from protomask.models.proto.boxes import boxes_of, logits_of
 from protomask.models.proto.detect import choose, rows_of
 from protomask.models.prototype_config import rule_of
 from protomask.models.prototype_inside import inside_of
+from protomask.models.prototype_means import means
 from protomask.ops.boxes import cxcywh_to_xyxy
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def look_inside(
         prototypes, parameters = output.prototypes[image], output.mask_parameters[image]
         kept, points = choose(network, logits[image], boxes[image], (prototypes, parameters), rule, options)
         parts = PrototypeParts(
-            prototypes=prototypes.float().cpu().numpy(), coefficients=parameters[points].float().cpu().numpy()
+            prototypes=prototypes.float().cpu().numpy(), coefficients=means(parameters, kept, points).cpu().numpy()
         )
         found.append(
             inside_of(

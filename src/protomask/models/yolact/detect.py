@@ -12,6 +12,7 @@ from protomask.detection.mask_shape import MaskShape
 from protomask.detection.options import PredictOptions
 from protomask.detection.prototypes import Kept, PrototypeMasks, PrototypeRows, PrototypeRule
 from protomask.models.prototype_config import rule_of
+from protomask.models.prototype_means import means, numbered
 from protomask.ops.boxes import decode_boxes
 from protomask.ops.masks import assemble_masks, crop_masks
 from protomask.structures.instances import Instances
@@ -53,7 +54,7 @@ def choose(
 ) -> tuple[Kept, Tensor]:
     """What NMS keeps of one image, and (N,) int64: the anchors that these are."""
     logits = output.class_logits[image].float()
-    possible = _possible(logits, max(rule.candidate_threshold, options.score_threshold))
+    possible = _possible(logits, rule.least_candidate(options.score_threshold))
     boxes = decode_boxes(
         output.box_deltas[image, possible].float(),
         output.anchors[possible],
@@ -72,14 +73,14 @@ def choose(
         labels=options.labels(network.class_names),
         masks=masks,
     )
-    return kept, possible[torch.from_numpy(kept.rows).to(possible.device)]
+    return numbered(kept, possible)
 
 
 def rows_of(
     network: Yolact, output: YolactOutput, image: int, kept: Kept, anchors: Tensor, rule: PrototypeRule
 ) -> PrototypeRows:
     """What was kept of one image with its masks; ``kept`` and ``anchors`` are those of `choose` with this rule."""
-    coefficients = output.mask_coefficients[image, anchors].float()
+    coefficients = means(output.mask_coefficients[image], kept, anchors)
     grid = output.prototypes[image].float()
     masks = PrototypeMasks(grid.cpu().numpy(), coefficients.cpu().numpy())
     if network.rescoring is None:

@@ -12,6 +12,7 @@ from protomask.detection.prototypes import PrototypeRule
 from protomask.models.inside import Inside, PrototypeParts
 from protomask.models.prototype_config import rule_of
 from protomask.models.prototype_inside import inside_of
+from protomask.models.prototype_means import means
 from protomask.models.yolact.detect import choose, rows_of
 from protomask.ops.boxes import cxcywh_to_xyxy, decode_boxes
 
@@ -47,6 +48,6 @@ def _look_inside(
         anchors_per_level=network.config.anchors_per_level,
         prototypes=PrototypeParts(
             prototypes=output.prototypes[image].float().cpu().numpy(),
-            coefficients=output.mask_coefficients[image, anchors].float().cpu().numpy(),
+            coefficients=means(output.mask_coefficients[image], kept, anchors).cpu().numpy(),
         ),
     )

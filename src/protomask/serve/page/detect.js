@@ -1,4 +1,5 @@
 /** From the outputs of an exported file to an answer like the server's. */
+import { average, votes } from "./averaging.js";
 import { calibrated, rawThreshold } from "./calibration.js";
 import {
   assemble, assembleLogits, cropPixels, cut, fineRuns, interpolateRuns, PASTE_THRESHOLDS, REACH, regionLine, resizedLine,
@@ -46,7 +47,9 @@ function scoreOf({ score, maskScore }) {
 
 function ofCandidates(outputs, { rule, class_names: names }, [height, width], scoreThreshold) {
   const { class_logits: logits, boxes, mask_coefficients: coefficients, prototypes } = outputs;
-  const found = candidates(logits.data, boxes.data, names.length, rule, Math.max(rule.candidate_threshold, scoreThreshold));
+  const averages = rule.duplicates === "average";
+  const least = averages ? rule.candidate_threshold : Math.max(rule.candidate_threshold, scoreThreshold);
+  const found = candidates(logits.data, boxes.data, names.length, rule, least);
   const grid = prototypes.dims.slice(1);
   const [rows, columns] = [resizedLine(grid[0], height), resizedLine(grid[1], width)];
   const count = grid[2];
@@ -57,10 +60,13 @@ function ofCandidates(outputs, { rule, class_names: names }, [height, width], sc
     const window = assembleLogits(prototypes.data, grid, weights, box, 1 + REACH);
     return fineRuns(window, rows, columns, [left, top, right, bottom], height);
   };
-  return suppress(found.boxes, found.scores, names.length, rule, scoreThreshold).map(({ label, box, score }) => {
-    const anchor = found.anchors[box];
-    const relative = found.boxes.subarray(4 * box, 4 * box + 4);
-    const weights = coefficients.data.subarray(anchor * count, (anchor + 1) * count);
+  const kept = suppress(found.boxes, found.scores, names.length, rule, scoreThreshold);
+  const voters = averages ? votes(found.boxes, found.scores, names.length, kept) : kept.map(({ box }) => [{ box, weight: 1 }]);
+  return kept.map(({ label, score }, place) => {
+    const relative = average(voters[place], 4, (box) => found.boxes.subarray(4 * box, 4 * box + 4));
+    const weights = average(voters[place], count, (box) =>
+      coefficients.data.subarray(found.anchors[box] * count, (found.anchors[box] + 1) * count),
+    );
     return {
       label,
       score,

@@ -138,7 +138,7 @@ function decay(common, rule) {
 }
 
 /** IoU of two boxes in double precision; 0 where both are empty. */
-function overlap(boxes, one, other) {
+export function overlap(boxes, one, other) {
   const [a, b] = [boxes.subarray(4 * one, 4 * one + 4), boxes.subarray(4 * other, 4 * other + 4)];
   const width = Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0]));
   const height = Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));
