@@ -42,6 +42,11 @@ def test_scores_are_the_qualities() -> None:
     assert torch.allclose(scores.sum(dim=-1), torch.ones(1, 3))
 
 
+def test_masks_that_are_no_sums_cannot_be_averaged() -> None:
+    with pytest.raises(ConfigError, match="duplicates: expected drop with mask_head=dynamic, got 'average'"):
+        tiny_config(mask_head="dynamic", duplicates="average")
+
+
 def test_ratings_multiply_the_probabilities_of_the_classes() -> None:
     logits, ratings = torch.tensor([[[0.0, 2.0, -1.0]]]), torch.tensor([[[0.5]]])
     other = torch.zeros(1, 1, 4)
