@@ -119,8 +119,8 @@ def run(
     options = PredictOptions(
         max_detections=max_detections, nms=nms, overlap=overlap, iou_threshold=iou_threshold, crop=crop,
         crop_margin=crop_margin, edges=edges, duplicates=duplicates, exclusive=exclusive, batch_size=batch_size,
-        tile=tile,
-        tile_overlap=tile_overlap, image_size=image_size, classes=None if classes is None else tuple(classes),
+        tile=tile, tile_overlap=tile_overlap, image_size=image_size,
+        classes=None if classes is None else tuple(classes),
     )  # fmt: skip
 
     def predictor() -> Predictor:
