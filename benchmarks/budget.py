@@ -20,7 +20,7 @@ import yaml
 import protomask
 from measuring import Lines, note, positive
 from protomask.data.coco.dataset import CocoDataset
-from protomask.data.coco.layout import open_dataset
+from protomask.data.coco.layout import DatasetPaths, open_dataset
 from protomask.detection.options import PredictOptions
 from protomask.errors import ExportError
 from protomask.evaluation.coco import CocoEvaluator
@@ -51,17 +51,23 @@ def add_budget_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--settings", type=json.loads, default={}, help="more settings of our trainings, as JSON")
 
 
+def named(paths: DatasetPaths) -> dict[str, Any]:
+    """What a YAML file says that names both splits of a data set."""
+    content: dict[str, Any] = {"exif_orientation": paths.orientation}
+    for split in ("train", "val"):
+        content |= {f"{split}_{kind}": str(part.resolve()) for kind, part in paths.splits[split]._asdict().items()}
+    if paths.classes is not None:
+        content["classes"] = list(paths.classes)
+    return content
+
+
 def prepared_data(data: str, classes: str | None, folder: Path) -> Path:
     """A YAML that names the data set, and the only classes if any are chosen. Beside it a ``training.yaml`` whose
     validation is short: the minutes are for training.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = open_dataset(data, classes=None if classes is None else classes.split(","))
-    content: dict[str, Any] = {"exif_orientation": paths.orientation}
-    for split in ("train", "val"):
-        content |= {f"{split}_{kind}": str(part.resolve()) for kind, part in paths.splits[split]._asdict().items()}
-    if paths.classes is not None:
-        content["classes"] = list(paths.classes)
+    content = named(paths)
     file = folder / "data.yaml"
     file.write_text(yaml.safe_dump(content), encoding="utf-8")
     few = json.loads(Path(content["val_annotations"]).read_text(encoding="utf-8"))

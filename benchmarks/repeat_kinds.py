@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from budget import named
 from protomask.data.coco.layout import open_dataset
 
 
@@ -47,16 +48,12 @@ def main() -> None:
     options = parser.parse_args()
     times = {kind: int(count) for kind, _, count in (text.partition("=") for text in options.times)}
     paths = open_dataset(options.data)
-    train, val = paths.splits["train"], paths.splits["val"]
-    content = repeated(json.loads(Path(train.annotations).read_text(encoding="utf-8")), options.key, times)
+    source = json.loads(Path(paths.splits["train"].annotations).read_text(encoding="utf-8"))
+    content = repeated(source, options.key, times)
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "train.json").write_text(json.dumps(content), encoding="utf-8")
-    data = {
-        "train_images": str(train.images.resolve()),
-        "train_annotations": str((options.output / "train.json").resolve()),
-        "val_images": str(val.images.resolve()),
-        "val_annotations": str(val.annotations.resolve()),
-    }
+    copy = options.output / "train.json"
+    copy.write_text(json.dumps(content), encoding="utf-8")
+    data = named(paths) | {"train_annotations": str(copy.resolve())}
     (options.output / "data.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
     print(dict(Counter(str(image[options.key]) for image in content["images"])))
 
