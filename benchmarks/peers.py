@@ -10,7 +10,7 @@ Every program writes its detections on the validation images as COCO results, wh
 judges: AP, AP at boundaries, and how well scores know the IoU of all detections. Times are medians from the file of a
 validation image to the run-length codes of what scores above 0.3, each program alone. Regions to ignore, which the
 formats of the others cannot express, only our models know in training. Finished trainings are kept in the output
-folder: the same command continues.
+folder: the same command continues, and with --times-again, on an idle machine, it only measures all times anew.
 
 example:
   python benchmarks/peers.py --data dsb2018-nuclei --minutes 33 --image-size 384 --max-detections 400 \\
@@ -52,6 +52,7 @@ def parse_options() -> argparse.Namespace:
         "--ultralytics-models", nargs="+", default=["yolo11n-seg.yaml", "yolo26n-seg.yaml"], metavar="FILE",
         help="a .yaml begins at random, a .pt with its weights",
     )  # fmt: skip
+    parser.add_argument("--times-again", action="store_true", help="measure the times of finished trainings anew")
     parser.add_argument("--output", type=Path, default=Path("runs/peers"), help="folder of everything")
     budget.add_budget_options(parser)
     return parser.parse_args()
@@ -70,7 +71,7 @@ class Peers:
         name, _, more = model.partition("=")
         settings = {"recipe": self.options.recipe, **json.loads(more or "{}"), "model": name}
         results = train_ours(self.data, folder, self.options, seed=seed, **settings)
-        if "ms" not in read_facts(folder):
+        if self.options.times_again or "ms" not in read_facts(folder):
             write_facts(folder, ms=time_ours(folder / "last.safetensors", folder, self.images, self.options))
         return results
 
@@ -93,7 +94,7 @@ class Peers:
 
     def ultralytics(self, model: str, seed: int, folder: Path) -> Path:
         options, results = self.options, folder / "results.json"
-        if not results.is_file():
+        if options.times_again or not results.is_file():
             folder.mkdir(parents=True, exist_ok=True)
             dataset = self.judge.dataset
             request = {
@@ -104,7 +105,7 @@ class Peers:
                     for index, image_id in enumerate(dataset.image_ids)
                 ],
                 "categories": list(dataset.category_ids), "found": options.max_detections,
-                "timed": options.timed_images, "rounds": options.rounds,
+                "timed": options.timed_images, "rounds": options.rounds, "only_times": results.is_file(),
             }  # fmt: skip
             worker = Path(__file__).with_name("ultralytics_training.py")
             done = subprocess.run(

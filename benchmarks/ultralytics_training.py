@@ -5,9 +5,11 @@ standard input, trains for a number of minutes, writes its detections on the val
 the model and times it in each runtime, from the file of an image to the run-length codes of its masks.
 
     {"model": "yolo11n-seg.yaml", "data": YAML, "minutes": 20, "size": 320, "batch": 8, "seed": 0, "threads": 2,
-     "folder": DIR, "images": [[id, PATH], ...], "categories": [1, ...], "found": 100, "timed": 20, "rounds": 3}
+     "folder": DIR, "images": [[id, PATH], ...], "categories": [1, ...], "found": 100, "timed": 20, "rounds": 3,
+     "only_times": false}
 
-The last line of standard output is the answer: {"minutes": ..., "epochs": ..., "parameters": ..., "ms": {...}}.
+The last line of standard output is the answer: {"minutes": ..., "epochs": ..., "parameters": ..., "ms": {...}}; with
+only_times, of a training that has finished, it holds no more than "ms".
 """
 
 from __future__ import annotations
@@ -96,6 +98,10 @@ def main() -> None:
     request = json.loads(sys.stdin.read())
     answers = sys.stdout
     sys.stdout = sys.stderr  # what the library prints must not mix with the answer
+    if request["only_times"]:
+        model = ultralytics.YOLO(Path(request["folder"]) / "train" / "weights" / "last.pt")
+        print(json.dumps({"ms": measure(model, request)}), file=answers, flush=True)
+        return
     started = perf_counter()
     model = train(request)
     minutes = (perf_counter() - started) / 60

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from protomask.ops.losses import cropped_mask_bce_sums, mine_hard_negatives, smooth_l1_sum
+from protomask.ops.losses import cropped_mask_bce_sums, mine_hard_negatives, smooth_l1_sum, two_bin_cross_entropy
 from protomask.ops.matching import BACKGROUND, NEUTRAL
 
 
@@ -88,3 +88,19 @@ def test_smooth_l1(difference: float, loss: float) -> None:
     prediction = torch.tensor([difference, 0.0])
     assert smooth_l1_sum(prediction, torch.zeros(2)).item() == pytest.approx(loss)
     assert smooth_l1_sum(prediction[:0], torch.zeros(0)).item() == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(-2.0, {0: 1.0}), (0.0, {2: 1.0}), (0.25, {2: 0.75, 3: 0.25}), (2.0, {4: 1.0}), (9.0, {4: 1.0}), (-9.0, {0: 1.0})],
+)
+def test_a_value_teaches_the_bins_beside_it(value: float, expected: dict[int, float]) -> None:
+    logits = torch.tensor([0.3, -1.0, 2.0, 0.0, 1.0], requires_grad=True)  # of -2, -1, 0, 1, 2
+    loss = two_bin_cross_entropy(logits, torch.tensor(value), 2.0)
+    wanted = torch.zeros(5)
+    for place, share in expected.items():
+        wanted[place] = share
+    torch.testing.assert_close(loss, F.cross_entropy(logits, wanted))
+    loss.backward()
+    assert logits.grad is not None
+    torch.testing.assert_close(logits.grad, logits.detach().softmax(dim=0) - wanted)

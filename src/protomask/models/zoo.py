@@ -131,24 +131,37 @@ def yolact_nano() -> YolactConfig:
 
 def protomask_n() -> ProtoConfig:
     """Our modern model, the smallest: points instead of anchors, scores that are the expected quality of the mask."""
-    return ProtoConfig(name="protomask_n", num_classes=80, output_kernel=3)
+    return ProtoConfig(
+        name="protomask_n", num_classes=80, output_kernel=3, box_bins=11, prototype_upsamplings=2, duplicates="average"
+    )
 
 
 def everyday() -> ProtoConfig:
-    """`protomask_n` for photographs, with ten everyday classes."""
-    return protomask_n().replace(name="everyday", num_classes=len(EVERYDAY_CLASS_NAMES))
+    """`protomask_n` for photographs, with ten everyday classes; trained at 320 px.
+
+    Its prototypes have a quarter of the input size, as those of `shapes` and `nuclei`.
+    """
+    return protomask_n().replace(
+        name="everyday", num_classes=len(EVERYDAY_CLASS_NAMES), image_size=384, prototype_upsamplings=1
+    )
 
 
 def shapes() -> ProtoConfig:
-    """`protomask_n` for the scenes of `protomask data synth`; trained on parts of 256 px of enlarged scenes."""
-    return protomask_n().replace(name="shapes", num_classes=len(SHAPE_CLASS_NAMES), image_size=512, edges="pixels")
+    """`protomask_n` for the scenes of `protomask data synth`; trained on parts of 256 px of enlarged scenes.
+
+    Trained before boxes had bins, as `nuclei` was.
+    """
+    return protomask_n().replace(
+        name="shapes", num_classes=len(SHAPE_CLASS_NAMES), image_size=512, box_bins=0, prototype_upsamplings=1,
+        edges="pixels",
+    )  # fmt: skip
 
 
 def nuclei() -> ProtoConfig:
     """`protomask_n` for microscopy images with hundreds of small nuclei; trained on parts of 320 px."""
     return protomask_n().replace(
         name="nuclei", num_classes=1, image_size=960, nms="batched", max_candidates=2000, max_detections=400,
-        duplicates="average", edges="pixels",
+        box_bins=0, prototype_upsamplings=1, edges="pixels",
     )  # fmt: skip
 
 

@@ -56,6 +56,28 @@ def varifocal_sum(
     return F.binary_cross_entropy_with_logits(logits, quality, weight=weight, reduction="sum")
 
 
+def two_bin_cross_entropy(logits: Tensor, values: Tensor, reach: float) -> Tensor:
+    """Cross entropy of the two bins on both sides of each value (Li et al. 2020, Generalized Focal Loss, eq. 6).
+
+    Args:
+        logits: (..., n) of n bins that stand for equally spaced numbers from -reach to reach.
+        values: (...); beyond the reach they count as it.
+        reach: positive.
+
+    Returns:
+        (...).
+
+    """
+    last = logits.shape[-1] - 1
+    places = ((values + reach) * (last / (2 * reach))).clamp(0, last)
+    lower = places.floor().clamp(max=last - 1)
+    share = places - lower
+    index = lower.long()[..., None]
+    log_probs = logits.log_softmax(dim=-1)
+    below, above = log_probs.gather(-1, index)[..., 0], log_probs.gather(-1, index + 1)[..., 0]
+    return -(below * (1 - share) + above * share)
+
+
 def mine_hard_negatives(class_logits: Tensor, matched_labels: Tensor, *, negatives_per_positive: int = 3) -> Tensor:
     """Online hard example mining: the background anchors least sure to be background (SSD, section 2.2).
 

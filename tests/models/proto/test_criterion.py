@@ -22,6 +22,7 @@ YOLACT_PARTS: list[dict[str, Any]] = [
     {"head": "anchors", "assigner": "static", "box_loss": "smooth_l1"},
     {"branches": "shared"},
     {"output_kernel": 3},
+    {"box_bins": 11},
     {"score": "class"},
     {"score": "quality"},
     {"score": "quality", "one_to_one": True},
@@ -31,6 +32,8 @@ YOLACT_PARTS: list[dict[str, Any]] = [
     {"mask_loss": "bce"},
     {"mask_head": "dynamic"},
     {"prototypes": "p3"},
+    {"prototype_upsamplings": 2},
+    {"prototype_upsamplings": 3},
     {"one_to_one": True},
     {"loss_weight_semantic": 0.0, "objects_to_train": 1, "masks_per_object": 1},
 ]

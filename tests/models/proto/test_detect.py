@@ -16,7 +16,7 @@ from protomask.exporting.agreement import ONE_STAGE
 from protomask.exporting.verify import compare
 from protomask.models.layers.folding import prepare_for_inference
 from protomask.models.proto.boxes import logits_of
-from protomask.models.proto.heads import ProtoOutput
+from protomask.models.proto.heads import BIN_RANGE, ProtoOutput
 from tiny_proto import NAMES, tiny_config, tiny_network, tiny_proto
 from tiny_yolact import block_images
 
@@ -25,6 +25,7 @@ KINDS: list[dict[str, Any]] = [
     {"mask_head": "dynamic"},
     {"head": "anchors", "score": "class"},
     {"one_to_one": True},
+    {"box_bins": 11, "prototype_upsamplings": 2},
 ]
 
 
@@ -32,7 +33,7 @@ def test_scores_are_the_qualities() -> None:
     config = tiny_config(score="quality")
     logits = torch.tensor([[[-2.0, 0.0, -9.0], [3.0, 3.0, -30.0], [-30.0, -30.0, -30.0]]])
     other = torch.zeros(1, 3, 4)
-    output = ProtoOutput(other, logits, other, other[None], other[0], None, None, None)
+    output = ProtoOutput(other, logits, other, other[None], other[0], None, None, None, None)
     scores = logits_of(config, output).softmax(dim=-1)
     qualities = logits.sigmoid()
     assert torch.allclose(scores[0, 0, 1:], qualities[0, 0], atol=1e-5)
@@ -47,10 +48,25 @@ def test_masks_that_are_no_sums_cannot_be_averaged() -> None:
         tiny_config(mask_head="dynamic", duplicates="average")
 
 
+@pytest.mark.parametrize("changes", [{"box_bins": 1}, {"box_bins": 11, "head": "anchors"}], ids=str)
+def test_bins_that_cannot_be_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"^box_bins: expected 0 "):
+        tiny_config(**changes)
+
+
+def test_a_distance_is_the_mean_of_its_bins() -> None:
+    network = tiny_network(box_bins=3).train()
+    output = network(torch.randn(1, 3, 64, 64))
+    assert output.bin_logits.shape == (*output.box_values.shape, 3)
+    shares = output.bin_logits.softmax(dim=-1)
+    torch.testing.assert_close(output.box_values, BIN_RANGE * (shares[..., 2] - shares[..., 0]))
+    assert network.eval()(torch.randn(1, 3, 64, 64)).bin_logits is None
+
+
 def test_ratings_multiply_the_probabilities_of_the_classes() -> None:
     logits, ratings = torch.tensor([[[0.0, 2.0, -1.0]]]), torch.tensor([[[0.5]]])
     other = torch.zeros(1, 1, 4)
-    output = ProtoOutput(other, logits, other, other[None], other[0], ratings, None, None)
+    output = ProtoOutput(other, logits, other, other[None], other[0], ratings, None, None, None)
     scores = logits_of(tiny_config(), output).softmax(dim=-1)
     assert torch.allclose(scores[0, 0, 1:], logits[0, 0].softmax(dim=0)[1:] * ratings.sigmoid(), atol=1e-5)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,7 +20,7 @@ class FusedPrototypes(nn.Module):
 
     Args:
         in_channels: of every pyramid level.
-        channels: width.
+        channels: width; each upsampling after the first has half the width before it, at least 8.
         num_prototypes: k.
         num_levels: pyramid levels.
         detail_channels: of the finer backbone level.
@@ -41,8 +42,10 @@ class FusedPrototypes(nn.Module):
         self.lateral = nn.ModuleList(convolution(in_channels, channels, 1, norm="batch") for _ in range(num_levels))
         self.fuse = SeparableConv(channels, channels, 5)
         self.detail = convolution(detail_channels, channels, 1, norm="batch")
-        self.refine = nn.ModuleList(SeparableConv(channels, channels, 5) for _ in range(upsamplings))
-        self.prototypes = nn.Conv2d(channels, num_prototypes, 1)
+        widths = [max(channels // 2**index, min(channels, 8)) for index in range(max(upsamplings, 1))]
+        self.narrow = nn.ModuleList(convolution(wide, own, 1, norm="batch") for wide, own in pairwise(widths))
+        self.refine = nn.ModuleList(SeparableConv(width, width, 5) for width in widths[:upsamplings])
+        self.prototypes = nn.Conv2d(widths[-1], num_prototypes, 1)
 
     def forward(self, levels: Sequence[Tensor], detail: Tensor) -> Tensor:
         """Prototypes of B images.
@@ -60,6 +63,8 @@ class FusedPrototypes(nn.Module):
             x = x + F.interpolate(lateral(level), size=x.shape[-2:], mode="bilinear", align_corners=False)
         x = self.fuse(F.relu(x))
         for index, refine in enumerate(self.refine):
+            if index > 0:
+                x = F.relu(self.narrow[index - 1](x))
             size = detail.shape[-2:] if index == 0 else (2 * x.shape[-2], 2 * x.shape[-1])
             x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
             if index == 0:

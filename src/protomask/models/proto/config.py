@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from protomask.models.config import STRIDES, Depth, ImageSide, Width
 from protomask.models.prototype_config import PrototypeModelConfig
-from protomask.settings import Count, NonNegative, NotEmpty, Positive, Text, Unit
+from protomask.settings import Count, CountOrZero, NonNegative, NotEmpty, Positive, Text, Unit
 
 Neck = Literal["pafpn", "fpn"]
 Head = Literal["points", "anchors"]
@@ -44,6 +44,8 @@ class ProtoConfig(PrototypeModelConfig):
             as in YOLACT.
         branch_depth: separable convolutions in each decoupled branch.
         output_kernel: size of the convolutions that give the outputs, 1 or 3.
+        box_bins: of points: 0, each distance is one output; or it is the mean of so many fixed values, at least 2, with
+            probabilities that the network gives them (Li et al. 2020, Generalized Focal Loss, section 3.2).
         anchor_scales: of anchors: side lengths in network pixels, one tuple per level.
         anchor_aspect_ratios: of anchors: width over height.
         score: what class scores are: "rated", the probability of the class times the IoU that one more output expects
@@ -94,6 +96,7 @@ class ProtoConfig(PrototypeModelConfig):
     branches: Branches = "decoupled"
     branch_depth: Depth = 2
     output_kernel: Literal[1, 3] = 1
+    box_bins: CountOrZero = 0
     anchor_scales: tuple[tuple[Positive, ...], ...] = ((16.0, 24.0), (32.0, 48.0), (64.0, 128.0))
     anchor_aspect_ratios: Annotated[tuple[Positive, ...], NotEmpty()] = (1.0, 0.5, 2.0)
     score: Score = "rated"
@@ -137,7 +140,9 @@ class ProtoConfig(PrototypeModelConfig):
         self._expect("num_levels", self.neck == "fpn" or inputs == self.num_levels, f"{inputs} with the neck pafpn")
         averages = self.duplicates == "average" and not self.sums_prototypes
         self._expect("duplicates", not averages, f"drop with mask_head={self.mask_head}")
+        self._expect("box_bins", self.box_bins != 1, "0 or at least 2")
         if self.head == "anchors":
+            self._expect("box_bins", self.box_bins == 0, "0 with the head anchors")
             self._expect(
                 "anchor_scales",
                 len(self.anchor_scales) == self.num_levels and len({len(level) for level in self.anchor_scales}) == 1,

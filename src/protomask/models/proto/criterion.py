@@ -12,10 +12,11 @@ from torch.nn import functional as F
 from protomask.models.proto.assignment import Assignment, assign_aligned, assign_static, points_in_crowds
 from protomask.models.proto.boxes import boxes_of, encode
 from protomask.models.proto.config import ProtoConfig
+from protomask.models.proto.heads import BIN_RANGE
 from protomask.models.proto.masks import mask_logits
 from protomask.models.proto.truth import BatchTruth, Places, choose_places, sample_grid
 from protomask.ops.boxes import generalized_iou
-from protomask.ops.losses import mine_hard_negatives, shared_count, varifocal_sum
+from protomask.ops.losses import mine_hard_negatives, shared_count, two_bin_cross_entropy, varifocal_sum
 from protomask.ops.matching import BACKGROUND, NEUTRAL
 from protomask.ops.targets import learnable
 from protomask.structures.target import Target
@@ -32,6 +33,9 @@ _PLACES_COMPARED = 3
 
 _L1 = 0.5
 """Weight of the distance of encoded boxes beside their GIoU."""
+
+_BINS = 0.5
+"""Weight of the cross entropy of their bins."""
 
 
 class _Scene(NamedTuple):
@@ -162,6 +166,9 @@ class ProtoCriterion(nn.Module):
         distance = 1 - generalized_iou(scene.boxes[image, points], wanted)
         if self.config.box_loss == "giou_l1":
             distance = distance + _L1 * (values - encoded).abs().sum(dim=-1)
+        if scene.output.bin_logits is not None:
+            logits = scene.output.bin_logits[image, points]
+            distance = distance + _BINS * two_bin_cross_entropy(logits, encoded, BIN_RANGE).sum(dim=-1)
         return (distance * weights).sum()
 
     def _class(self, logits: Tensor, scene: _Scene, assigned: Assignment, quality: Tensor) -> Tensor:

@@ -15,7 +15,10 @@ from protomask.models.proto.config import Branches
 _PRIOR = 0.05
 """Quality that every point expects before training (Lin et al. 2017, Focal Loss, section 4.1)."""
 
-_POINT_OUTPUTS = ("class_logits", "box_values", "mask_parameters", "quality_logits", "one_to_one_logits")
+_POINT_OUTPUTS = ("class_logits", "box_values", "mask_parameters", "quality_logits", "one_to_one_logits", "bin_logits")
+
+BIN_RANGE = 2.5
+"""Logarithms of distances that bins stand for reach from its negative to it: from 1/12 to 12 half sides of a point."""
 
 
 class ProtoOutput(NamedTuple):
@@ -30,6 +33,8 @@ class ProtoOutput(NamedTuple):
         quality_logits: (B, A, 1) of the expected IoU of the masks; None where no output of its own says it.
         one_to_one_logits: of the second class branch, as class_logits; None without one.
         semantic_logits: (B, num_classes, h3, w3) on P3 in training, None otherwise.
+        bin_logits: (B, A, 4, n) of the values whose means ``box_values`` are, in training; None otherwise, and without
+            such values.
 
     """
 
@@ -41,6 +46,7 @@ class ProtoOutput(NamedTuple):
     quality_logits: Tensor | None
     one_to_one_logits: Tensor | None
     semantic_logits: Tensor | None
+    bin_logits: Tensor | None
 
 
 class PointHead(nn.Module):
@@ -55,10 +61,13 @@ class PointHead(nn.Module):
         branches: "decoupled" or "shared".
         depth: separable convolutions of each decoupled branch.
         kernel_size: of the convolutions that give the outputs.
+        box_bins: values that each distance is a mean of, or 0.
         rated: whether one more output of each says how good its mask is.
         one_to_one: whether there is a second class branch.
 
     """
+
+    bins: Tensor | None
 
     def __init__(
         self,
@@ -71,6 +80,7 @@ class PointHead(nn.Module):
         branches: Branches,
         depth: int,
         kernel_size: int,
+        box_bins: int,
         rated: bool,
         one_to_one: bool,
     ) -> None:
@@ -88,10 +98,12 @@ class PointHead(nn.Module):
         def output(width: int) -> nn.Conv2d:
             return nn.Conv2d(channels, anchors_per_cell * width, kernel_size, padding=kernel_size // 2)
 
-        self.classify, self.box, self.mask = output(class_outputs), output(4), output(mask_parameters)
+        self.widths = (class_outputs, 4 * max(box_bins, 1), mask_parameters)
+        self.classify, self.box, self.mask = (output(width) for width in self.widths)
         self.rate = output(1) if rated else None
         self.one_to_one = output(class_outputs) if one_to_one else None
-        self.widths = (class_outputs, 4, mask_parameters)
+        bins = torch.linspace(-BIN_RANGE, BIN_RANGE, box_bins) if box_bins else None
+        self.register_buffer("bins", bins, persistent=False)
 
     def initialize(self, *, quality: bool, mask_std: float) -> None:
         """Begin with the reference boxes, with masks that are unsure, and with low qualities where scores are these."""
@@ -112,7 +124,13 @@ class PointHead(nn.Module):
             of_class = _run(self.class_branch, start, index)
             of_region = _run(self.region_branch, start, index)
             found["class_logits"].append(_rows(self.classify(of_class), self.widths[0]))
-            found["box_values"].append(_rows(self.box(of_region), self.widths[1]))
+            boxes = _rows(self.box(of_region), self.widths[1])
+            if self.bins is not None:
+                bins = boxes.view(*boxes.shape[:-1], 4, len(self.bins))
+                boxes = bins.softmax(dim=-1) @ self.bins.to(bins.dtype)
+                if self.training:
+                    found["bin_logits"].append(bins)
+            found["box_values"].append(boxes)
             found["mask_parameters"].append(_rows(self.mask(of_region), self.widths[2]))
             if self.rate is not None:
                 found["quality_logits"].append(_rows(self.rate(of_region), 1))

@@ -77,6 +77,7 @@ class ProtoNetwork(nn.Module):
             branches=config.branches,
             depth=config.branch_depth,
             kernel_size=config.output_kernel,
+            box_bins=config.box_bins,
             rated=config.score == "rated",
             one_to_one=config.one_to_one,
         )
