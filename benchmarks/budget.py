@@ -160,8 +160,9 @@ class Judge:
 
 
 def export_ours(weights: Path, images: Sequence[Path], folder: Path) -> dict[str, Path]:
-    """The exported file that each runtime runs, as the shipped ones are: NMS and masks are the reader's, who makes masks
-    only of what scores enough. One that does not agree with the model is left out, and said.
+    """The exported file that each runtime runs; one that does not agree with the model is left out, and said.
+
+    It has candidates, as the shipped files: NMS and masks are the reader's, who makes only masks that score enough.
     """
     files = {name: folder / f"candidates.{ending}" for name, ending in RUNTIMES.items()}
     for file in files.values():
