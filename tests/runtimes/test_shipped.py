@@ -56,11 +56,13 @@ def images(name: str, request: pytest.FixtureRequest) -> list[Path]:
 def check_same(found: Instances, wanted: Instances) -> None:
     """The same detections: scores within 3e-4 (calibration can be steep), boxes within 0.01 px, IoU of masks at least
     0.99 above 0.3.
+
+    Rounding decides whether a candidate on a threshold is returned, or is part of the averages of all classes: so up to
+    four detections that score at most 0.1 may have no partner.
     """
-    assert len(found) == len(wanted)
     assert found.class_names == wanted.class_names
     # Those that score alike may change places.
-    free = list(range(len(found)))
+    free, alone = list(range(len(found))), []
     for one in range(len(wanted)):
         partners = [
             other
@@ -69,11 +71,16 @@ def check_same(found: Instances, wanted: Instances) -> None:
             and abs(found.scores[other] - wanted.scores[one]) <= 3e-4
             and np.abs(found.boxes[other] - wanted.boxes[one]).max() <= 0.01
         ]
-        assert partners, wanted[one]
+        if not partners:
+            alone.append(wanted[one])
+            continue
         partner = partners[0]
         free.remove(partner)
         if wanted.scores[one] > 0.3:
             assert mask_iou(found.runs()[partner], wanted.runs()[one]) >= 0.99, wanted[one]
+    for those in (alone, [found[other] for other in free]):
+        assert len(those) <= 4, those
+        assert all(one.scores.max() <= 0.1 for one in those), those
 
 
 def mask_iou(first: Runs, second: Runs) -> float:
