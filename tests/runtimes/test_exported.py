@@ -18,7 +18,7 @@ from protomask.detection.regions import paint as paint_regions
 from protomask.errors import CheckpointError, ConfigError
 from protomask.images.decode import Pixels
 from protomask.masks.grids import MaskPaste
-from protomask.runtimes.exported import ExportedPredictor
+from protomask.runtimes.exported import ExportedPredictor, PreparedByCount
 from protomask.runtimes.info import FixedInput
 from protomask.runtimes.load import load_exported
 from protomask.structures.instances import Instances
@@ -150,6 +150,20 @@ def test_candidates_in_tiles(free: ExportedPredictor) -> None:
     assert {box[2] - box[0] for box in found.boxes.tolist()} <= {8.0, 12.0}
     assert len(found) > len(whole)
     assert len(free.predict(BLACK, tile=32, max_detections=5)) == 5
+
+
+def test_a_file_is_prepared_once_for_single_images_and_once_for_more() -> None:
+    made: list[bool] = []
+
+    def prepare(single: bool) -> str:
+        made.append(single)
+        return "single" if single else "any"
+
+    prepared = PreparedByCount(prepare)
+    assert made == [True]  # a broken file is known at once
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(prepared.to_run, [1, 3, 2, 1, 7])) == ["single", "any", "any", "single", "any"]
+    assert made == [True, False]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])

@@ -56,13 +56,11 @@ def images(name: str, request: pytest.FixtureRequest) -> list[Path]:
 def check_same(found: Instances, wanted: Instances) -> None:
     """The same detections: scores within 3e-4 (calibration can be steep), boxes within 0.01 px, IoU of masks at least
     0.99 above 0.3.
-
-    Rounding decides whether a candidate on a threshold is returned, or is part of the averages of all classes: so up to
-    four detections that score at most 0.1 may have no partner.
     """
+    assert len(found) == len(wanted)
     assert found.class_names == wanted.class_names
     # Those that score alike may change places.
-    free, alone = list(range(len(found))), []
+    free = list(range(len(found)))
     for one in range(len(wanted)):
         partners = [
             other
@@ -71,16 +69,11 @@ def check_same(found: Instances, wanted: Instances) -> None:
             and abs(found.scores[other] - wanted.scores[one]) <= 3e-4
             and np.abs(found.boxes[other] - wanted.boxes[one]).max() <= 0.01
         ]
-        if not partners:
-            alone.append(wanted[one])
-            continue
+        assert partners, wanted[one]
         partner = partners[0]
         free.remove(partner)
         if wanted.scores[one] > 0.3:
             assert mask_iou(found.runs()[partner], wanted.runs()[one]) >= 0.99, wanted[one]
-    for those in (alone, [found[other] for other in free]):
-        assert len(those) <= 4, those
-        assert all(one.scores.max() <= 0.1 for one in those), those
 
 
 def mask_iou(first: Runs, second: Runs) -> float:
@@ -151,8 +144,10 @@ def test_every_option_works_without_pytorch_as_it_does_with_it(
     assert in_onnx.limits(settled) == in_torch.limits(settled)
     expected = in_torch.predict(strips, settled)
     for one, other in zip(in_onnx.predict(strips, settled), expected, strict=True):
-        if name in ("everyday", "shapes"):  # the lowest scores are one number, and their order a matter of rounding
-            one, other = one[one.scores > 0.05], other[other.scores > 0.05]
+        if in_torch.calibration is not None:
+            # Below the first knot of its curve, scores are all but one number: their order is a matter of rounding.
+            lowest = in_torch.calibration.class_scores.values[0]
+            one, other = one[one.scores > lowest], other[other.scores > lowest]
         check_same(one, other)
     if name != "everyday":
         assert all(len(one) > 1 for one in expected)

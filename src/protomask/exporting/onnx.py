@@ -17,7 +17,7 @@ from protomask.exporting.program import dynamic_axes
 from protomask.exporting.quantize import is_quantized, quantize, require_nncf
 from protomask.models.layers.module import Module
 from protomask.runtimes.golden import GOLDEN_KEY
-from protomask.runtimes.info import METADATA_KEY, ExportInfo
+from protomask.runtimes.info import BATCH_AXIS, METADATA_KEY, ExportInfo
 
 _Network = TypeVar("_Network", bound=Module)
 OPSET = 20
@@ -101,7 +101,7 @@ def annotate_onnx(path: Path, golden: str) -> None:
 
 
 def _dynamic_shapes(info: ExportInfo) -> dict[str, dict[int, Any]] | None:
-    names = {0: "batch", 2: "height", 3: "width"}
+    names = {0: BATCH_AXIS, 2: "height", 3: "width"}
     axes = {axis: names[axis] for axis in dynamic_axes(info)}
     return {"images" if info.form == "candidates" else "image": axes} if axes else None
 

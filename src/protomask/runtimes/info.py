@@ -19,6 +19,8 @@ from protomask.settings import Between, Count, NonNegative, NotEmpty, Settings, 
 
 METADATA_KEY = "protomask"
 """Key of the JSON object in an ONNX file's metadata and in an OpenVINO file's rt_info."""
+BATCH_AXIS = "batch"
+"""Name of the number of images in an ONNX file that takes several."""
 FORMAT_VERSION = "2"
 Form = Literal["detections", "candidates"]
 ResizeMethod = Literal["pillow", "opencv", "bilinear"]

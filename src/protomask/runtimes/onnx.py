@@ -9,9 +9,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from protomask.errors import CheckpointError
-from protomask.runtimes.exported import ExportedPredictor, FileInput, Outputs, existing, first_line
+from protomask.runtimes.exported import ExportedPredictor, FileInput, Outputs, PreparedByCount, existing, first_line
 from protomask.runtimes.golden import GOLDEN_KEY
-from protomask.runtimes.info import METADATA_KEY, ExportInfo
+from protomask.runtimes.info import BATCH_AXIS, METADATA_KEY, ExportInfo
 
 
 class OnnxPredictor(ExportedPredictor):
@@ -28,28 +28,35 @@ class OnnxPredictor(ExportedPredictor):
     """
 
     def __init__(self, path: str | Path, *, source: str | None = None, threads: int | None = None) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        self._session = _session(path, options)
-        self._names = [output.name for output in self._session.get_outputs()]
+        def prepare(single: bool) -> onnxruntime.InferenceSession:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads or 0
+            if single:
+                options.add_free_dimension_override_by_name(BATCH_AXIS, 1)
+            return _session(path, options)
+
+        self._sessions = PreparedByCount(prepare)
+        session = self._sessions.to_run(1)
+        self._names = [output.name for output in session.get_outputs()]
         inputs = [
             FileInput(
                 given.name,
                 given.type.removeprefix("tensor(").removesuffix(")"),
                 tuple(size if isinstance(size, int) else None for size in given.shape or ()),
             )
-            for given in self._session.get_inputs()
+            for given in session.get_inputs()
         ]
         super().__init__(
-            _info(self._session, path), source or str(path),
-            inputs=inputs, outputs=self._names, golden=_entries(self._session).get(GOLDEN_KEY),
+            _info(session, path), source or str(path),
+            inputs=inputs, outputs=self._names, golden=_entries(session).get(GOLDEN_KEY),
             arguments={"path": Path(path).absolute(), "threads": threads},
         )  # fmt: skip
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """See `ExportedPredictor.run`."""
+        session = self._sessions.to_run(len(images))
         try:
-            values = self._session.run(self._names, {"image": images})
+            values = session.run(self._names, {"image": images})
         except Exception as error:  # the runtime's own errors share no class but Exception
             raise CheckpointError(f"{self.source}: ONNX Runtime cannot run it: {first_line(error)}") from error
         return {name: np.asarray(value) for name, value in zip(self._names, values, strict=True)}

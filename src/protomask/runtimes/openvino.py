@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protomask.errors import CheckpointError, ConfigError, MissingExtraError
-from protomask.runtimes.exported import ExportedPredictor, FileInput, Outputs, existing, first_line
+from protomask.runtimes.exported import ExportedPredictor, FileInput, Outputs, PreparedByCount, existing, first_line
 from protomask.runtimes.golden import GOLDEN_KEY
 from protomask.runtimes.info import METADATA_KEY, ExportInfo
 
@@ -74,9 +74,14 @@ class OpenVinoPredictor(ExportedPredictor):
             model = core.read_model(existing(path))
             entries = _entries(model, Path(path))
             info = ExportInfo.from_json(entries.get(METADATA_KEY), str(path))
-            if info.given_size is not None and not info.takes_batches:
-                model.reshape([1, 3, *info.given_size])  # what depends on it is worked out now
-            self._compiled = core.compile_model(model, "CPU", hints)
+
+            def prepare(single: bool) -> Any:
+                settled = model.clone()
+                if single and info.given_size is not None:
+                    settled.reshape([1, 3, *info.given_size])
+                return core.compile_model(settled, "CPU", hints)
+
+            self._compiled = PreparedByCount(prepare)
         except RuntimeError as error:
             raise CheckpointError(f"{path}: OpenVINO cannot read it: {first_line(error)}") from error
         inputs = [
@@ -85,10 +90,10 @@ class OpenVinoPredictor(ExportedPredictor):
                 str(np.dtype(given.element_type.to_dtype())),
                 tuple(None if size.is_dynamic else size.get_length() for size in given.partial_shape),
             )
-            for given in self._compiled.inputs
+            for given in model.inputs
         ]
         super().__init__(
-            info, source or str(path), inputs=inputs, outputs=[output.any_name for output in self._compiled.outputs],
+            info, source or str(path), inputs=inputs, outputs=[output.any_name for output in model.outputs],
             golden=entries.get(GOLDEN_KEY),
             arguments={"path": Path(path).absolute(), "precision": precision, "threads": threads},
         )  # fmt: skip
@@ -96,13 +101,15 @@ class OpenVinoPredictor(ExportedPredictor):
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """See `ExportedPredictor.run`; the arrays are those of the next call of the same thread, too."""
-        if not hasattr(self._requests, "own"):
-            self._requests.own = self._compiled.create_infer_request()
+        compiled = self._compiled.to_run(len(images))
+        requests = self._requests.__dict__  # of this thread
         try:
-            results = self._requests.own.infer({"image": images}, share_inputs=True, share_outputs=True)
+            if compiled not in requests:
+                requests[compiled] = compiled.create_infer_request()
+            results = requests[compiled].infer({"image": images}, share_inputs=True, share_outputs=True)
         except RuntimeError as error:
             raise CheckpointError(f"{self.source}: OpenVINO cannot run it: {first_line(error)}") from error
-        return {output.any_name: results[output] for output in self._compiled.outputs}
+        return {output.any_name: results[output] for output in compiled.outputs}
 
 
 def _entries(model: Any, path: Path) -> dict[str, str]:

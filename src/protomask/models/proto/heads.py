@@ -127,7 +127,7 @@ class PointHead(nn.Module):
             boxes = _rows(self.box(of_region), self.widths[1])
             if self.bins is not None:
                 bins = boxes.view(*boxes.shape[:-1], 4, len(self.bins))
-                boxes = bins.softmax(dim=-1) @ self.bins.to(bins.dtype)
+                boxes = (bins.softmax(dim=-1) * self.bins.to(bins.dtype)).sum(dim=-1)
                 if self.training:
                     found["bin_logits"].append(bins)
             found["box_values"].append(boxes)
