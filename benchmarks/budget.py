@@ -31,8 +31,13 @@ from protomask.evaluation.truth import GroundTruth
 from protomask.images.decode import read_image
 from protomask.inference.predictor import Predictor
 
-RUNTIMES = {"ONNX Runtime": "onnx", "OpenVINO": "xml"}
-"""Ending of the file that each runs."""
+RUNTIMES: dict[str, tuple[str, dict[str, Any]]] = {
+    "ONNX Runtime": ("onnx", {}),
+    "OpenVINO": ("xml", {"precision": "bf16"}),
+    "OpenVINO float32": ("xml", {}),
+}
+"""Ending of the file that each runs, and how; bfloat16 is OpenVINO's own choice, so that of others, where the CPU has
+it."""
 VALIDATED = 4
 """Images in the validation at the end of each training; `Judge` looks at all."""
 SCORED = PredictOptions(score_threshold=0.3)
@@ -160,18 +165,19 @@ class Judge:
 
 
 def export_ours(weights: Path, images: Sequence[Path], folder: Path) -> dict[str, Path]:
-    """The exported file that each runtime runs; one that does not agree with the model is left out, and said.
+    """The exported files that runtimes run, by their ending; one that does not agree with the model is left out, and
+    said.
 
-    It has candidates, as the shipped files: NMS and masks are the reader's, who makes only masks that score enough.
+    They have candidates, as the shipped files: NMS and masks are the reader's, who makes only masks that score enough.
     """
-    files = {name: folder / f"candidates.{ending}" for name, ending in RUNTIMES.items()}
+    files = {ending: folder / f"candidates.{ending}" for ending, _ in RUNTIMES.values()}
     for file in files.values():
         if not file.is_file():
             try:
                 protomask.export(weights, file, form="candidates", images=images[:4])
             except ExportError as error:
                 note(f"{file}: no times, {error}")
-    return {name: file for name, file in files.items() if file.is_file()}
+    return {ending: file for ending, file in files.items() if file.is_file()}
 
 
 def time_predictor(predictor: Predictor, images: Sequence[Path], rounds: int) -> float:
@@ -199,8 +205,11 @@ def time_ours(weights: Path, folder: Path, images: Sequence[Path], options: argp
     """Milliseconds per image in each runtime."""
     files = export_ours(weights, images, folder)
     return {
-        f"{name} ms": time_predictor(protomask.load(file, threads=options.threads), images, options.rounds)
-        for name, file in files.items()
+        f"{name} ms": time_predictor(
+            protomask.load(files[ending], threads=options.threads, **how), images, options.rounds
+        )
+        for name, (ending, how) in RUNTIMES.items()
+        if ending in files
     }
 
 

@@ -132,8 +132,9 @@ def yolact_nano() -> YolactConfig:
 def protomask_n() -> ProtoConfig:
     """Our modern model, the smallest: points instead of anchors, scores that are the expected quality of the mask."""
     return ProtoConfig(
-        name="protomask_n", num_classes=80, output_kernel=3, box_bins=11, prototype_upsamplings=2, duplicates="average"
-    )
+        name="protomask_n", num_classes=80, output_kernel=3, box_bins=11, prototype_upsamplings=2,
+        prototype_convolutions="dense", duplicates="average",
+    )  # fmt: skip
 
 
 def everyday() -> ProtoConfig:
@@ -142,8 +143,9 @@ def everyday() -> ProtoConfig:
     Its prototypes have a quarter of the input size, as those of `shapes` and `nuclei`.
     """
     return protomask_n().replace(
-        name="everyday", num_classes=len(EVERYDAY_CLASS_NAMES), image_size=384, prototype_upsamplings=1
-    )
+        name="everyday", num_classes=len(EVERYDAY_CLASS_NAMES), image_size=384, prototype_upsamplings=1,
+        prototype_convolutions="separable",
+    )  # fmt: skip
 
 
 def shapes() -> ProtoConfig:
@@ -153,7 +155,7 @@ def shapes() -> ProtoConfig:
     """
     return protomask_n().replace(
         name="shapes", num_classes=len(SHAPE_CLASS_NAMES), image_size=512, box_bins=0, prototype_upsamplings=1,
-        edges="pixels",
+        prototype_convolutions="separable", edges="pixels",
     )  # fmt: skip
 
 
@@ -161,7 +163,7 @@ def nuclei() -> ProtoConfig:
     """`protomask_n` for microscopy images with hundreds of small nuclei; trained on parts of 320 px."""
     return protomask_n().replace(
         name="nuclei", num_classes=1, image_size=960, nms="batched", max_candidates=2000, max_detections=400,
-        box_bins=0, prototype_upsamplings=1, edges="pixels",
+        box_bins=0, prototype_upsamplings=1, prototype_convolutions="separable", edges="pixels",
     )  # fmt: skip
 
 

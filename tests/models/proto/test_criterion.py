@@ -34,6 +34,7 @@ YOLACT_PARTS: list[dict[str, Any]] = [
     {"prototypes": "p3"},
     {"prototype_upsamplings": 2},
     {"prototype_upsamplings": 3},
+    {"prototype_upsamplings": 2, "prototype_convolutions": "dense"},
     {"one_to_one": True},
     {"loss_weight_semantic": 0.0, "objects_to_train": 1, "masks_per_object": 1},
 ]

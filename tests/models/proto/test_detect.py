@@ -26,6 +26,7 @@ KINDS: list[dict[str, Any]] = [
     {"head": "anchors", "score": "class"},
     {"one_to_one": True},
     {"box_bins": 11, "prototype_upsamplings": 2},
+    {"prototype_upsamplings": 2, "prototype_convolutions": "dense"},
 ]
 
 

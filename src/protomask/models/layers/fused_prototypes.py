@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from protomask.models.layers.fpn import convolution
-from protomask.models.layers.separable import SeparableConv
+from protomask.models.layers.separable import SeparableConv, SharedConv
+
+_DENSE_AT_P3 = 3
+"""Dense convolutions before the first upsampling, as in the branch of YOLACT (Bolya et al. 2019, figure 3)."""
 
 
 class FusedPrototypes(nn.Module):
@@ -25,6 +28,8 @@ class FusedPrototypes(nn.Module):
         num_levels: pyramid levels.
         detail_channels: of the finer backbone level.
         upsamplings: each doubles the resolution, beginning at that of P3.
+        dense: ordinary convolutions of 3x3, three of them before the first upsampling, as in YOLACT; otherwise
+            separable ones of 5x5.
 
     """
 
@@ -37,14 +42,19 @@ class FusedPrototypes(nn.Module):
         num_levels: int,
         detail_channels: int,
         upsamplings: int = 1,
+        dense: bool = False,
     ) -> None:
         super().__init__()
+
+        def smooth(width: int) -> nn.Module:
+            return SharedConv(width, 1) if dense else SeparableConv(width, width, 5)
+
         self.lateral = nn.ModuleList(convolution(in_channels, channels, 1, norm="batch") for _ in range(num_levels))
-        self.fuse = SeparableConv(channels, channels, 5)
+        self.fuse = nn.Sequential(*(smooth(channels) for _ in range(_DENSE_AT_P3))) if dense else smooth(channels)
         self.detail = convolution(detail_channels, channels, 1, norm="batch")
         widths = [max(channels // 2**index, min(channels, 8)) for index in range(max(upsamplings, 1))]
         self.narrow = nn.ModuleList(convolution(wide, own, 1, norm="batch") for wide, own in pairwise(widths))
-        self.refine = nn.ModuleList(SeparableConv(width, width, 5) for width in widths[:upsamplings])
+        self.refine = nn.ModuleList(smooth(width) for width in widths[:upsamplings])
         self.prototypes = nn.Conv2d(widths[-1], num_prototypes, 1)
 
     def forward(self, levels: Sequence[Tensor], detail: Tensor) -> Tensor:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 Fold = Callable[[nn.Conv2d, nn.BatchNorm2d], nn.Conv2d]
 """A convolution that does the work of the batch norm behind it, too."""
+_IDENTITY_NOISE = 0.3
+"""Spread of the weights of a depthwise convolution that begins as an identity, times the side of its kernel."""
 
 
 class SeparableConv(nn.Module):
@@ -93,6 +96,20 @@ class FoldedConv(nn.Module):
     def forward(self, x: Tensor, level: int = 0) -> Tensor:
         """Same as the module that was folded."""
         return F.relu(self.convs[level](self.first(x)), inplace=True)
+
+
+def begin_as_identities(part: nn.Module) -> None:
+    """Let the depthwise convolutions of all `SeparableConv` in a part begin as identities with a little noise.
+
+    Each then hands on from the first step what it is given, so that the layers behind it can learn at once.
+    """
+    for module in part.modules():
+        if isinstance(module, SeparableConv):
+            weight = module.depthwise.weight
+            side = weight.shape[-1]
+            with torch.no_grad():
+                nn.init.normal_(weight, std=_IDENTITY_NOISE / side)
+                weight[:, :, side // 2, side // 2] += 1
 
 
 def _norms(norms: nn.ModuleList) -> list[nn.BatchNorm2d]:

@@ -19,6 +19,8 @@ BoxLoss = Literal["giou_l1", "giou", "smooth_l1"]
 MaskHead = Literal["linear", "dynamic"]
 MaskLoss = Literal["dice_bce", "bce"]
 Prototypes = Literal["fused", "p3"]
+Convolutions = Literal["separable", "dense"]
+SeparableStart = Literal["identity", "xavier"]
 POINT_SIDE = 4.0
 """Side of the square about a point, in strides of its level: the box that a head of zeros predicts."""
 
@@ -52,6 +54,8 @@ class ProtoConfig(PrototypeModelConfig):
             of the mask (as Huang et al. 2019, Mask Scoring R-CNN, but for every point); "quality", both as one output
             (Zhang et al. 2021, VarifocalNet, with masks); or "class", the probability alone, as in YOLACT.
         prototypes: "fused", made from all levels, or "p3", made from P3 as in YOLACT.
+        prototype_convolutions: of "fused": "dense", ordinary ones, as those of "p3", or "separable", which learn more
+            slowly.
         prototype_channels: width of the branch that makes them.
         prototype_upsamplings: each doubles their resolution, beginning at that of P3; stride 4 takes one.
         num_prototypes: number of prototypes.
@@ -60,6 +64,8 @@ class ProtoConfig(PrototypeModelConfig):
         dynamic_channels: width between these two.
         one_to_one: a second class branch that learns one point per object, so that prediction needs no NMS (Wang et al.
             2024, YOLOv10).
+        separable_start: weights of depthwise convolutions before training: "identity", what they are given and a little
+            noise; or "xavier", as all other convolutions.
         pixel_mean: RGB, 0..255 scale.
         pixel_std: RGB, 0..255 scale.
         antialias: filter when shrinking images.
@@ -101,12 +107,14 @@ class ProtoConfig(PrototypeModelConfig):
     anchor_aspect_ratios: Annotated[tuple[Positive, ...], NotEmpty()] = (1.0, 0.5, 2.0)
     score: Score = "rated"
     prototypes: Prototypes = "fused"
+    prototype_convolutions: Convolutions = "separable"
     prototype_channels: Width = 32
     prototype_upsamplings: Depth = 1
     num_prototypes: Width = 16
     mask_head: MaskHead = "linear"
     dynamic_channels: Width = 8
     one_to_one: bool = False
+    separable_start: SeparableStart = "identity"
     pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     pixel_std: tuple[Positive, Positive, Positive] = (58.395, 57.12, 57.375)
     antialias: bool = True

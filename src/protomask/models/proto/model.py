@@ -15,6 +15,7 @@ from protomask.models.layers.fpn import FeaturePyramid, xavier_convolutions
 from protomask.models.layers.fused_prototypes import FusedPrototypes
 from protomask.models.layers.pafpn import PathAggregation
 from protomask.models.layers.protonet import Protonet
+from protomask.models.layers.separable import begin_as_identities
 from protomask.models.proto.config import POINT_SIDE, ProtoConfig
 from protomask.models.proto.geometry import image_geometry
 from protomask.models.proto.heads import PointHead, ProtoOutput
@@ -57,6 +58,7 @@ class ProtoNetwork(nn.Module):
                 num_levels=config.num_levels,
                 detail_channels=self.backbone.channels[0],
                 upsamplings=config.prototype_upsamplings,
+                dense=config.prototype_convolutions == "dense",
             )
             if config.prototypes == "fused"
             else Protonet(
@@ -85,6 +87,8 @@ class ProtoNetwork(nn.Module):
         self._grids: dict[tuple[Any, ...], Tensor] = {}
         for part in (self.neck, self.protonet, self.head, self.semantic):
             xavier_convolutions(part)
+            if config.separable_start == "identity":
+                begin_as_identities(part)
         self.head.initialize(quality=config.score == "quality", mask_std=_MASK_STD[config.mask_head])
         if self.semantic.bias is not None:
             nn.init.constant_(self.semantic.bias, _SEMANTIC_BIAS)
