@@ -72,7 +72,7 @@ def measure(name: str, settings: Mapping[str, Any], data: Path, folder: Path, op
             images = judge.images(options.timed_images)
             write_facts(run, ms=time_ours(run / "last.safetensors", run, images, options))
         facts = read_facts(run)
-        rows.append({**judge.columns(results), "steps": facts["steps"], **facts.get("ms", {})})
+        rows.append({**judge.judged(results), "steps": facts["steps"], **facts.get("ms", {})})
         note(f"{run}: {json.dumps(rows[-1])}")
     return rows
 

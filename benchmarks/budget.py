@@ -159,6 +159,15 @@ class Judge:
             "ECE": score.calibration_error,
         }
 
+    def judged(self, results: Path) -> dict[str, float | None]:
+        """`columns` of the results of a training, worked out once; they stay with the facts beside them."""
+        known = read_facts(results.parent)
+        if "judged" not in known:
+            known = {"judged": self.columns(results)}
+            write_facts(results.parent, **known)
+        columns: dict[str, float | None] = known["judged"]
+        return columns
+
     def images(self, count: int) -> list[Path]:
         """The first validation images."""
         return [self.dataset.image_path(index) for index in range(min(count, len(self.dataset)))]

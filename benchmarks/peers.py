@@ -127,7 +127,7 @@ class Peers:
         rows = []
         for folder, results in runs:
             facts = read_facts(folder)
-            rows.append({**self.judge.columns(results), "minutes": facts["minutes"], **facts.get("ms", {})})
+            rows.append({**self.judge.judged(results), "minutes": facts["minutes"], **facts.get("ms", {})})
         return {"model": name, **averaged(rows)}
 
 
