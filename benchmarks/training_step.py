@@ -27,7 +27,7 @@ from protomask.data.training.augmentation import AugmentationConfig
 from protomask.data.training.loader import collate
 from protomask.data.training.transforms import TrainTransform
 from protomask.defaults import DEFAULT_NETWORK
-from protomask.engine.optim import build_optimizer, freeze_batch_norm
+from protomask.engine.optim import build_optimizer, freeze_batch_norm, freeze_stages
 from protomask.models.build import build_criterion, build_network
 from protomask.models.network import Network
 from protomask.models.zoo import zoo_entry
@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("--classes", type=positive, help="number of classes; the model's own by default")
     parser.add_argument("--batch-size", type=positive, default=4, help="images per step")
     parser.add_argument("--freeze-bn", action="store_true", help="fix batch norm, as published for small batches")
+    parser.add_argument("--frozen-stages", type=int, default=0, help="first stages of the backbone that do not learn")
     parser.add_argument("--candidates", nargs="+", choices=list(LAYOUTS), default=list(LAYOUTS), help="what to compare")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -125,6 +126,7 @@ def _candidates(options: Namespace) -> dict[str, Candidate]:
     for model in options.models:
         names = CLASS_NAMES if options.classes is None else None
         network = build_network(model, class_names=names, num_classes=options.classes, image_size=options.image_size)
+        freeze_stages(network.backbone, options.frozen_stages)
         transform = TrainTransform(AugmentationConfig(), network.geometry)
         torch.manual_seed(1)  # the same crops for every model
         samples = []
