@@ -152,18 +152,30 @@ def test_candidates_in_tiles(free: ExportedPredictor) -> None:
     assert len(free.predict(BLACK, tile=32, max_detections=5)) == 5
 
 
-def test_a_file_is_prepared_once_for_single_images_and_once_for_more() -> None:
-    made: list[bool] = []
+def test_a_file_is_prepared_once_more_when_several_images_come() -> None:
+    made: list[str] = []
 
-    def prepare(single: bool) -> str:
-        made.append(single)
-        return "single" if single else "any"
+    def prepare() -> str:
+        made.append("any")
+        return "any"
 
-    prepared = PreparedByCount(prepare)
-    assert made == [True]  # a broken file is known at once
+    prepared = PreparedByCount("single", prepare)
+    assert prepared.to_run(1) == "single"
+    assert made == []
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(prepared.to_run, [1, 3, 2, 1, 7])) == ["single", "any", "any", "single", "any"]
-    assert made == [True, False]
+    assert made == ["any"]
+    assert PreparedByCount("single", None).to_run(3) == "single"
+
+
+def test_a_file_may_vanish_once_it_is_loaded(load: Load, tmp_path: Path) -> None:
+    path, images = write_candidates(tmp_path / "candidates.onnx"), [BLACK, RED]
+    predictor = load(path)
+    wanted = [predictor.predict(image) for image in images]
+    path.write_bytes(b"something else")
+    path.unlink()
+    for one, other in zip(predictor.predict(images, batch_size=2), wanted, strict=True):
+        assert_same(one, other)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])

@@ -28,15 +28,18 @@ class OnnxPredictor(ExportedPredictor):
     """
 
     def __init__(self, path: str | Path, *, source: str | None = None, threads: int | None = None) -> None:
-        def prepare(single: bool) -> onnxruntime.InferenceSession:
+        content = existing(path).read_bytes()
+
+        def prepare(**sizes: int) -> onnxruntime.InferenceSession:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = threads or 0
-            if single:
-                options.add_free_dimension_override_by_name(BATCH_AXIS, 1)
-            return _session(path, options)
+            for name, size in sizes.items():
+                options.add_free_dimension_override_by_name(name, size)
+            return _session(path, options, content)
 
-        self._sessions = PreparedByCount(prepare)
-        session = self._sessions.to_run(1)
+        session = prepare(**{BATCH_AXIS: 1})
+        info = _info(session, path)
+        self._sessions = PreparedByCount(session, prepare if info.takes_batches else None)
         self._names = [output.name for output in session.get_outputs()]
         inputs = [
             FileInput(
@@ -47,7 +50,7 @@ class OnnxPredictor(ExportedPredictor):
             for given in session.get_inputs()
         ]
         super().__init__(
-            _info(session, path), source or str(path),
+            info, source or str(path),
             inputs=inputs, outputs=self._names, golden=_entries(session).get(GOLDEN_KEY),
             arguments={"path": Path(path).absolute(), "threads": threads},
         )  # fmt: skip
@@ -85,12 +88,14 @@ def read_entries(path: str | Path) -> dict[str, str]:
     return _entries(_session(path, options))
 
 
-def _session(path: str | Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+def _session(
+    path: str | Path, options: onnxruntime.SessionOptions, content: bytes | None = None
+) -> onnxruntime.InferenceSession:
+    """A session of a file, or of its ``content`` where that is read already."""
     options.log_severity_level = 3
+    model = existing(path) if content is None else content
     try:
-        return onnxruntime.InferenceSession(existing(path), options, providers=["CPUExecutionProvider"])
-    except CheckpointError:
-        raise
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's own errors share no class but Exception
         raise CheckpointError(f"{path}: ONNX Runtime cannot read it: {first_line(error)}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from threading import Lock, local
 from typing import Any, Literal
@@ -31,7 +32,9 @@ def shared_core() -> Any:
 
     with _cores_lock:
         if not _cores:
-            _cores.append(openvino.Core())
+            core = openvino.Core()
+            core.set_property({"ENABLE_MMAP": False})  # a model that is read must not change with its file
+            _cores.append(core)
         return _cores[0]
 
 
@@ -74,14 +77,13 @@ class OpenVinoPredictor(ExportedPredictor):
             model = core.read_model(existing(path))
             entries = _entries(model, Path(path))
             info = ExportInfo.from_json(entries.get(METADATA_KEY), str(path))
-
-            def prepare(single: bool) -> Any:
-                settled = model.clone()
-                if single and info.given_size is not None:
-                    settled.reshape([1, 3, *info.given_size])
-                return core.compile_model(settled, "CPU", hints)
-
-            self._compiled = PreparedByCount(prepare)
+            single = model.clone()
+            if info.given_size is not None:
+                single.reshape([1, 3, *info.given_size])  # what depends on it is worked out now
+            self._compiled = PreparedByCount(
+                core.compile_model(single, "CPU", hints),
+                partial(core.compile_model, model, "CPU", hints) if info.takes_batches else None,
+            )
         except RuntimeError as error:
             raise CheckpointError(f"{path}: OpenVINO cannot read it: {first_line(error)}") from error
         inputs = [
