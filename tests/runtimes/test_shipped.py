@@ -16,7 +16,8 @@ from protomask.errors import ConfigError
 from protomask.images.decode import Pixels, read_image
 from protomask.inference.predictor import Predictor
 from protomask.masks.runs import Runs, intersect_runs, runs_area
-from protomask.runtimes.shipped import SHIPPED, sample_images
+from protomask.runtimes.onnx import read_info
+from protomask.runtimes.shipped import SHIPPED, sample_images, shipped_file
 from protomask.structures.instances import Instances
 
 Runtime = Literal["torch", "onnx", "openvino"]
@@ -116,6 +117,13 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 ELSEWHERE = {"classes", "image_size"}
 """Classes have names of one model only; exported files have settled their input: see `test_classes_and_sizes`."""
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_files_in_the_package_say_where_they_come_from(name: str) -> None:
+    with shipped_file(name) as file:
+        info = read_info(file)
+    assert (info.model, info.licence, info.provenance) == (name, "MIT", {"source": name})
 
 
 def test_no_option_is_forgotten() -> None:
