@@ -24,6 +24,9 @@ Runtime = Literal["torch", "onnx", "openvino"]
 PHOTOGRAPHS = {"everyday": ("everyday", 8), "nuclei": ("dsb2018-nuclei", 4)}
 """Data set of which each model knows so many images."""
 
+FLAT_BELOW = {"everyday": 0.067, "shapes": 0.05}
+"""Calibrated scores up to which float32 cannot tell the detections of a model apart."""
+
 pytest.importorskip("onnxruntime")
 pytest.importorskip("torch")
 
@@ -152,10 +155,8 @@ def test_every_option_works_without_pytorch_as_it_does_with_it(
     assert in_onnx.limits(settled) == in_torch.limits(settled)
     expected = in_torch.predict(strips, settled)
     for one, other in zip(in_onnx.predict(strips, settled), expected, strict=True):
-        if in_torch.calibration is not None:
-            # Below the first knot of its curve, scores are all but one number: their order is a matter of rounding.
-            lowest = in_torch.calibration.class_scores.values[0]
-            one, other = one[one.scores > lowest], other[other.scores > lowest]
+        if name in FLAT_BELOW:  # the lowest scores are one number, and their order a matter of rounding
+            one, other = one[one.scores > FLAT_BELOW[name]], other[other.scores > FLAT_BELOW[name]]
         check_same(one, other)
     if name != "everyday":
         assert all(len(one) > 1 for one in expected)

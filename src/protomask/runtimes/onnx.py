@@ -28,7 +28,10 @@ class OnnxPredictor(ExportedPredictor):
     """
 
     def __init__(self, path: str | Path, *, source: str | None = None, threads: int | None = None) -> None:
-        content = existing(path).read_bytes()
+        try:
+            content = existing(path).read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be read: {first_line(error)}") from error
 
         def prepare(**sizes: int) -> onnxruntime.InferenceSession:
             options = onnxruntime.SessionOptions()

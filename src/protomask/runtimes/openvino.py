@@ -103,9 +103,9 @@ class OpenVinoPredictor(ExportedPredictor):
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """See `ExportedPredictor.run`; the arrays are those of the next call of the same thread, too."""
-        compiled = self._compiled.to_run(len(images))
         requests = self._requests.__dict__  # of this thread
         try:
+            compiled = self._compiled.to_run(len(images))
             if compiled not in requests:
                 requests[compiled] = compiled.create_infer_request()
             results = requests[compiled].infer({"image": images}, share_inputs=True, share_outputs=True)
