@@ -52,7 +52,7 @@ def add_budget_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start", choices=("random", "imagenet"), default="random", help="of every backbone")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one training for each")
     parser.add_argument("--max-detections", type=positive, default=100, help="detections of an image that count")
-    parser.add_argument("--timed-images", type=positive, default=20, help="measure times on the first so many")
+    parser.add_argument("--timed-images", type=int, default=20, help="measure times on the first so many; 0: none")
     parser.add_argument("--settings", type=json.loads, default={}, help="more settings of our trainings, as JSON")
 
 
@@ -167,6 +167,11 @@ class Judge:
             write_facts(results.parent, **known)
         columns: dict[str, float | None] = known["judged"]
         return columns
+
+    def found(self, results: Path) -> float:
+        """Objects per image that score enough to be found while times are measured: masks of more take longer."""
+        rows = SavedResults.read(results).scored_masks()
+        return sum(row["score"] >= SCORED.score_threshold for row in rows) / len(self.dataset)
 
     def images(self, count: int) -> list[Path]:
         """The first validation images."""

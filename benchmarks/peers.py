@@ -71,7 +71,7 @@ class Peers:
         name, _, more = model.partition("=")
         settings = {"recipe": self.options.recipe, **json.loads(more or "{}"), "model": name}
         results = train_ours(self.data, folder, self.options, seed=seed, **settings)
-        if self.options.times_again or "ms" not in read_facts(folder):
+        if self.images and (self.options.times_again or "ms" not in read_facts(folder)):
             write_facts(folder, ms=time_ours(folder / "last.safetensors", folder, self.images, self.options))
         return results
 
@@ -127,7 +127,8 @@ class Peers:
         rows = []
         for folder, results in runs:
             facts = read_facts(folder)
-            rows.append({**self.judge.judged(results), "minutes": facts["minutes"], **facts.get("ms", {})})
+            found = {"found in an image": self.judge.found(results)}
+            rows.append({**self.judge.judged(results), "minutes": facts["minutes"], **found, **facts.get("ms", {})})
         return {"model": name, **averaged(rows)}
 
 

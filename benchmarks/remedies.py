@@ -30,9 +30,11 @@ EVERYTHING = "as shipped"
 """The others are compared with this one; those with a ``score_threshold`` with the one that has only that."""
 REMEDIES: dict[str, dict[str, Any]] = {
     EVERYTHING: {},
+    "duplicates=drop": {"duplicates": "drop"},
     "nms=batched": {"nms": "batched"},
     "overlap=mask_iou": {"overlap": "mask_iou"},
     "overlap=mask_iou nms=batched": {"overlap": "mask_iou", "nms": "batched"},
+    "overlap=mask_iou duplicates=drop": {"overlap": "mask_iou", "duplicates": "drop"},
     "overlap=mask_smaller iou_threshold=0.7": {"overlap": "mask_smaller", "iou_threshold": 0.7},
     "overlap=mask_iou nms=soft_linear": {"overlap": "mask_iou", "nms": "soft_linear"},
     "crop=component": {"crop": "component"},

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,8 +9,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from protomask.detection.averaging import find_votes
+from protomask.detection.mask_nms import mask_overlaps
 from protomask.detection.options import NMS_MODES, NmsMode
-from protomask.detection.prototypes import PrototypeRule, detect
+from protomask.detection.prototypes import PrototypeMasks, PrototypeRule, detect
+from protomask.masks.grids import assemble_windows
 
 Floats = NDArray[np.float32]
 
@@ -66,3 +70,36 @@ def test_what_is_averaged_does_not_depend_on_what_is_wanted(nms: NmsMode, seed: 
     assert np.abs(wanted.boxes - plain.boxes).max(initial=0) < 0.1
     assert wanted.means(boxes) == pytest.approx(wanted.boxes, abs=1e-6)
     np.testing.assert_array_equal(plain.means(boxes), plain.boxes)
+
+
+@pytest.mark.parametrize("nms", ["batched", "fast", "cross_class_fast"])
+@given(seed=st.integers(0, 10**6))
+def test_averaged_masks_are_no_more_alike_than_nms_allows(nms: NmsMode, seed: int) -> None:
+    logits, boxes = crowd(seed)
+    random = np.random.default_rng(seed)
+    prototypes = random.standard_normal((20, 20, 3)).astype(np.float32)
+    masks = PrototypeMasks(prototypes, random.standard_normal((len(boxes), 3)).astype(np.float32))
+    rule = PrototypeRule(duplicates="average", nms=nms, overlap="mask_iou", iou_threshold=0.4)
+    kept = detect(logits, boxes, rule, masks=masks)
+    assert 0 < len(kept.rows) <= len(detect(logits, boxes, rule.replace(duplicates="drop"), masks=masks).rows)
+    assert kept.means(boxes) == pytest.approx(kept.boxes, abs=1e-6)
+    windows = assemble_windows(prototypes, kept.means(masks.coefficients), kept.boxes)
+    overlaps = mask_overlaps(windows, (20, 20), "mask_iou")
+    meeting = kept.labels[:, None] == kept.labels if nms != "cross_class_fast" else True
+    assert (overlaps * meeting).max() <= 0.4
+
+
+@pytest.mark.parametrize(
+    ("changes", "rows"), [({}, [0]), ({"duplicates": "drop"}, [0, 1]), ({"nms": "soft_linear"}, [0, 1])]
+)
+def test_a_mask_that_becomes_that_of_another_by_averaging_is_a_duplicate(
+    changes: dict[str, Any], rows: list[int]
+) -> None:
+    prototypes = np.zeros((10, 10, 2), dtype=np.float32)
+    prototypes[:, :3, 0], prototypes[:, 3:, 0], prototypes[:, 3:, 1] = 9, -9, 9
+    # The whole, the left third, and the whole again in a box that is nearer to that of the third.
+    masks = PrototypeMasks(prototypes, np.array([[1, 2], [1, 0], [5, 10]], dtype=np.float32))
+    boxes = np.array([[0, 0, 1, 1], [0, 0, 1, 0.9], [0, 0, 1, 0.88]], dtype=np.float32)
+    logits = np.array([[0, 4], [0, 3], [0, 2]], dtype=np.float32)
+    rule = PrototypeRule(duplicates="average", nms="batched", overlap="mask_iou").replace(**changes)
+    assert detect(logits, boxes, rule, masks=masks).rows.tolist() == rows

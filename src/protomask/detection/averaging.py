@@ -38,6 +38,13 @@ class Votes(NamedTuple):
         np.add.at(total, self.owners, self.weights[:, None] * values)
         return total.astype(np.float32)
 
+    def of(self, detections: NDArray[np.int64]) -> Votes:
+        """The votes for some of the detections, which are numbered anew in this order."""
+        places = np.full(int(self.owners.max(initial=-1)) + 1, -1)
+        places[detections] = np.arange(len(detections))
+        theirs = places[self.owners] >= 0
+        return Votes(places[self.owners[theirs]], self.rows[theirs], self.weights[theirs])
+
 
 def find_votes(
     boxes: NDArray[np.float32],

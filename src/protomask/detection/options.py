@@ -69,7 +69,8 @@ class PredictOptions(Settings):
         overlap: what NMS compares: boxes by their IoU, masks by their IoU, or masks by the part of the smaller one that
             both share; the model's own (box_iou) by default. Only models with prototypes have masks before NMS.
         duplicates: what becomes of what NMS suppresses: nothing (drop), or boxes and masks are averaged with those that
-            are kept where the boxes have an IoU above 0.7 (average); the model's own (drop) by default.
+            are kept where the boxes have an IoU above 0.7 (average), and NMS by masks then also compares the means; the
+            model's own (drop) by default.
         candidate_threshold: anchors with a lower class score are ignored; the model's own (0.05) by default.
         crop: how masks, which the prototypes give for the whole image, are cut: at the box, at the box keeping only the
             connected part at its centre (component), or not at all (none); the model's own (box) by default.

@@ -185,7 +185,8 @@ def detect(
         return Kept(candidates[kept], boxes[kept], found, scores)
     votes = find_votes(boxes, by_class, kept, found)
     averaged = votes.average(boxes[votes.rows], len(kept))
-    return Kept(candidates[kept], averaged, found, scores, votes._replace(rows=candidates[votes.rows]))
+    means = Kept(candidates[kept], averaged, found, scores, votes._replace(rows=candidates[votes.rows]))
+    return means if masks is None or rule.overlap == "box_iou" else _suppress_means(means, masks, rule)
 
 
 def paint(
@@ -359,3 +360,17 @@ def _suppress_by_masks(
         max_detections=rule.max_detections, max_candidates=rule.max_candidates,
     )  # fmt: skip
     return used[kept], found, kept_scores
+
+
+def _suppress_means(kept: Kept, masks: PrototypeMasks, rule: PrototypeRule) -> Kept:
+    """What remains where averaged masks are compared, too: they can be more alike than those that NMS compared."""
+    if rule.nms.startswith("soft"):  # which drops nothing
+        return kept
+    windows = assemble_windows(masks.prototypes, kept.means(masks.coefficients), kept.boxes)
+    overlaps = mask_overlaps(windows, (masks.prototypes.shape[0], masks.prototypes.shape[1]), rule.overlap)
+    chosen, labels, scores = nms_by_overlaps(
+        (np.arange(len(kept.rows)), kept.labels, kept.class_scores), overlaps, rule.nms,
+        iou_threshold=rule.iou_threshold, max_detections=rule.max_detections,
+    )  # fmt: skip
+    votes = None if kept.votes is None else kept.votes.of(chosen)
+    return Kept(kept.rows[chosen], kept.boxes[chosen], labels, scores, votes)

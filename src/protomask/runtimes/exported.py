@@ -324,7 +324,7 @@ class ExportedPredictor(Predictor):
 class PreparedByCount(Generic[Prepared]):
     """A file that is prepared to run once for single images, and once more when several come at once.
 
-    A graph whose sizes are all known is faster: by 5 % in ONNX Runtime, by 13 % in OpenVINO.
+    Runtimes run a graph whose sizes are all known faster.
 
     Args:
         single: runs single images.
