@@ -138,14 +138,8 @@ def protomask_n() -> ProtoConfig:
 
 
 def everyday() -> ProtoConfig:
-    """`protomask_n` for photographs, with ten everyday classes; trained at 320 px.
-
-    Its prototypes have a quarter of the input size, as those of `shapes` and `nuclei`.
-    """
-    return protomask_n().replace(
-        name="everyday", num_classes=len(EVERYDAY_CLASS_NAMES), image_size=384, prototype_upsamplings=1,
-        prototype_convolutions="separable",
-    )  # fmt: skip
+    """`protomask_n` for photographs, with ten everyday classes; trained at 320 px."""
+    return protomask_n().replace(name="everyday", num_classes=len(EVERYDAY_CLASS_NAMES), image_size=384)
 
 
 def shapes() -> ProtoConfig:
