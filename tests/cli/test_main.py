@@ -43,6 +43,7 @@ def test_version(run: Run) -> None:
         (["predict"], "missing: inputs"),
         (["predict", "a.jpg", "--save-dirr", "b"], "no option --save-dirr, did you mean --save-dir?"),
         (["predict", "a.jpg", "--zzz"], "no option --zzz"),
+        (["serve", "--model", "nuclei"], "no option --model, did you mean protomask serve MODELS?"),
         (["predict", "a.jpg", "--nms", "slow"], "--nms: expected {fast,cross_class_fast,batched,soft_linear,soft_gau"),
         (["predict", "a.jpg", "--batch-size", "many"], "--batch-size: expected INT, got 'many'"),
         (["predict", "a.jpg", "--batch-size", "0"], "batch_size: expected a whole number of at least 1, got 0"),

@@ -217,11 +217,13 @@ class _Parser(ArgumentParser):  # type: ignore[misc]  # the library is untyped h
         if missing:
             return "missing: " + ", ".join(flags.get(name, name) for name in missing["names"].split(", "))
         if unknown:
-            known = [string for strings in self.flags().values() for string in strings]
+            known = {string: string for strings in self.flags().values() for string in strings}
+            places = [action.dest for action in self._actions if not action.option_strings]
+            known |= {f"--{place}": f"{self.prog} {place.upper()}" for place in places}
             for argument in unknown["arguments"].split():
                 near = difflib.get_close_matches(argument.partition("=")[0], known, n=1)
                 if argument.startswith("-"):
-                    return f"no option {argument}" + (f", did you mean {near[0]}?" if near else "")
+                    return f"no option {argument}" + (f", did you mean {known[near[0]]}?" if near else "")
             return f"unexpected {unknown['arguments']}"
         return message
 
