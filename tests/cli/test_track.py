@@ -217,7 +217,7 @@ def interrupt(arguments: list[str], folder: Path, number: int, after: int) -> tu
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: lines_in(folder) >= after or process.poll() is not None, 60)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     return process.returncode, errors
 
 
@@ -272,7 +272,7 @@ def test_a_killed_run_leaves_a_video_that_plays_and_resume_goes_on(
 
 
 def _resume_and_compare(arguments: list[str], whole: Path, folder: Path) -> None:
-    done = subprocess.run([*arguments, "--resume"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*arguments, "--resume"], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert names(folder) == names(whole)
     for name in RESULTS:
