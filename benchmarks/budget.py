@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 import protomask
-from measuring import Lines, note, positive
+from measuring import Lines, note, positive, whole
 from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.layout import DatasetPaths, open_dataset
 from protomask.detection.options import PredictOptions
@@ -52,7 +52,7 @@ def add_budget_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start", choices=("random", "imagenet"), default="random", help="of every backbone")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one training for each")
     parser.add_argument("--max-detections", type=positive, default=100, help="detections of an image that count")
-    parser.add_argument("--timed-images", type=int, default=20, help="measure times on the first so many; 0: none")
+    parser.add_argument("--timed-images", type=whole, default=20, help="measure times on the first so many; 0: none")
     parser.add_argument("--settings", type=json.loads, default={}, help="more settings of our trainings, as JSON")
 
 

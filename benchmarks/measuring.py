@@ -31,9 +31,18 @@ def argument_parser(description: str, *, rounds: int) -> argparse.ArgumentParser
 
 def positive(text: str) -> int:
     """Type of an option that counts something."""
+    return _at_least(1, text)
+
+
+def whole(text: str) -> int:
+    """Type of an option that counts something that may be missing."""
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
     number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {number}")
+    if number < least:
+        raise argparse.ArgumentTypeError(f"expected a number of at least {least}, got {number}")
     return number
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protomask.detection.averaging import Votes, find_votes
-from protomask.detection.mask_nms import best_pairs, mask_overlaps, nms_by_overlaps
+from protomask.detection.mask_nms import Pairs, best_pairs, mask_overlaps, nms_by_overlaps
 from protomask.detection.mask_shape import MaskShape
 from protomask.detection.nms import batched_nms, cross_class_fast_nms, fast_nms
 from protomask.detection.options import Crop, Duplicates, Edges, NmsMode, Overlap, PredictOptions
@@ -353,12 +353,8 @@ def _suppress_by_masks(
         class_scores, rule.max_detections, score_threshold=threshold, across_classes=across
     )
     used, places = np.unique(rows, return_inverse=True)
-    windows = assemble_windows(masks.prototypes, masks.coefficients[used], boxes[used])
-    overlaps = mask_overlaps(windows, (masks.prototypes.shape[0], masks.prototypes.shape[1]), rule.overlap)
-    kept, found, kept_scores = nms_by_overlaps(
-        (places.reshape(-1).astype(np.int64), labels, scores), overlaps, rule.nms, iou_threshold=rule.iou_threshold,
-        max_detections=rule.max_detections, max_candidates=rule.max_candidates,
-    )  # fmt: skip
+    own = PrototypeMasks(masks.prototypes, masks.coefficients[used])
+    kept, found, kept_scores = _compare((places.reshape(-1).astype(np.int64), labels, scores), boxes[used], own, rule)
     return used[kept], found, kept_scores
 
 
@@ -366,11 +362,20 @@ def _suppress_means(kept: Kept, masks: PrototypeMasks, rule: PrototypeRule) -> K
     """What remains where averaged masks are compared, too: they can be more alike than those that NMS compared."""
     if rule.nms.startswith("soft"):  # which drops nothing
         return kept
-    windows = assemble_windows(masks.prototypes, kept.means(masks.coefficients), kept.boxes)
-    overlaps = mask_overlaps(windows, (masks.prototypes.shape[0], masks.prototypes.shape[1]), rule.overlap)
-    chosen, labels, scores = nms_by_overlaps(
-        (np.arange(len(kept.rows)), kept.labels, kept.class_scores), overlaps, rule.nms,
-        iou_threshold=rule.iou_threshold, max_detections=rule.max_detections,
-    )  # fmt: skip
+    means = PrototypeMasks(masks.prototypes, kept.means(masks.coefficients))
+    pairs = np.arange(len(kept.rows)), kept.labels, kept.class_scores
+    chosen, labels, scores = _compare(pairs, kept.boxes, means, rule)
     votes = None if kept.votes is None else kept.votes.of(chosen)
     return Kept(kept.rows[chosen], kept.boxes[chosen], labels, scores, votes)
+
+
+def _compare(
+    pairs: Pairs, boxes: NDArray[np.float32], masks: PrototypeMasks, rule: PrototypeRule
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Rows, labels and scores that NMS by masks leaves of pairs, whose rows are those of the boxes and masks."""
+    height, width = masks.prototypes.shape[:2]
+    windows = assemble_windows(masks.prototypes, masks.coefficients, boxes)
+    return nms_by_overlaps(
+        pairs, mask_overlaps(windows, (height, width), rule.overlap), rule.nms, iou_threshold=rule.iou_threshold,
+        max_detections=rule.max_detections, max_candidates=rule.max_candidates,
+    )  # fmt: skip
