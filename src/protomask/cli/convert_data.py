@@ -23,6 +23,7 @@ def run(
     group_by: str | None = None,
     link_images: bool = False,
     skip_missing: bool = False,
+    keep_boxes: bool = False,
     json: bool = False,
 ) -> int:
     """Turn a data set into another format, split it, or both.
@@ -42,6 +43,8 @@ def run(
             ^[^_]+ for everything before the first underscore.
         link_images: make hard links to the images instead of copies.
         skip_missing: leave out images that are listed but missing, and count them, instead of failing.
+        keep_boxes: keep objects of a COCO or YOLO data set that have a box and no outline, to learn masks from boxes
+            alone; without it COCO's are left out, and YOLO's are an error.
         json: print one JSON summary instead of text.
     """
     import sys
@@ -66,6 +69,7 @@ def run(
             group_by=group_by,
             link_images=link_images,
             skip_missing=skip_missing,
+            keep_boxes=keep_boxes,
             progress=bar.update,
         )
     if json:

@@ -157,6 +157,21 @@ def decode_distances(values: Tensor, references_cxcywh: Tensor) -> Tensor:
     return torch.cat((low, references_cxcywh[..., :2] + distances[..., 2:] * unit), dim=-1)
 
 
+def paired_iou(first: Tensor, second: Tensor) -> Tensor:
+    """IoU of boxes one by one.
+
+    Args:
+        first: (..., 4) xyxy.
+        second: (..., 4) xyxy, same frame.
+
+    Returns:
+        (...) in [0, 1].
+
+    """
+    intersection, union = _paired_areas(first, second)
+    return intersection / union.clamp(min=torch.finfo(union.dtype).tiny)
+
+
 def generalized_iou(first: Tensor, second: Tensor) -> Tensor:
     """Overlap that also says how far apart boxes are (Rezatofighi et al. 2019, GIoU, algorithm 1).
 
@@ -168,13 +183,18 @@ def generalized_iou(first: Tensor, second: Tensor) -> Tensor:
         (...) in [-1, 1].
 
     """
-    low, high = torch.maximum(first[..., :2], second[..., :2]), torch.minimum(first[..., 2:], second[..., 2:])
+    intersection, union = _paired_areas(first, second)
     hull_low, hull_high = torch.minimum(first[..., :2], second[..., :2]), torch.maximum(first[..., 2:], second[..., 2:])
-    intersection = (high - low).clamp(min=0).prod(dim=-1)
-    union = box_area(first) + box_area(second) - intersection
     hull = (hull_high - hull_low).prod(dim=-1)
     tiny = torch.finfo(union.dtype).tiny
     return intersection / union.clamp(min=tiny) - (hull - union) / hull.clamp(min=tiny)
+
+
+def _paired_areas(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Areas of the intersection and of the union of (..., 4) boxes one by one."""
+    low, high = torch.maximum(first[..., :2], second[..., :2]), torch.minimum(first[..., 2:], second[..., 2:])
+    intersection = (high - low).clamp(min=0).prod(dim=-1)
+    return intersection, box_area(first) + box_area(second) - intersection
 
 
 def encode_deltas(

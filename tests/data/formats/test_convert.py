@@ -211,6 +211,23 @@ def test_nothing_is_left_of_a_conversion_that_fails(tmp_path: Path, monkeypatch:
     assert [path.name for path in tmp_path.iterdir()] == ["coco"]
 
 
+def test_boxes_can_be_kept_to_learn_from(tmp_path: Path) -> None:
+    source = write_coco(tmp_path / "coco", {"a.jpg": [("cell", BLOB), ("dog", []), ("dog", [])]})
+    file = source / "annotations" / "train.json"
+    content = json.loads(file.read_text())
+    content["annotations"][1] |= {"bbox": [2, 1, 3.0, 4]}
+    file.write_text(json.dumps(content))
+    plain = convert_dataset(source, tmp_path / "plain", output_format="coco")
+    assert sum(plain.objects.values()) == 1
+    kept = convert_dataset(source, tmp_path / "kept", output_format="coco", keep_boxes=True)
+    assert "1 objects without an outline kept" in kept.remarks[-1] + kept.remarks[0]
+    entries = json.loads((tmp_path / "kept" / "annotations" / "train.json").read_text())["annotations"]
+    assert [entry.get("mask_source") for entry in entries] == [None, "box"]  # the third has no box either
+    box = np.zeros_like(BLOB)
+    box[1:5, 2:5] = True
+    assert ("dog", False, box.tobytes()) in read_coco(tmp_path / "kept")["a.jpg"]
+
+
 def test_an_output_that_exists_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(ConfigError, match="does not exist yet"):
@@ -226,6 +243,7 @@ def test_an_output_that_exists_is_not_touched(tmp_path: Path) -> None:
         ({"split": (1.0,)}, "split: expected two or three shares"),
         ({"split": (0.5, 0.5), "group_by": "("}, "group_by: expected a regular expression"),
         ({"group_by": "a"}, "group_by: expected a split"),
+        ({"keep_boxes": True}, "keep_boxes: expected a source of coco or yolo and the output coco, got coco and yolo"),
         ({"split": (0.4, 0.3, 0.3)}, "split: expected at least 3 images"),
         ({"split": (0.5, 0.5), "group_by": "jpg"}, "split: expected at least 2 images or groups to split, got 1"),
     ],

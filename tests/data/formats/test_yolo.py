@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -34,6 +35,19 @@ def test_a_polygon_is_rasterised_as_coco_does(tmp_path: Path) -> None:
     (_, (name, _, mask)) = read_coco(out)["a.png"]
     assert name == "dog"
     assert mask == bytes([0] * 8 + [0, 0, 1, 1, 1, 1, 0, 0] * 2 + [0] * 8)
+
+
+def test_a_box_can_be_kept_as_the_mask_that_it_is_not(tmp_path: Path) -> None:
+    folder = write(tmp_path / "yolo", f"0 {SQUARE}", "1 0.375 0.5 0.25 0.5")
+    out = tmp_path / "out"
+    done = convert_dataset(folder, out, output_format="coco", keep_boxes=True)
+    assert [(name, mask) for name, _, mask in read_coco(out)["a.png"]] == [
+        ("cat", bytes([0] * 8 + [0, 0, 1, 1, 1, 1, 0, 0] * 2 + [0] * 8)),
+        ("dog", bytes([0] * 8 + [0, 0, 1, 1, 0, 0, 0, 0] * 2 + [0] * 8)),
+    ]
+    entries = json.loads((out / "annotations" / "train.json").read_text())["annotations"]
+    assert [entry.get("mask_source") for entry in entries] == [None, "box"]
+    assert any(line.startswith("1 objects without an outline kept") for line in done.remarks)
 
 
 def test_an_image_without_labels_has_no_objects(tmp_path: Path) -> None:

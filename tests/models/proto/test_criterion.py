@@ -156,14 +156,48 @@ def test_the_score_learns_the_iou_of_the_mask(score: str, learning: str) -> None
     assert max(gradients[:2]) < 0 < min(gradients[2:])
 
 
-def test_masks_count_as_much_as_their_weights() -> None:
+def losses_by_weights(weights: tuple[float, ...], **changes: Any) -> dict[str, float]:
     output = tiny_network().train()(some_images(1))
     target = make_target([BOX, (30, 5, 60, 60)])
-    whole, _ = loss_and_gradients(output, [target])
-    parts = []
-    for weights in ((1.0, 0.0), (0.0, 0.5), (0.0, 0.0)):
-        losses, _ = loss_and_gradients(output, [replace(target, mask_weights=torch.tensor(weights))])
-        assert all(float(losses[term]) == float(whole[term]) for term in TERMS - {"loss_mask"})
-        parts.append(float(losses["loss_mask"]))
-    assert parts[0] + 2 * parts[1] == pytest.approx(float(whole["loss_mask"]), rel=1e-4)
-    assert min(parts[:2]) > parts[2] == 0
+    losses, _ = loss_and_gradients(output, [replace(target, mask_weights=torch.tensor(weights))], **changes)
+    return {name: float(value) for name, value in losses.items()}
+
+
+def test_masks_count_as_much_as_their_weights() -> None:
+    first, second, both, less = (
+        losses_by_weights(weights) for weights in ((1.0, 0.001), (0.001, 1.0), (1.0, 1.0), (0.001, 0.5))
+    )
+    for losses in (first, second, less):
+        assert all(losses[term] == both[term] for term in TERMS - {"loss_mask"})
+    assert first["loss_mask"] + second["loss_mask"] == pytest.approx(1.001 * both["loss_mask"], rel=1e-4)
+    assert 2 * less["loss_mask"] == pytest.approx(second["loss_mask"], rel=0.01)
+
+
+def test_masks_of_weight_zero_learn_from_their_boxes() -> None:
+    masks, boxes, nothing = (
+        losses_by_weights(weights, box_supervision=share)["loss_mask"]
+        for weights, share in (((1.0, 1.0), 1.0), ((0.0, 0.0), 1.0), ((0.0, 0.0), 0.0))
+    )
+    assert nothing == 0 < boxes
+    assert boxes != pytest.approx(masks, rel=0.01)
+    # One half of the masks counts for each kind of truth.
+    mixed = losses_by_weights((1.0, 0.0))["loss_mask"]
+    assert losses_by_weights((1.0, 0.0), box_supervision=0.0)["loss_mask"] < mixed < masks + boxes
+
+
+def test_only_the_box_counts_of_a_mask_of_weight_zero() -> None:
+    """Whatever the mask says inside the box, the losses are the same."""
+    target = make_target([(8, 8, 40, 40)])
+    hollow = target.masks.clone()
+    hollow[:, 16:32, 16:32] = False
+    output = tiny_network().train()(some_images(1))
+    first, second = (
+        loss_and_gradients(output, [replace(target, masks=masks, mask_weights=torch.zeros(1))])[0]
+        for masks in (target.masks, hollow)
+    )
+    semantic = {"loss_semantic", "loss_total"}  # of which it takes what may be the object
+    assert {name: float(value) for name, value in first.items() if name not in semantic} == {
+        name: float(value) for name, value in second.items() if name not in semantic
+    }
+    sure, _ = loss_and_gradients(output, [target])
+    assert float(first["loss_semantic"]) < float(sure["loss_semantic"])

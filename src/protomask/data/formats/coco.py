@@ -15,19 +15,21 @@ from protomask.data.coco.schema import DataWarning
 from protomask.data.coco.segmentation import box_of_rle, encode_segmentation
 from protomask.data.folders import split_name
 from protomask.data.formats.records import (
+    OF_BOX,
     DatasetRecord,
     ImageRecord,
     ImageWriter,
     ObjectRecord,
     Reading,
     Remarks,
+    outline_of_box,
     read_header,
     rle_of,
 )
 from protomask.data.recognition import coco_files
 from protomask.errors import DataError
 from protomask.masks.rle import Rle, rle_area
-from protomask.structures.coco_json import CocoFile, Fault, shown
+from protomask.structures.coco_json import CocoFile, Fault, finite_number, shown
 from protomask.structures.file_names import FileNames, name_flaw, with_slashes
 
 if TYPE_CHECKING:
@@ -54,6 +56,8 @@ def read(source: Path, reading: Reading) -> DatasetRecord:
     first: CocoDataset | None = None
     categories: tuple[dict[str, Any], ...] = ()
     for split, file, folder, orientation in _parts(source, reading.image_dir):
+        if reading.keep_boxes:
+            file = _with_boxes(file, reading)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # they are in problems, too
             names = first.class_names if first else None
@@ -82,6 +86,25 @@ def read(source: Path, reading: Reading) -> DatasetRecord:
     if first is None:
         raise DataError(f"{source}: expected annotations/*.json with images and annotations, found none")
     return DatasetRecord(class_names=first.class_names, splits=splits, categories=categories)
+
+
+def _with_boxes(file: CocoFile, reading: Reading) -> CocoFile:
+    """The file, with its box as the outline of each annotation that has a box and no segmentation."""
+    content = file.content.get("annotations")
+    if not isinstance(content, list):
+        return file
+    annotations = []
+    for entry in content:
+        kept = entry
+        if isinstance(entry, dict) and not entry.get("segmentation") and _is_box(entry.get("bbox")):
+            kept = {**entry, **OF_BOX, "segmentation": [outline_of_box(*entry["bbox"])]}
+            reading.kept_box(f"{file.path}: annotation {shown(entry.get('id'))}")
+        annotations.append(kept)
+    return CocoFile(file.path, {**file.content, "annotations": annotations})
+
+
+def _is_box(bbox: Any) -> bool:
+    return isinstance(bbox, list) and len(bbox) == 4 and all(finite_number(value) is not None for value in bbox)
 
 
 def _present(dataset: CocoDataset, faults: Sequence[Fault], reading: Reading) -> list[int]:

@@ -46,6 +46,7 @@ WRITERS: dict[str, Writer] = {
     "label-maps": masks.write_label_maps,
 }
 # Formats with one annotation file, whose images may be anywhere.
+_WITH_BOXES = ("coco", "yolo")
 _ONE_FILE = ("coco", "panoptic", "via", "cvat", "label-studio")
 
 
@@ -114,6 +115,7 @@ def convert_dataset(
     group_by: str | None = None,
     link_images: bool = False,
     skip_missing: bool = False,
+    keep_boxes: bool = False,
     progress: Progress | None = None,
 ) -> Conversion:
     """Write a data set in another format, or split it.
@@ -134,6 +136,8 @@ def convert_dataset(
         group_by: see :func:`split_dataset`.
         link_images: make hard links instead of copies.
         skip_missing: leave out images that are listed but missing, and count them, instead of failing.
+        keep_boxes: keep objects that have a box and no outline: their masks are the boxes, and ``mask_source`` "box"
+            says so. For sources in COCO or YOLO, written as COCO.
         progress: called as ``progress(done, total, what)`` after each image that is read or written.
 
     Raises:
@@ -165,10 +169,16 @@ def convert_dataset(
         known = ", ".join(_ONE_FILE)
         raise ConfigError(f"image_dir: expected it with a source of {known} only, got one of {source_format}")
 
+    if keep_boxes and (source_format not in _WITH_BOXES or output_format != "coco"):
+        known = " or ".join(_WITH_BOXES)
+        raise ConfigError(
+            f"keep_boxes: expected a source of {known} and the output coco, got {source_format} and {output_format}"
+        )
     reading = Reading(
         class_names=class_names,
         image_dir=None if image_dir is None else Path(image_dir),
         skip_missing=skip_missing,
+        keep_boxes=keep_boxes,
         progress=progress or _no_progress,
     )
     remarks = reading.remarks

@@ -28,6 +28,8 @@ _JPEG_QUALITY = 95
 _WINDOW_SHARE, _WINDOW_PIXELS = 64, 1 << 18  # of a map: times its pixels, and more, that its objects may span together
 # Files with one class name per line, as YOLO, LabelMe and their converters call them.
 _NAME_FILES = ("classes.txt", "labels.txt", "class_names.txt")
+OF_BOX = {"mask_source": "box"}
+"""What the COCO entry of an object says whose mask is its box, because nothing else of it is known."""
 _NO_CLASSES = ("__ignore__", "_background_", "background")
 
 
@@ -108,6 +110,7 @@ class Reading:
         class_names: names in label order, for sources that have numbers only.
         image_dir: folder of the images, if they are not near the annotation file.
         skip_missing: leave out images that are listed and not there.
+        keep_boxes: keep objects that have only a box, with it as their mask and `OF_BOX`.
         remarks: gets what is left out or guessed.
         progress: called after each image.
 
@@ -116,6 +119,7 @@ class Reading:
     class_names: Sequence[str] | None = None
     image_dir: Path | None = None
     skip_missing: bool = False
+    keep_boxes: bool = False
     remarks: Remarks = field(default_factory=Remarks)
     progress: Progress = lambda done, total, text: None
 
@@ -124,6 +128,10 @@ class Reading:
         for done, item in enumerate(items, start=1):
             yield item
             self.progress(done, len(items), "read")
+
+    def kept_box(self, where: str | Path) -> None:
+        """Say that an object has only its box."""
+        self.remarks.add("objects without an outline kept, with their boxes as masks", where)
 
     def missing(self, where: str | Path, reason: str) -> None:
         """Leave an image out that is not there.
@@ -142,6 +150,11 @@ Writer = Callable[[DatasetRecord, Path, "ImageWriter", Remarks], None]
 
 
 # Reading
+
+
+def outline_of_box(x: float, y: float, width: float, height: float) -> list[float]:
+    """A box as a polygon."""
+    return [x, y, x + width, y, x + width, y + height, x, y + height]
 
 
 def read_class_names(folder: Path) -> tuple[str, ...] | None:

@@ -17,12 +17,14 @@ from protomask.data.coco.layout import read_yaml
 from protomask.data.coco.segmentation import encode_segmentation
 from protomask.data.folders import is_inside, list_images, paired_folders, read_text
 from protomask.data.formats.records import (
+    OF_BOX,
     DatasetRecord,
     ImageRecord,
     ImageWriter,
     ObjectRecord,
     Reading,
     Remarks,
+    outline_of_box,
     read_class_names,
     read_header,
     solid_objects,
@@ -43,7 +45,7 @@ def read(source: Path, reading: Reading) -> DatasetRecord:
     """Read a YOLO-seg data set.
 
     An image without a label file has no objects. A label file without an image, and every line that is not a class and
-    three points or more, is an error.
+    three points or more, is an error; so is a box, unless boxes are to be kept.
 
     Args:
         source: folder with ``data.yaml`` (or the file itself), or with ``images/`` and ``labels/``.
@@ -137,7 +139,7 @@ def _read_split(
             lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
             listed = [_listed(path, line, root, reading) for line in lines]
             images += [image for image in listed if image is not None]
-    return [_read_image(image, names, root, labels) for image in reading.each(images)]
+    return [_read_image(image, names, root, labels, reading) for image in reading.each(images)]
 
 
 def _listed(file: Path, line: str, root: Path, reading: Reading) -> Path | None:
@@ -200,23 +202,27 @@ def _find_orphans(folder: Path, images: Sequence[Path]) -> None:
         raise DataError(f"{orphans[0]}: no image of this name in {folder} ({len(orphans)} label files have none)")
 
 
-def _read_image(image: Path, names: Sequence[str], root: Path, labels: _LabelFiles) -> ImageRecord:
+def _read_image(image: Path, names: Sequence[str], root: Path, labels: _LabelFiles, reading: Reading) -> ImageRecord:
     header = read_header(image, image)
     label_file = labels.of(image)
-    objects = [] if label_file is None else list(_read_labels(label_file, names, header.upright_size))
+    objects = [] if label_file is None else list(_read_labels(label_file, names, header.upright_size, reading))
     name = image.relative_to(root).as_posix() if image.is_relative_to(root) else image.name
     return ImageRecord(source=image, name=name, size=header.upright_size, objects=objects, is_upright=True)
 
 
-def _read_labels(file: Path, names: Sequence[str], size: tuple[int, int]) -> Iterator[ObjectRecord]:
+def _read_labels(file: Path, names: Sequence[str], size: tuple[int, int], reading: Reading) -> Iterator[ObjectRecord]:
     for number, line in enumerate(read_text(file).splitlines(), start=1):
         words = line.split()
         if not words:
             continue
         where = f"{file}: line {number}"
-        if len(words) == 5:
-            raise DataError(f"{where}: this is a box (class x y w h), masks need outlines: class x1 y1 x2 y2 x3 y3 ...")
-        if len(words) < 7 or len(words) % 2 == 0:
+        is_box = len(words) == 5
+        if is_box and not reading.keep_boxes:
+            raise DataError(
+                f"{where}: this is a box (class x y w h), masks need outlines: class x1 y1 x2 y2 x3 y3 ...; "
+                f"keep_boxes keeps boxes"
+            )
+        if not is_box and (len(words) < 7 or len(words) % 2 == 0):
             raise DataError(f"{where}: expected a class and 3 points or more, got {len(words)} numbers")
         try:
             index, shares = float(words[0]), np.array([float(word) for word in words[1:]])
@@ -229,7 +235,12 @@ def _read_labels(file: Path, names: Sequence[str], size: tuple[int, int]) -> Ite
             wrong = words[1 + int(outside.argmax())]
             raise DataError(f"{where}: expected coordinates as shares of the image from 0 to 1, got {wrong[:60]}")
         pixels = shares.reshape(-1, 2) * (size[1], size[0])
-        yield ObjectRecord(label=int(index), segmentation=[pixels.round(_PIXEL_DIGITS).ravel().tolist()])
+        if is_box:
+            centre, extent = pixels
+            pixels = np.array(outline_of_box(*(centre - extent / 2), *extent))
+            reading.kept_box(where)
+        outline = pixels.round(_PIXEL_DIGITS).ravel().tolist()
+        yield ObjectRecord(label=int(index), segmentation=[outline], coco=OF_BOX if is_box else {})
 
 
 def write(dataset: DatasetRecord, folder: Path, images: ImageWriter, remarks: Remarks) -> None:

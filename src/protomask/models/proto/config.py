@@ -84,6 +84,8 @@ class ProtoConfig(PrototypeModelConfig):
         mask_points: number of places along each side of an object's enlarged box that the mask losses look at.
         masks_per_object: maximum number of predictions of an object that take part in the mask losses, the best ones.
         objects_to_train: maximum number of objects of an image that take part in the mask losses.
+        box_supervision: weight, in the mask term, of what masks learn where only the box of the object can be trusted
+            (Tian et al. 2021, BoxInst); with 0 they learn nothing there.
         loss_weight_box: weight of the box term.
         loss_weight_class: weight of the class term.
         loss_weight_quality: weight of the term of the expected IoU, of the score "rated".
@@ -130,6 +132,7 @@ class ProtoConfig(PrototypeModelConfig):
     mask_points: Count = 24
     masks_per_object: Count = 5
     objects_to_train: Count = 64
+    box_supervision: NonNegative = 1.0
     loss_weight_box: NonNegative = 2.0
     loss_weight_class: NonNegative = 1.0
     loss_weight_quality: NonNegative = 1.0

@@ -11,11 +11,12 @@ from torch.nn import functional as F
 
 from protomask.models.proto.assignment import Assignment, assign_aligned, assign_static, points_in_crowds
 from protomask.models.proto.boxes import boxes_of, encode
+from protomask.models.proto.boxes_alone import loss_from_boxes
 from protomask.models.proto.config import ProtoConfig
 from protomask.models.proto.heads import BIN_RANGE
 from protomask.models.proto.masks import mask_logits
 from protomask.models.proto.truth import BatchTruth, Places, choose_places, sample_grid
-from protomask.ops.boxes import generalized_iou
+from protomask.ops.boxes import generalized_iou, paired_iou
 from protomask.ops.losses import mine_hard_negatives, shared_count, two_bin_cross_entropy, varifocal_sum
 from protomask.ops.matching import BACKGROUND, NEUTRAL
 from protomask.ops.targets import learnable
@@ -137,7 +138,10 @@ class ProtoCriterion(nn.Module):
 
     @torch.no_grad()
     def _quality(self, scene: _Scene, points: Tensor) -> Tensor:
-        """(B, G, K) IoU of the masks that points predict, cropped to their boxes, with those of the objects."""
+        """(B, G, K) IoU of the masks that points predict, cropped to their boxes, with those of the objects.
+
+        Where only the box can be trusted, it is the IoU of the boxes.
+        """
         boxes = _take(scene.boxes, points)
         logits = self._logits(scene, points, scene.sampled)
         x, y = scene.places.positions[:, :, None].unbind(dim=-1)
@@ -147,7 +151,8 @@ class ProtoCriterion(nn.Module):
         within &= (y >= boxes[..., 1:2] - 1 / height) & (y <= boxes[..., 3:4] + 1 / height)
         found, truth = (logits > 0) & within, scene.places.inside[:, :, None] > 0
         shared, either = (found & truth).sum(dim=-1), (found | truth).sum(dim=-1)
-        return shared / either.clamp(min=1)
+        of_boxes = paired_iou(boxes, scene.truth.boxes[:, :, None])
+        return torch.where(scene.truth.boxed[..., None], of_boxes, shared / either.clamp(min=1))
 
     def _logits(self, scene: _Scene, points: Tensor, sampled: Tensor) -> Tensor:
         """(B, G, K, P) mask logits at the places."""
@@ -203,7 +208,7 @@ class ProtoCriterion(nn.Module):
     def _mask(self, scene: _Scene, assigned: Assignment) -> Tensor:
         """Mean over the predictions of the objects that are looked at, each by its weight.
 
-        A mask that teaches less counts less in the sum.
+        A mask that teaches less counts less in the sum; one that teaches nothing is learned from its box.
         """
         count = self.config.masks_per_object
         weights = (assigned.weights * assigned.positive)[..., :count]
@@ -215,22 +220,43 @@ class ProtoCriterion(nn.Module):
             probs = logits.sigmoid()
             halves = (probs**2).sum(dim=-1) + wanted.sum(dim=-1)
             loss = loss + 1 - (2 * (probs * wanted).sum(dim=-1) + _SMOOTH) / (halves + _SMOOTH)
-        return (loss * weights * scene.truth.mask_trust[..., None]).sum() / shared_count(weights.sum())
+        loss = loss * scene.truth.mask_trust[..., None]
+        if self.config.box_supervision:
+            loss = loss + self.config.box_supervision * self._from_boxes(scene, logits)
+        return (loss * weights).sum() / shared_count(weights.sum())
+
+    def _from_boxes(self, scene: _Scene, logits: Tensor) -> Tensor:
+        """(B, G, K) what masks learn of objects of which only the box can be trusted; 0 for others."""
+        config, images, loss = self.config, scene.output.images, logits.new_zeros(logits.shape[:3])
+        image, own = scene.truth.boxed.nonzero(as_tuple=True)
+        if images is None or not len(image):
+            return loss
+        shrunk = F.interpolate(images, scene.output.prototypes.shape[1:3], mode="area").permute(0, 2, 3, 1)
+        colors = shrunk * images.new_tensor(config.pixel_std) + images.new_tensor(config.pixel_mean)
+        colors = sample_grid(colors / 255, scene.places.positions)[image, own]
+        positions, boxes = scene.places.positions[image, own], scene.truth.boxes[image, own][:, None]
+        within = ((positions >= boxes[..., :2]) & (positions <= boxes[..., 2:])).all(dim=-1)
+        return loss.index_put((image, own), loss_from_boxes(logits[image, own], within, colors, config.mask_points))
 
     def _semantic(self, output: ProtoOutput, objects: Sequence[Target]) -> Tensor:
         if output.semantic_logits is None:
             return output.class_logits.new_zeros(())
         logits = output.semantic_logits
         batch, _, height, width = logits.shape
-        wanted = torch.zeros_like(logits)
+        wanted, known = torch.zeros_like(logits), torch.ones_like(logits)
         for image, own in enumerate(objects):
             if len(own):
                 # What is in the middle of each cell: a fraction of the pixels says enough of what is where.
                 rows = ((torch.arange(height, device=logits.device) + 0.5) * own.image_size[0] / height).long()
                 columns = ((torch.arange(width, device=logits.device) + 0.5) * own.image_size[1] / width).long()
                 masks = own.masks[:, rows][:, :, columns].float()
-                wanted[image].index_add_(0, own.labels, masks)
-        loss = F.binary_cross_entropy_with_logits(logits, wanted.clamp(max=1), reduction="sum")
+                trusted = (own.mask_trust > 0)[:, None, None]
+                wanted[image].index_add_(0, own.labels, masks * trusted)
+                known[image].index_add_(0, own.labels, -masks * ~trusted)
+        wanted = wanted.clamp(max=1)
+        # Where a mask may be that cannot be trusted, nothing is learned but what others say.
+        weights = ((wanted > 0) | (known > 0)).float()
+        loss = F.binary_cross_entropy_with_logits(logits, wanted, weights, reduction="sum")
         return loss / (height * width * batch)
 
     def _one_to_one(self, scene: _Scene, neutral: Tensor) -> Tensor:

@@ -35,6 +35,7 @@ class ProtoOutput(NamedTuple):
         semantic_logits: (B, num_classes, h3, w3) on P3 in training, None otherwise.
         bin_logits: (B, A, 4, n) of the values whose means ``box_values`` are, in training; None otherwise, and without
             such values.
+        images: (B, 3, S, S) that the network was given, in training; None otherwise.
 
     """
 
@@ -47,6 +48,7 @@ class ProtoOutput(NamedTuple):
     one_to_one_logits: Tensor | None
     semantic_logits: Tensor | None
     bin_logits: Tensor | None
+    images: Tensor | None = None
 
 
 class PointHead(nn.Module):

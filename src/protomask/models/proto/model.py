@@ -127,6 +127,7 @@ class ProtoNetwork(nn.Module):
             prototypes=self.protonet(levels if fused else levels[0], detail),
             references=self.references(grid_sizes, images.device),
             semantic_logits=self.semantic(levels[0]) if self.training else None,
+            images=images if self.training else None,
         )
 
 

@@ -34,6 +34,11 @@ class BatchTruth(NamedTuple):
     valid: Tensor
     mask_trust: Tensor
 
+    @property
+    def boxed(self) -> Tensor:
+        """(B, G) bool: objects of which only the box can be trusted."""
+        return self.valid & (self.mask_trust == 0)
+
     @classmethod
     def of(cls, objects: Sequence[Target]) -> BatchTruth:
         """The objects of B images, without crowds; G is at least 1."""
