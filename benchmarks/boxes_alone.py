@@ -23,10 +23,10 @@ from measuring import argument_parser, note
 BOX = {"mask_source": "box"}
 ROWS: dict[str, dict[str, Any]] = {
     "masks": {},
-    "boxes alone": {"mask_weights": {"box": 0.0}},
+    "boxes alone": {},
     "boxes as masks": {"mask_weights": {"box": 1.0}},
 }
-"""Settings of `protomask train`; the first row has the masks, the others only boxes."""
+"""Settings of `protomask train`; the first row has the masks, the others boxes, which have weight 0 unless given."""
 
 
 def without_masks(data: Path, folder: Path) -> Path:

@@ -62,7 +62,8 @@ class TrainConfig(Settings):
             that the YAML file of the data set names.
         mask_weights: Weight in the mask loss by mask_source, a key that annotations may have: with {"pseudo": 0.5},
             masks made by a machine count half; with 0, only their boxes and classes are learned, and models like
-            protomask_n learn the masks from the boxes and the colours. All other masks have weight 1.
+            protomask_n learn the masks from the boxes and the colours. Masks that are only boxes ("box") have weight 0,
+            all others 1, unless given.
         repeat_rare: Show images with rare classes several times in each epoch: a class that appears in a smaller share
             of the images than this (for example 0.1) is repeated in proportion to the square root of how rare it is; 0
             shows each image once.

@@ -276,6 +276,14 @@ def test_masks_have_the_weight_of_their_source(tmp_path: Path) -> None:
         dataset.weigh_masks({"psuedo": 0.5})
 
 
+def test_masks_that_are_only_boxes_have_weight_0_unless_given(tmp_path: Path) -> None:
+    dataset = make(tmp_path, content(annotation(mask_source="box"), annotation(id=12)))
+    dataset.weigh_masks({})
+    assert dataset[0][1].mask_trust.tolist() == [0.0, 1.0]
+    dataset.weigh_masks({"box": 0.5})
+    assert dataset[0][1].mask_trust.tolist() == [0.5, 1.0]
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_jpeg_may_be_reduced_with_its_truth(tmp_path: Path, turned: bool) -> None:
     size = (400, 300) if not turned else (300, 400)  # as the annotations lie

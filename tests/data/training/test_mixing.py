@@ -131,6 +131,14 @@ def test_crowds_are_not_pasted_and_nothing_to_paste_changes_nothing() -> None:
     assert paste_objects(sample, scene(200, [])) is sample
 
 
+def test_an_object_of_which_only_the_box_is_known_is_not_pasted() -> None:
+    sample = scene(50, [(0, 0, 20, 20)])
+    image, target = scene(200, [(30, 0, 39, 9), (30, 10, 39, 20)])
+    assert paste_objects(sample, (image, replace(target, mask_weights=torch.zeros(2)))) is sample
+    _, found = paste_objects(sample, (image, replace(target, mask_weights=torch.tensor([0.0, 0.5]))))
+    assert found.mask_trust.tolist() == [1.0, 0.5]
+
+
 def test_joined_targets() -> None:
     joined = join_targets([scene(50, [(0, 0, 2, 2)])[1], scene(60, [])[1], scene(70, [(1, 1, 4, 4), (2, 2, 9, 9)])[1]])
     assert joined.labels.tolist() == [50, 70, 70]

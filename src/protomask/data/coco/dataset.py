@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from protomask.data.coco.layout import DatasetPaths, Orientation, find_images
-from protomask.data.coco.schema import Annotation, AnnotationProblem, Box, read_schema, warn_of, wxh
+from protomask.data.coco.schema import BOX_SOURCE, Annotation, AnnotationProblem, Box, read_schema, warn_of, wxh
 from protomask.data.coco.segmentation import (
     CompressedRle,
     NoMask,
@@ -185,7 +185,7 @@ class CocoDataset(Dataset[Sample]):
         return {one.label for one in self.load_annotations(index) if not one.is_crowd}
 
     def weigh_masks(self, weights: Mapping[str, float]) -> None:
-        """Give the masks of later targets weights by their ``mask_source``; those of other sources have 1.
+        """Give the masks of later targets weights by their ``mask_source``; boxes have 0, those of other sources 1.
 
         Raises:
             ConfigError: no annotation has one of the sources.
@@ -197,7 +197,8 @@ class CocoDataset(Dataset[Sample]):
             raise ConfigError(
                 f"mask_weights: {self.annotation_file} has no mask_source {', '.join(unknown)}, only {known}"
             )
-        self._mask_weights = dict(weights)
+        boxes = {BOX_SOURCE: 0.0} if BOX_SOURCE in self.mask_sources else {}
+        self._mask_weights = {**boxes, **weights}
 
     def image_path(self, index: int) -> Path:
         """File of item ``index``."""

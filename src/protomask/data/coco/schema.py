@@ -30,6 +30,8 @@ from protomask.structures.coco_json import (
     without_unused,
 )
 
+BOX_SOURCE = "box"
+"""``mask_source`` of a mask that is only the box of its object."""
 Box = tuple[float, float, float, float]
 Size = tuple[int, int]
 

@@ -45,8 +45,8 @@ WRITERS: dict[str, Writer] = {
     "masks": masks.write,
     "label-maps": masks.write_label_maps,
 }
-# Formats with one annotation file, whose images may be anywhere.
 _WITH_BOXES = ("coco", "yolo")
+# Formats with one annotation file, whose images may be anywhere.
 _ONE_FILE = ("coco", "panoptic", "via", "cvat", "label-studio")
 
 
@@ -137,7 +137,7 @@ def convert_dataset(
         link_images: make hard links instead of copies.
         skip_missing: leave out images that are listed but missing, and count them, instead of failing.
         keep_boxes: keep objects that have a box and no outline: their masks are the boxes, and ``mask_source`` "box"
-            says so. For sources in COCO or YOLO, written as COCO.
+            says so to training. For sources in COCO or YOLO, written as COCO.
         progress: called as ``progress(done, total, what)`` after each image that is read or written.
 
     Raises:

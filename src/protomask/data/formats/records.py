@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from protomask.data.coco.schema import BOX_SOURCE
 from protomask.data.coco.segmentation import encode_segmentation
 from protomask.data.folders import read_text
 from protomask.errors import DataError
@@ -28,7 +29,7 @@ _JPEG_QUALITY = 95
 _WINDOW_SHARE, _WINDOW_PIXELS = 64, 1 << 18  # of a map: times its pixels, and more, that its objects may span together
 # Files with one class name per line, as YOLO, LabelMe and their converters call them.
 _NAME_FILES = ("classes.txt", "labels.txt", "class_names.txt")
-OF_BOX = {"mask_source": "box"}
+OF_BOX = {"mask_source": BOX_SOURCE}
 """What the COCO entry of an object says whose mask is its box, because nothing else of it is known."""
 _NO_CLASSES = ("__ignore__", "_background_", "background")
 

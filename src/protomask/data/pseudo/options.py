@@ -16,7 +16,7 @@ class PseudoLabelOptions(Settings):
         ignore_above: Detections that score above this, but too low to be kept, become regions to ignore (iscrowd 1).
         redraw: Replace masks made by a machine by the model's, if it is sure of the same object.
         only_unfinished: Leave images alone if people have drawn all their masks.
-        machine_sources: Values of mask_source that mark masks made by a machine.
+        machine_sources: Values of mask_source that mark masks made by a machine, or that are only boxes.
 
     Raises:
         ConfigError: a value is out of its range.
@@ -27,7 +27,7 @@ class PseudoLabelOptions(Settings):
     ignore_above: Unit = 0.2
     redraw: bool = True
     only_unfinished: bool = True
-    machine_sources: tuple[Text, ...] = ("pseudo",)
+    machine_sources: tuple[Text, ...] = ("pseudo", "box")
 
     def _check(self) -> None:
         self._expect("ignore_above", self.ignore_above <= self.keep_above, f"at most keep_above={self.keep_above:g}")

@@ -142,11 +142,11 @@ def paste_objects(sample: Sample, other: Sample) -> Sample:
     """Paste a random part of the objects of one image over another of the same size (Ghiasi et al. 2021, section 3).
 
     What they hide is cut from the objects below, which are dropped where (nearly) nothing of them is left. Crowds are
-    not pasted.
+    not pasted, nor objects whose masks cannot be trusted at all.
     """
     image, target = sample
     source, pasted = other
-    pasted = pasted[~pasted.is_crowd]
+    pasted = pasted[~pasted.is_crowd & (pasted.mask_trust > 0)]
     if len(pasted) == 0:
         return sample
     count = int(torch.randint(1, len(pasted) + 1, ()))
