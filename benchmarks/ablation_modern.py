@@ -7,6 +7,9 @@ A data set may bring settings, too, as JSON behind its path; they come last. Eve
 every seed; the table has means over the seeds, and times of the first. Finished trainings are kept in the output
 folder, so the same command continues.
 
+Where other work comes and goes, the same minutes are not the same for all. With ``--paced`` the steps of all rows are
+timed in turns before, and each row trains for as many as fit into its minutes, however long they then take.
+
 example:
   python benchmarks/ablation_modern.py --minutes 20 --seeds 0 1 2 --start imagenet \\
     --data shapes 'nuclei={"max_detections": 400, "model_options": {"max_detections": 400}}' \\
@@ -20,6 +23,8 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
+from time import perf_counter
 from typing import Any
 
 import matplotlib as mpl
@@ -33,6 +38,15 @@ import budget
 from budget import Judge, averaged, markdown, prepared_data, read_facts, time_ours, train_ours, write_facts
 from measuring import argument_parser, note
 from protomask.bench.machine import describe_machine
+from protomask.data.coco.layout import open_dataset
+from protomask.data.shards.opening import dataset_of_split
+from protomask.data.training.augmentation import AugmentationConfig
+from protomask.data.training.loader import collate
+from protomask.data.training.transforms import TrainTransform
+from protomask.engine.optim import freeze_stages
+from protomask.models.build import build_network
+from protomask.models.zoo import zoo_entry
+from training_step import Candidate
 
 NESTED = ("model_options", "augmentation")
 PLOTTED = ("mask AP", "AP75", "boundary AP", "Spearman")
@@ -60,6 +74,39 @@ def added(settings: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any
 
 def file_name(text: str) -> str:
     return re.sub(r"\W+", "-", text).strip("-").lower()
+
+
+def steps_of(rows: Mapping[str, Mapping[str, Any]], data: Path, folder: Path, options: Any) -> dict[str, int]:
+    """How many steps of each row fit into the minutes: loading of a batch and median of steps timed in turns."""
+    file = folder / "steps.json"
+    if file.is_file():
+        known: dict[str, int] = json.loads(file.read_text(encoding="utf-8"))
+        return known
+    dataset = dataset_of_split(open_dataset(str(data)), "train")
+    candidates, loading = {}, []
+    for name, settings in rows.items():
+        own = {"image_size": options.image_size, **settings.get("model_options", {})}
+        network = build_network(zoo_entry(settings["model"]).preset(), class_names=dataset.class_names, **own)
+        freeze_stages(network.backbone, {**options.settings, **settings}.get("frozen_stages", 0))
+        transform = TrainTransform(AugmentationConfig(), network.geometry)
+        torch.manual_seed(0)  # the same crops for every row
+        started = perf_counter()
+        samples = [transform(*dataset[index]) for index in range(options.batch_size)]
+        loading.append(perf_counter() - started)
+        candidates[name] = Candidate("float32", network, *collate(samples), freeze_bn=False)
+    for turn in range(options.rounds + 1):
+        for candidate in candidates.values():
+            if turn == 1:  # the turn before warmed up
+                candidate.times.clear()
+            candidate.step()
+    seconds = {
+        name: median(loading) + sum(map(median, candidate.times.values())) / 1000
+        for name, candidate in candidates.items()
+    }
+    found = {name: round(60 * options.minutes / spent) for name, spent in seconds.items()}
+    note(f"{data}: seconds of a step, with loading: {json.dumps(seconds)}")
+    file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    return found
 
 
 def measure(name: str, settings: Mapping[str, Any], data: Path, folder: Path, options: Any) -> list[dict[str, Any]]:
@@ -105,12 +152,13 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", required=True, metavar="PATH[=JSON]", help="data sets, as for train")
     parser.add_argument("--rows", type=Path, default=Path(__file__).with_suffix(".yaml"), help="YAML of the rows")
     parser.add_argument("--only", nargs="+", help="names of the only rows to train")
+    parser.add_argument("--paced", action="store_true", help="steps that fit into the minutes, timed in turns before")
     parser.add_argument("--output", type=Path, default=Path("runs/ablation_modern"), help="folder of everything")
     budget.add_budget_options(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    chosen = cumulative(yaml.safe_load(options.rows.read_text(encoding="utf-8")))
-    chosen = {name: settings for name, settings in chosen.items() if not options.only or name in options.only}
+    rows = cumulative(yaml.safe_load(options.rows.read_text(encoding="utf-8")))
+    chosen = {name: settings for name, settings in rows.items() if not options.only or name in options.only}
     if not chosen:
         raise SystemExit(f"--only: expected names of rows of {options.rows}")
     tables: dict[str, list[dict[str, Any]]] = {}
@@ -122,8 +170,11 @@ def main() -> None:
         name = Path(place).stem
         folder = options.output / name
         data = prepared_data(place, classes, folder)
-        for row, settings in chosen.items():
-            by_seed.setdefault(name, {})[row] = measure(row, added(settings, own), data, folder, options)
+        every = {row: added(settings, own) for row, settings in rows.items()}
+        steps = steps_of(every, data, folder, options) if options.paced else {}
+        for row in chosen:
+            pace = {"minutes": None, "iterations": steps[row]} if options.paced else {}
+            by_seed.setdefault(name, {})[row] = measure(row, {**every[row], **pace}, data, folder, options)
             tables.setdefault(name, []).append({"row": row, **averaged(by_seed[name][row])})
             write(options, chosen, tables, by_seed)  # what there is so far
     print((options.output / "ablation_modern.md").read_text(encoding="utf-8"))
