@@ -75,7 +75,9 @@ def main() -> None:
             rows.append({**judge.judged(results), "steps": read_facts(folder)["steps"]})
             note(f"{folder}: {json.dumps(rows[-1])}")
         table.append({"learned from": name, **averaged(rows)})
-    print(f"{options.minutes:g} minutes at {options.image_size} px, start {options.start}\n\n{markdown(table)}")
+    steps = options.settings.get("iterations")
+    length = f"{options.minutes:g} minutes" if steps is None else f"{steps} steps"
+    print(f"{length} at {options.image_size} px, start {options.start}\n\n{markdown(table)}")
 
 
 if __name__ == "__main__":
