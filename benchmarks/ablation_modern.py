@@ -46,7 +46,7 @@ from protomask.data.training.transforms import TrainTransform
 from protomask.engine.optim import freeze_stages
 from protomask.models.build import build_network
 from protomask.models.zoo import zoo_entry
-from training_step import Candidate
+from training_step import Candidate, take_turns
 
 NESTED = ("model_options", "augmentation")
 PLOTTED = ("mask AP", "AP75", "boundary AP", "Spearman")
@@ -94,11 +94,7 @@ def steps_of(rows: Mapping[str, Mapping[str, Any]], data: Path, folder: Path, op
         samples = [transform(*dataset[index]) for index in range(options.batch_size)]
         loading.append(perf_counter() - started)
         candidates[name] = Candidate("float32", network, *collate(samples), freeze_bn=False)
-    for turn in range(options.rounds + 1):
-        for candidate in candidates.values():
-            if turn == 1:  # the turn before warmed up
-                candidate.times.clear()
-            candidate.step()
+    take_turns(candidates.values(), options.rounds)
     seconds = {
         name: median(loading) + sum(map(median, candidate.times.values())) / 1000
         for name, candidate in candidates.items()

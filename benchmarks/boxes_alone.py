@@ -19,8 +19,8 @@ import yaml
 import budget
 from budget import Judge, averaged, markdown, prepared_data, read_facts, train_ours
 from measuring import argument_parser, note
+from protomask.data.formats.records import OF_BOX, outline_of_box
 
-BOX = {"mask_source": "box"}
 ROWS: dict[str, dict[str, Any]] = {
     "masks": {},
     "boxes alone": {},
@@ -32,12 +32,15 @@ ROWS: dict[str, dict[str, Any]] = {
 def without_masks(data: Path, folder: Path) -> Path:
     """The data set again; each training object has its box as its mask, which says so."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("data.yaml", "training.yaml"):
-        content = yaml.safe_load(data.with_name(name).read_text(encoding="utf-8"))
-        annotations = json.loads(Path(content["train_annotations"]).read_text(encoding="utf-8"))
-        annotations["annotations"] = [as_box(one) for one in annotations["annotations"]]
-        file = folder / "train.json"
-        file.write_text(json.dumps(annotations), encoding="utf-8")
+    contents = {
+        name: yaml.safe_load(data.with_name(name).read_text(encoding="utf-8"))
+        for name in ("data.yaml", "training.yaml")
+    }
+    annotations = json.loads(Path(contents["data.yaml"]["train_annotations"]).read_text(encoding="utf-8"))
+    annotations["annotations"] = [as_box(one) for one in annotations["annotations"]]
+    file = folder / "train.json"
+    file.write_text(json.dumps(annotations), encoding="utf-8")
+    for name, content in contents.items():
         (folder / name).write_text(yaml.safe_dump({**content, "train_annotations": str(file)}), encoding="utf-8")
     return folder / "data.yaml"
 
@@ -46,9 +49,8 @@ def as_box(annotation: dict[str, Any]) -> dict[str, Any]:
     """The annotation without its outline, unless it is a region to ignore."""
     if annotation.get("iscrowd"):
         return annotation
-    x, y, width, height = annotation["bbox"]
-    outline = [x, y, x + width, y, x + width, y + height, x, y + height]
-    return {**annotation, **BOX, "segmentation": [outline], "area": width * height}
+    _, _, width, height = box = annotation["bbox"]
+    return {**annotation, **OF_BOX, "segmentation": [outline_of_box(*box)], "area": width * height}
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ import copy
 import resource
 import sys
 from argparse import Namespace
+from collections.abc import Collection
 from statistics import median
 from time import perf_counter
 
@@ -82,6 +83,17 @@ class Candidate:
             module.training = training
 
 
+def take_turns(candidates: Collection[Candidate], rounds: int, *, one_image: bool = False) -> None:
+    """Time steps of all in turns, and forwards of one image, after a turn that warms up."""
+    for turn in range(rounds + 1):
+        for candidate in candidates:
+            if turn == 1:
+                candidate.times.clear()
+            candidate.step()
+            if one_image:
+                candidate.forward_one()
+
+
 def main() -> None:
     parser = argument_parser(__doc__, rounds=5)
     parser.add_argument("--models", nargs="+", default=[DEFAULT_NETWORK], help="of the zoo; several are compared")
@@ -95,12 +107,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     candidates = _candidates(options)
-    for turn in range(options.rounds + 1):
-        for candidate in candidates.values():
-            if turn == 1:  # the turn before warmed up
-                candidate.times.clear()
-            candidate.step()
-            candidate.forward_one()
+    take_turns(candidates.values(), options.rounds, one_image=True)
     rows = []
     for name, candidate in candidates.items():
         spent = {f"{part} ms": median(values) for part, values in candidate.times.items()}
