@@ -14,6 +14,7 @@ from protomask.data.coco.dataset import CocoDataset
 from protomask.data.coco.schema import DataWarning
 from protomask.data.training.loader import TrainingDataset
 from protomask.data.training.mixing import TrainingImages
+from protomask.engine.allocation import keeping_freed_memory
 from protomask.engine.config import TrainConfig
 from protomask.engine.course import Course
 from protomask.engine.folder import RunFolder
@@ -118,6 +119,7 @@ def gather(config: TrainConfig, reporter: Reporter) -> Materials:
     )
 
 
+@keeping_freed_memory()
 def _fit(
     config: TrainConfig,
     addition: Addition | None,
