@@ -5,7 +5,7 @@ The time of one image forward, in evaluation mode, is printed too: a step is oft
 printed with a single candidate only (``--candidates float32``), for it belongs to the process.
 
 Several models (``--models yolact_nano protomask_n``) are compared at one input size, in turns within one run, in
-channels-last order; the ratio is that of the first.
+channels-last float32 unless ``--candidates`` says otherwise; the ratio is that of the first.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ from protomask.data.training.augmentation import AugmentationConfig
 from protomask.data.training.loader import collate
 from protomask.data.training.transforms import TrainTransform
 from protomask.defaults import DEFAULT_NETWORK
+from protomask.engine.allocation import keeping_freed_memory
 from protomask.engine.optim import build_optimizer, freeze_batch_norm, freeze_stages
 from protomask.models.build import build_criterion, build_network
 from protomask.models.network import Network
 from protomask.models.zoo import zoo_entry
+from protomask.ops.depthwise import DepthwiseGradientsInFloat32
 from protomask.structures.target import Target
 
 LAYOUTS = {"textbook": torch.contiguous_format, "float32": torch.channels_last, "bf16": torch.channels_last}
@@ -61,7 +63,7 @@ class Candidate:
             self.times.setdefault(part, []).append(1000 * (now - last))
             last = now
 
-        with self.autocast:
+        with self.autocast, DepthwiseGradientsInFloat32():
             output = self.network(self.images)
         stop("forward")
         loss = self.criterion(output, self.targets)["loss_total"]
@@ -102,12 +104,13 @@ def main() -> None:
     parser.add_argument("--batch-size", type=positive, default=4, help="images per step")
     parser.add_argument("--freeze-bn", action="store_true", help="fix batch norm, as published for small batches")
     parser.add_argument("--frozen-stages", type=int, default=0, help="first stages of the backbone that do not learn")
-    parser.add_argument("--candidates", nargs="+", choices=list(LAYOUTS), default=list(LAYOUTS), help="what to compare")
+    parser.add_argument("--candidates", nargs="+", choices=list(LAYOUTS), help="what to compare; all by default")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     candidates = _candidates(options)
-    take_turns(candidates.values(), options.rounds, one_image=True)
+    with keeping_freed_memory():
+        take_turns(candidates.values(), options.rounds, one_image=True)
     rows = []
     for name, candidate in candidates.items():
         spent = {f"{part} ms": median(values) for part, values in candidate.times.items()}
@@ -125,10 +128,11 @@ def main() -> None:
 
 
 def _candidates(options: Namespace) -> dict[str, Candidate]:
-    """The layouts of one model, or several models in one layout; all with the same images."""
+    """Every model in every layout; all with the same images."""
     if options.image_size is None:
         options.image_size = zoo_entry(options.models[0]).preset().image_size
     several = len(options.models) > 1
+    layouts = options.candidates or (["float32"] if several else list(LAYOUTS))
     found = {}
     for model in options.models:
         names = CLASS_NAMES if options.classes is None else None
@@ -141,10 +145,9 @@ def _candidates(options: Namespace) -> dict[str, Candidate]:
             pixels, target = render_scene(0, index)
             samples.append(transform(torch.from_numpy(pixels).permute(2, 0, 1), target))
         images, targets = collate(samples)
-        for layout in ["float32"] if several else options.candidates:
-            found[model if several else layout] = Candidate(
-                layout, network, images, targets, freeze_bn=options.freeze_bn
-            )
+        for layout in layouts:
+            name = f"{model} {layout}" if several else layout
+            found[name] = Candidate(layout, network, images, targets, freeze_bn=options.freeze_bn)
     return found
 
 

@@ -20,6 +20,7 @@ from protomask.engine.teaching import Teacher
 from protomask.models.families import read_output
 from protomask.models.layers.module import Module
 from protomask.models.network import Network
+from protomask.ops.depthwise import DepthwiseGradientsInFloat32
 from protomask.ops.geometry import Geometry
 from protomask.structures.instances import Instances
 from protomask.structures.target import Target
@@ -79,7 +80,8 @@ class TrainingStep(nn.Module):
 
     def forward(self, images: Any, targets: Sequence[Target]) -> dict[str, Tensor]:
         """A batch of the geometry and its truth to the losses."""
-        output = self.network(images)
+        with DepthwiseGradientsInFloat32():
+            output = self.network(images)
         losses = self.criterion(output, targets)
         if self.teacher is not None:
             taught = self.teacher.losses(images, output)
