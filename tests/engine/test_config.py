@@ -26,7 +26,7 @@ from protomask.errors import ConfigError
         ("lr_steps", (280_000.0,), "rising fractions"),
         ("freeze_bn", "yes", "one of auto, statistics, True, False"),
         ("device", "tpu", "one of auto, cpu, cuda, mps"),
-        ("mixed_precision", "fp8", "one of no, bf16, fp16"),
+        ("mixed_precision", "fp8", "one of no, auto, bf16, fp16"),
         ("num_workers", -1, "at least 0"),
     ],
 )

@@ -24,6 +24,7 @@ from protomask.engine.config import TrainConfig
 from protomask.engine.folder import Progress, RunFolder, random_state, without_folders
 from protomask.engine.result import TrainResult
 from protomask.engine.run import train
+from protomask.engine.setup import accelerator_for
 from protomask.errors import CheckpointError, ConfigError, ProtomaskError
 from protomask.models.build import build_criterion
 from protomask.structures.target import Target
@@ -405,6 +406,15 @@ def test_mixed_precision_trains(shapes: Path, tmp_path: Path, mixed_precision: A
     result = train(config, reporter=recorder)
     assert result.iteration == 2
     assert result.skipped_steps == 0, recorder.messages
+
+
+@pytest.mark.parametrize("has_amx", [False, True])
+def test_precision_by_the_instructions_of_the_cpu(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_amx: bool
+) -> None:
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: has_amx, raising=False)
+    config = settings(shapes, tmp_path / "run", mixed_precision="auto", device="cpu")
+    assert accelerator_for(config).mixed_precision == ("bf16" if has_amx else "no")
 
 
 def test_half_precision_needs_a_gpu(shapes: Path, tmp_path: Path) -> None:

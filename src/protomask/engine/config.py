@@ -131,7 +131,7 @@ class TrainConfig(Settings):
         seed: Seed for everything random.
         num_workers: Processes that load images; 0 loads in the training process.
         device: "auto" uses a CUDA or Apple GPU if there is one, else the CPU; or "cpu", "cuda", "mps".
-        mixed_precision: "no", "bf16" or "fp16".
+        mixed_precision: "no", "bf16" or "fp16"; "auto" is "bf16" on a CPU with AMX instructions, otherwise "no".
         channels_last: Keep images and weights in channels-last order, faster on most CPUs and GPUs.
 
     """
@@ -189,7 +189,7 @@ class TrainConfig(Settings):
     seed: CountOrZero = 0
     num_workers: CountOrZero = 2
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    mixed_precision: Literal["no", "auto", "bf16", "fp16"] = "no"
     channels_last: bool = True
 
     def _check(self) -> None:

@@ -176,10 +176,14 @@ def accelerator_for(config: TrainConfig) -> Accelerator:
         raise ConfigError("device: expected cuda or cpu on a machine with a CUDA GPU, got mps")
     # accelerate remembers device and precision for the whole process; every run states its own.
     AcceleratorState._reset_state(reset_partial_state=True)
+    precision = config.mixed_precision
+    if precision == "auto":
+        on_cpu = config.device == "cpu" or not any(available.values())
+        precision = "bf16" if on_cpu and _has_amx() else "no"
     try:
         accelerator = Accelerator(
             cpu=config.device == "cpu",
-            mixed_precision=config.mixed_precision,
+            mixed_precision=precision,
             log_with=external_trackers(config) or None,
             # A batch without objects leaves the mask branch without a gradient.
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
@@ -193,6 +197,12 @@ def accelerator_for(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
+def _has_amx() -> bool:
+    """Whether the CPU multiplies matrices in bfloat16 by instructions of its own."""
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)  # public nowhere in PyTorch 2.15
+    return supported is not None and bool(supported())
+
+
 def prepare_network(network: Network, config: TrainConfig, accelerator: Accelerator, reporter: Reporter) -> None:
     """Move a network to its device, and freeze the layers that must not learn.
 
@@ -201,6 +211,8 @@ def prepare_network(network: Network, config: TrainConfig, accelerator: Accelera
 
     """
     network.to(accelerator.device, memory_format=memory_format(config))
+    if config.mixed_precision == "auto" and accelerator.mixed_precision == "bf16":
+        reporter.message("mixed precision: bf16, for which this CPU has instructions")
     if config.train_only is not None:
         part = optional_part(network, config.train_only, "train_only")
         if part is None:
