@@ -169,7 +169,8 @@ def main() -> None:
         every = {row: added(settings, own) for row, settings in rows.items()}
         steps = steps_of(every, data, folder, options) if options.paced else {}
         for row in chosen:
-            pace = {"minutes": None, "iterations": steps[row]} if options.paced else {}
+            # As they were timed, in float32.
+            pace = {"minutes": None, "iterations": steps[row], "mixed_precision": "no"} if options.paced else {}
             by_seed.setdefault(name, {})[row] = measure(row, {**every[row], **pace}, data, folder, options)
             tables.setdefault(name, []).append({"row": row, **averaged(by_seed[name][row])})
             write(options, chosen, tables, by_seed)  # what there is so far

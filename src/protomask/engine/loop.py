@@ -80,7 +80,7 @@ class TrainingStep(nn.Module):
 
     def forward(self, images: Any, targets: Sequence[Target]) -> dict[str, Tensor]:
         """A batch of the geometry and its truth to the losses."""
-        with DepthwiseGradientsInFloat32():
+        with DepthwiseGradientsInFloat32() if torch.is_autocast_enabled("cpu") else nullcontext():
             output = self.network(images)
         losses = self.criterion(output, targets)
         if self.teacher is not None:
