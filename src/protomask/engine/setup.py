@@ -199,7 +199,8 @@ def accelerator_for(config: TrainConfig) -> Accelerator:
 
 def _has_amx() -> bool:
     """Whether the CPU multiplies matrices in bfloat16 by instructions of its own."""
-    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)  # public nowhere in PyTorch 2.15
+    # torch.cpu.get_capabilities is public, but older releases of PyTorch that are supported do not have it.
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return supported is not None and bool(supported())
 
 
